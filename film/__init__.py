@@ -1,0 +1,1 @@
+"""Reading, spooling and writing video, and the one definition of a model frame."""

@@ -1,0 +1,1 @@
+"""The gRPC microservice: films through a neural network's memory."""

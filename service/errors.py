@@ -1,0 +1,116 @@
+"""What can go wrong, in two branches: the caller's side and ours. Each error carries its gRPC code.
+
+Messages are fit for a caller: they say what was wrong and what would be right, and never hold a
+path, an address or a stack trace. `service.rpc.errors` turns them into google.rpc details.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One faulty field of a request, by its path in the message, for example "frame.raw.rgb"."""
+
+    field: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What an error is about: a type ("model", "film") and a name."""
+
+    type: str
+    name: str
+
+
+class ServiceError(Exception):
+    """Base of every error that reaches a caller."""
+
+    code: grpc.StatusCode = grpc.StatusCode.INTERNAL
+    reason: str = "INTERNAL"
+    """Stable, UPPER_SNAKE_CASE; becomes ErrorInfo.reason."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        violations: tuple[FieldViolation, ...] = (),
+        resource: Resource | None = None,
+        retry_after: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if reason is not None:
+            self.reason = reason
+        self.violations = violations
+        self.resource = resource
+        self.retry_after = retry_after
+        """Seconds after which a retry makes sense; becomes RetryInfo."""
+        self.metadata = dict(metadata or {})
+
+
+class ClientSideError(ServiceError):
+    """The request is at fault; the same request will fail again."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+
+
+class InvalidFieldError(ClientSideError):
+    """One field of the request is at fault."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, field: str, description: str, *, reason: str | None = None) -> None:
+        super().__init__(
+            f"{field}: {description}",
+            reason=reason,
+            violations=(FieldViolation(field, description),),
+        )
+
+
+class NotFoundError(ClientSideError):
+    """What the request names does not exist."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "NOT_FOUND"
+
+
+class DigestMismatchError(ClientSideError):
+    """The request asks for one digest and names a version with another."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_DIGEST_MISMATCH"
+
+
+class DataLossError(ClientSideError):
+    """The film breaks off or is damaged; what could be decoded was delivered."""
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason = "FILM_TRUNCATED"
+
+
+class ServerSideError(ServiceError):
+    """The request is fine; the same request may succeed later."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL"
+
+
+class UnavailableError(ServerSideError):
+    """Something the service stands on (Triton, a model) cannot answer now."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "BACKEND_UNAVAILABLE"
+
+
+class OverloadedError(ServerSideError):
+    """No room for more work now; comes with a delay after which to try again."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"

@@ -1,0 +1,1 @@
+"""Frames to latents to frames through Triton: the only place that knows tritonclient."""

@@ -1,0 +1,1 @@
+"""The offline trainer: film -> frames -> training -> evaluation -> publication."""
