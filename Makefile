@@ -42,7 +42,7 @@ format: setup-dev ## format and sort imports
 	$(BIN)/ruff format .
 
 proto: setup-dev ## generate the stubs from proto/ and the synchronous client
-	$(BIN)/python client/tools/generate.py
+	$(BIN)/python proto/generate.py
 
 bench: setup-dev ## run the benchmarks; each writes its table to benchmarks/results
 	$(BIN)/python -m benchmarks
