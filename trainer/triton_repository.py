@@ -1,0 +1,139 @@
+"""What a published model looks like in a Triton model repository: folders, names, config.pbtxt.
+
+    <repository>/<name>_encoder/config.pbtxt
+    <repository>/<name>_encoder/<version>/model.pt, card.json
+    <repository>/<name>_decoder/…                            the same
+
+One configuration serves NVIDIA's container (libtorch, GPU) and the local Triton alike. Facts of a
+version travel as configuration parameters with the version in their key, since parameters belong
+to a model as a whole: `refilm.digest.<version>` on both, `refilm.card.<version>` on the encoder.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import (
+    TYPE_FP32,
+    TYPE_UINT8,
+    ModelConfig,
+    ModelInput,
+    ModelOutput,
+    ModelVersionPolicy,
+)
+
+from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from trainer.errors import PublishError
+from trainer.export import LATENT_SIZE
+
+MAX_BATCH_SIZE = 64
+# Long enough for a stream's next requests to join a batch, short beside the run itself.
+MAX_QUEUE_DELAY_MICROSECONDS = 1_000
+ENCODER, DECODER = "encoder", "decoder"
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_FRAME = [MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3]
+_LATENT = [LATENT_SIZE]
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no model may have.
+
+    Raises:
+        PublishError: With the rule that was broken.
+    """
+    if not _NAME.fullmatch(name):
+        raise PublishError(
+            f"{name!r} cannot name a model: 1 to 63 of a-z, 0-9, '_' and '-', a letter first"
+        )
+    if name.endswith((f"_{ENCODER}", f"_{DECODER}")):
+        raise PublishError(f"{name!r} cannot name a model: the half's name is added to it")
+
+
+def versions(model: Path) -> list[int]:
+    """List the versions in a model's folder, ascending; none where there is no folder."""
+    if not model.is_dir():
+        return []
+    return sorted(
+        int(entry.name)
+        for entry in model.iterdir()
+        if entry.is_dir() and re.fullmatch(r"[1-9][0-9]*", entry.name)
+    )
+
+
+def read_config(model: Path) -> ModelConfig:
+    """Read a model's config.pbtxt; an empty configuration where there is none.
+
+    Raises:
+        PublishError: The file is no model configuration.
+    """
+    path = model / "config.pbtxt"
+    if not path.exists():
+        return ModelConfig()
+    try:
+        return text_format.Parse(path.read_text("utf-8"), ModelConfig())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise PublishError(f"{path} is not a Triton model configuration: {error}") from error
+
+
+def complete_config(config: ModelConfig, name: str, half: str) -> None:
+    """Set what the contract asks of a half's configuration and leave an operator's choices.
+
+    Instance groups, priorities, a longer queue delay and the like stay as they are.
+    """
+    known = bool(config.name)
+    config.name = f"{name}_{half}"
+    config.backend = "pytorch"
+    config.max_batch_size = MAX_BATCH_SIZE
+    del config.input[:]
+    del config.output[:]
+    if half == ENCODER:
+        config.input.append(ModelInput(name="INPUT__0", data_type=TYPE_UINT8, dims=_FRAME))
+        config.output.append(ModelOutput(name="OUTPUT__0", data_type=TYPE_FP32, dims=_LATENT))
+        config.output.append(ModelOutput(name="OUTPUT__1", data_type=TYPE_FP32, dims=_LATENT))
+    else:
+        config.input.append(ModelInput(name="INPUT__0", data_type=TYPE_FP32, dims=_LATENT))
+        config.output.append(ModelOutput(name="OUTPUT__0", data_type=TYPE_UINT8, dims=_FRAME))
+    config.version_policy.all.CopyFrom(ModelVersionPolicy.All())
+    if known:
+        return
+    config.dynamic_batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_MICROSECONDS
+    # For libtorch: no autograd, and no executor that compiles anew for every batch size.
+    config.parameters["INFERENCE_MODE"].string_value = "true"
+    config.parameters["DISABLE_OPTIMIZED_EXECUTION"].string_value = "true"
+
+
+def set_facts(config: ModelConfig, version: int, digest: str, card: str | None) -> None:
+    """Write a version's facts into the parameters of a half's configuration."""
+    config.parameters[f"refilm.digest.{version}"].string_value = digest
+    if card is not None:
+        config.parameters[f"refilm.card.{version}"].string_value = card
+
+
+def drop_facts(config: ModelConfig, kept: set[int]) -> None:
+    """Forget the facts of versions that are not among those kept."""
+    for key in list(config.parameters):
+        match = re.fullmatch(r"refilm\.(?:digest|card)\.([0-9]+)", key)
+        if match and int(match[1]) not in kept:
+            del config.parameters[key]
+
+
+def write_config(model: Path, config: ModelConfig) -> None:
+    """Replace a model's config.pbtxt at once: a reader sees the old one or the new one, whole."""
+    staged = model / ".config.pbtxt"
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text_format.MessageToString(config, as_utf8=True))
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(model / "config.pbtxt")
+    sync_folder(model)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within a folder survive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,139 @@
+"""Runs a pair of modules and says whether it keeps the contract of published models.
+
+Triton loads and serves a model whose configuration lies about its shapes, so this is the only
+place where a broken model is noticed before a caller notices it.
+"""
+
+import torch
+from torch import Tensor
+
+from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from trainer.errors import ContractError
+from trainer.export import LATENT_SIZE, devices_in_code
+
+BATCH_SIZES = (1, 2, 5)
+# A frame's result may depend on its batch only in the last places of float32.
+_RELATIVE_TOLERANCE = 1e-4
+_GREY_LEVELS = 1
+
+
+def validate(encoder: torch.jit.ScriptModule, decoder: torch.jit.ScriptModule) -> None:
+    """Run an encoder and a decoder on several batches.
+
+    Raises:
+        ContractError: Which half breaks which rule, and how.
+    """
+    for half, module in (("encoder", encoder), ("decoder", decoder)):
+        devices = devices_in_code(module)
+        if devices:
+            raise ContractError(
+                f"The {half}'s code names a device ({devices[0]}), so it runs nowhere else: "
+                "script the module instead of tracing or freezing it"
+            )
+    with torch.inference_mode():
+        latents = _validate_encoder(encoder)
+        _validate_decoder(decoder, latents)
+
+
+def _validate_encoder(encoder: torch.jit.ScriptModule) -> Tensor:
+    frames = _frames(max(BATCH_SIZES))
+    whole = _encode(encoder, frames)
+    for size in BATCH_SIZES:
+        given = frames[:size].clone()
+        latents, embeddings = _encode(encoder, given)
+        if not torch.equal(given, frames[:size]):
+            raise ContractError("The encoder changes the frames it is given")
+        _same("The encoder's latents depend on the batch", latents, whole[0][:size])
+        _same("The encoder's embeddings depend on the batch", embeddings, whole[1][:size])
+    again = _encode(encoder, frames)
+    if not (torch.equal(again[0], whole[0]) and torch.equal(again[1], whole[1])):
+        raise ContractError("The encoder gives the same frames different latents each time")
+    return whole[0]
+
+
+def _encode(encoder: torch.jit.ScriptModule, frames: Tensor) -> tuple[Tensor, Tensor]:
+    results = _run("encoder", encoder, frames)
+    if not (isinstance(results, tuple) and len(results) == 2):
+        raise ContractError("The encoder must return two tensors: latents and embeddings")
+    latents, embeddings = results
+    shape = (len(frames), LATENT_SIZE)
+    for what, tensor in (("latents", latents), ("embeddings", embeddings)):
+        _check_tensor(f"The encoder's {what}", tensor, shape, torch.float32)
+        if not bool(torch.isfinite(tensor).all()):
+            raise ContractError(f"The encoder's {what} are not all finite")
+    length = torch.linalg.vector_norm(embeddings, dim=1)
+    if not torch.allclose(length, torch.ones_like(length), atol=1e-3):
+        raise ContractError(
+            f"The encoder's embeddings must have length 1, one has {float(length.min()):.6g}"
+        )
+    return latents, embeddings
+
+
+def _validate_decoder(decoder: torch.jit.ScriptModule, latents: Tensor) -> None:
+    whole = _decode(decoder, latents)
+    for size in BATCH_SIZES:
+        given = latents[:size].clone()
+        frames = _decode(decoder, given)
+        if not torch.equal(given, latents[:size]):
+            raise ContractError("The decoder changes the latents it is given")
+        difference = int((frames.to(torch.int16) - whole[:size].to(torch.int16)).abs().max())
+        if difference > _GREY_LEVELS:
+            raise ContractError(
+                f"The decoder's frames depend on the batch: by {difference} grey levels, "
+                f"{_GREY_LEVELS} is allowed"
+            )
+    if not torch.equal(_decode(decoder, latents), whole):
+        raise ContractError("The decoder gives the same latents different frames each time")
+    _decode(decoder, torch.zeros(1, LATENT_SIZE))
+    _decode(decoder, torch.full((1, LATENT_SIZE), 1e6))
+
+
+def _decode(decoder: torch.jit.ScriptModule, latents: Tensor) -> Tensor:
+    frames = _run("decoder", decoder, latents)
+    shape = (len(latents), MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3)
+    return _check_tensor("The decoder's frames", frames, shape, torch.uint8)
+
+
+def _run(half: str, module: torch.jit.ScriptModule, argument: Tensor) -> object:
+    try:
+        result: object = module(argument)
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise ContractError(f"The {half} fails on a batch of {len(argument)}: {last}") from error
+    return result
+
+
+def _check_tensor(
+    what: str, tensor: object, shape: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise ContractError(f"{what} must be a tensor, not {type(tensor).__name__}")
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+        raise ContractError(
+            f"{what} must be {dtype} {list(shape)}, not {tensor.dtype} {list(tensor.shape)}"
+        )
+    return tensor
+
+
+def _same(what: str, one: Tensor, other: Tensor) -> None:
+    scale = max(float(other.abs().max()), 1e-6)
+    difference = float((one - other).abs().max()) / scale
+    if difference > _RELATIVE_TOLERANCE:
+        raise ContractError(
+            f"{what}: by {difference:.2g} of their scale, {_RELATIVE_TOLERANCE:g} is allowed"
+        )
+
+
+def _frames(count: int) -> Tensor:
+    """Make black, white, smooth and noisy frames, each different from the others."""
+    shape = (MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3)
+    generator = torch.Generator().manual_seed(2016)
+    ramp = torch.linspace(0, 255, MODEL_FRAME_WIDTH)[None, :, None].expand(shape)
+    kinds = [
+        torch.zeros(shape),
+        ramp,
+        torch.full(shape, 255.0),
+        torch.randint(0, 256, shape, generator=generator).float(),
+    ]
+    frames = [kinds[i] if i < len(kinds) else ramp.roll(i, 1) for i in range(count)]
+    return torch.stack(frames).to(torch.uint8)
