@@ -95,6 +95,13 @@ class DataLossError(ClientSideError):
     reason = "FILM_TRUNCATED"
 
 
+class IdleCallerError(ClientSideError):
+    """The caller sent nothing for so long that its place goes to somebody else."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = "CALLER_IDLE"
+
+
 class ServerSideError(ServiceError):
     """The request is fine; the same request may succeed later."""
 

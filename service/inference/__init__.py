@@ -1,1 +1,15 @@
 """Frames to latents to frames through Triton: the only place that knows tritonclient."""
+
+from service.inference.inference import LATENT_SIZE, MAX_BATCH, Decoded, Encoded, Inference
+from service.inference.models import Model, Models, ModelVersion
+
+__all__ = [
+    "LATENT_SIZE",
+    "MAX_BATCH",
+    "Decoded",
+    "Encoded",
+    "Inference",
+    "Model",
+    "ModelVersion",
+    "Models",
+]

@@ -1,0 +1,272 @@
+"""Which model versions can answer now: learned from Triton's API alone, asked every few seconds."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from service.errors import (
+    DigestMismatchError,
+    InvalidFieldError,
+    NotFoundError,
+    Resource,
+    UnavailableError,
+)
+from service.inference.triton import RETRY_AFTER_SECONDS
+
+log = structlog.get_logger(__name__)
+
+ENCODER_SUFFIX = "_encoder"
+DECODER_SUFFIX = "_decoder"
+_POLL_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One training published under a model's name: READY as encoder and as decoder."""
+
+    name: str
+    version: int
+    digest: str
+    """"sha256:" and 64 hexadecimal digits over both TorchScript files."""
+    recipe: str
+    card: Mapping[str, object] = field(compare=False)
+    """The model card, as published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A published encoder and decoder pair, by name."""
+
+    name: str
+    versions: tuple[ModelVersion, ...]
+    """The versions that are ready, by number; never empty."""
+    is_default: bool
+
+    @property
+    def latest(self) -> ModelVersion:
+        """The newest version that is ready."""
+        return self.versions[-1]
+
+
+class Models:
+    """The registry of what is ready in Triton. Used on one event loop."""
+
+    def __init__(self, triton: InferenceServerClient, *, default_model: str = "") -> None:
+        self._triton = triton
+        self._default_model = default_model
+        self._versions: dict[str, tuple[ModelVersion, ...]] = {}
+        self._reachable = False
+        self._listeners: list[Callable[[], None]] = []
+        self._wake = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether some model can answer now."""
+        return bool(self._versions)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether Triton answered when it was last asked."""
+        return self._reachable
+
+    def list(self) -> tuple[Model, ...]:
+        """Return the models that can answer now, by name."""
+        return tuple(self._model(name) for name in sorted(self._versions))
+
+    def get(self, name: str) -> Model:
+        """Return one model; raises NotFoundError naming those there are."""
+        if name not in self._versions:
+            raise self._unknown(name)
+        return self._model(name)
+
+    def resolve(self, name: str = "", version: int = 0, digest: str = "") -> ModelVersion:
+        """Return the version that a selector means: once per call or stream, then always it.
+
+        Raises NotFoundError (no such model, version or digest), DigestMismatchError (the version
+        has another digest), InvalidFieldError (several models and none named) or
+        UnavailableError (nothing is ready).
+        """
+        if not self._versions:
+            raise UnavailableError(
+                "no model is ready now; try again",
+                reason="NO_MODEL_READY",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
+        if digest and not name and not version:
+            return self._by_digest(digest)
+        model = self.get(name or self._default())
+        chosen = self._by_number(model, version) if version else model.latest
+        if digest and digest != chosen.digest:
+            if not version:
+                for candidate in model.versions:
+                    if candidate.digest == digest:
+                        return candidate
+            raise DigestMismatchError(
+                f'model "{chosen.name}" version {chosen.version} has the digest {chosen.digest}, '
+                f"the request asks for {digest}",
+                resource=Resource("model", f"{chosen.name}/{chosen.version}"),
+                metadata={"actual_digest": chosen.digest, "requested_digest": digest},
+            )
+        return chosen
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called after every change of what is ready or reachable."""
+        self._listeners.append(listener)
+
+    def poll_soon(self) -> None:
+        """Ask Triton again at once: something suggests that what is known is out of date."""
+        self._wake.set()
+
+    async def poll(self, every_seconds: float) -> None:
+        """Ask Triton again and again; returns only when cancelled."""
+        while True:
+            await self.refresh()
+            try:
+                await asyncio.wait_for(self._wake.wait(), every_seconds)
+                self._wake.clear()
+                # However often calls fail, Triton is not asked more than ten times a second.
+                await asyncio.sleep(0.1)
+            except TimeoutError:
+                pass
+
+    async def refresh(self) -> None:
+        """Ask Triton what is ready now. Never raises: an unreachable Triton has nothing ready."""
+        try:
+            versions = await self._ask()
+        except InferenceServerException as error:
+            if self._reachable:
+                log.warning("triton cannot be reached", error=error.message())
+            self._update({}, reachable=False)
+        else:
+            self._update(versions, reachable=True)
+
+    def mark_unreachable(self) -> None:
+        """Take note that Triton is gone, before asking would tell."""
+        self._update({}, reachable=False)
+
+    def _update(self, versions: dict[str, tuple[ModelVersion, ...]], *, reachable: bool) -> None:
+        if versions == self._versions and reachable == self._reachable:
+            return
+        for version in _all(versions) - _all(self._versions):
+            log.info(
+                "model version ready",
+                model=version.name,
+                version=version.version,
+                digest=version.digest,
+            )
+        for version in _all(self._versions) - _all(versions):
+            log.info("model version gone", model=version.name, version=version.version)
+        self._versions = versions
+        self._reachable = reachable
+        for listener in self._listeners:
+            listener()
+
+    async def _ask(self) -> dict[str, tuple[ModelVersion, ...]]:
+        index = await self._triton.get_model_repository_index(client_timeout=_POLL_TIMEOUT_SECONDS)
+        ready: dict[str, set[int]] = {}
+        for entry in index.models:
+            if entry.state == "READY" and entry.version.isdecimal():
+                ready.setdefault(entry.name, set()).add(int(entry.version))
+        found: dict[str, tuple[ModelVersion, ...]] = {}
+        for encoder, encoder_versions in ready.items():
+            if not encoder.endswith(ENCODER_SUFFIX):
+                continue
+            name = encoder.removesuffix(ENCODER_SUFFIX)
+            both = encoder_versions & ready.get(name + DECODER_SUFFIX, set())
+            if not both:
+                continue
+            versions = await self._describe(name, both)
+            if versions:
+                found[name] = versions
+        return found
+
+    async def _describe(self, name: str, numbers: set[int]) -> tuple[ModelVersion, ...]:
+        try:
+            encoder = await self._parameters(name + ENCODER_SUFFIX)
+            decoder = await self._parameters(name + DECODER_SUFFIX)
+        except InferenceServerException as error:
+            if error.status() == "StatusCode.UNAVAILABLE":
+                raise
+            # Unloaded between the two questions; the next poll tells.
+            return ()
+        versions = []
+        for number in sorted(numbers):
+            digest = encoder.get(f"refilm.digest.{number}", "")
+            if not digest or digest != decoder.get(f"refilm.digest.{number}"):
+                continue
+            card = _card(encoder.get(f"refilm.card.{number}", "{}"))
+            recipe = card.get("recipe")
+            versions.append(
+                ModelVersion(name, number, digest, recipe if isinstance(recipe, str) else "", card)
+            )
+        return tuple(versions)
+
+    async def _parameters(self, model: str) -> dict[str, str]:
+        response = await self._triton.get_model_config(model, client_timeout=_POLL_TIMEOUT_SECONDS)
+        return {key: value.string_value for key, value in response.config.parameters.items()}
+
+    def _default(self) -> str:
+        if self._default_model:
+            return self._default_model
+        if len(self._versions) == 1:
+            return next(iter(self._versions))
+        raise InvalidFieldError(
+            "model.name",
+            f"several models are ready and none is the default; name one of {self._names()}",
+            reason="MODEL_REQUIRED",
+        )
+
+    def _is_default(self, name: str) -> bool:
+        return name == self._default_model or (not self._default_model and len(self._versions) == 1)
+
+    def _model(self, name: str) -> Model:
+        return Model(name, self._versions[name], self._is_default(name))
+
+    def _by_number(self, model: Model, number: int) -> ModelVersion:
+        for version in model.versions:
+            if version.version == number:
+                return version
+        numbers = ", ".join(str(version.version) for version in model.versions)
+        raise NotFoundError(
+            f'model "{model.name}" has no version {number}; ready: {numbers}',
+            reason="MODEL_VERSION_NOT_FOUND",
+            resource=Resource("model", f"{model.name}/{number}"),
+        )
+
+    def _by_digest(self, digest: str) -> ModelVersion:
+        # The newest of several: the same files may have been published twice.
+        for version in sorted(_all(self._versions), key=lambda v: (-v.version, v.name)):
+            if version.digest == digest:
+                return version
+        raise NotFoundError(
+            f"no model version that is ready has the digest {digest}",
+            reason="MODEL_DIGEST_NOT_FOUND",
+            resource=Resource("model", digest),
+        )
+
+    def _unknown(self, name: str) -> NotFoundError:
+        return NotFoundError(
+            f'no model "{name}" is ready; ready: {self._names() or "none"}',
+            reason="MODEL_NOT_FOUND",
+            resource=Resource("model", name),
+        )
+
+    def _names(self) -> str:
+        return ", ".join(f'"{name}"' for name in sorted(self._versions))
+
+
+def _all(versions: Mapping[str, tuple[ModelVersion, ...]]) -> set[ModelVersion]:
+    return {version for of_model in versions.values() for version in of_model}
+
+
+def _card(text: str) -> dict[str, object]:
+    try:
+        card = json.loads(text)
+    except ValueError:
+        return {}
+    return card if isinstance(card, dict) else {}

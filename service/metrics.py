@@ -1,0 +1,89 @@
+"""What Prometheus sees of the service. Every metric is here and in docs/operations.md."""
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+_CALL = ("grpc_type", "grpc_service", "grpc_method")
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+CALLS_STARTED = Counter("grpc_server_started_total", "RPCs started.", _CALL)
+CALLS_HANDLED = Counter(
+    "grpc_server_handled_total", "RPCs completed, by status code.", (*_CALL, "grpc_code")
+)
+CALL_SECONDS = Histogram(
+    "grpc_server_handling_seconds",
+    "How long RPCs took, from their start to their status.",
+    _CALL,
+    buckets=_SECONDS,
+)
+CALLS_RUNNING = Gauge("refilm_calls_running", "RPCs in work.", ("grpc_method",))
+
+FRAMES_ENCODED = Counter(
+    "refilm_frames_encoded_total", "Frames that Triton encoded.", ("model", "version")
+)
+FRAMES_DECODED = Counter(
+    "refilm_frames_decoded_total", "Latents that Triton decoded.", ("model", "version")
+)
+FRAMES_RECONSTRUCTED = Counter(
+    "refilm_frames_reconstructed_total",
+    "Frames of films written to a reconstruction.",
+    ("model", "version"),
+)
+RECEIVED_BYTES = Counter(
+    "refilm_received_bytes_total", "Bytes of request messages.", ("grpc_method",)
+)
+SENT_BYTES = Counter("refilm_sent_bytes_total", "Bytes of response messages.", ("grpc_method",))
+
+FRAMES_IN_FLIGHT = Gauge("refilm_frames_in_flight", "Frames and latents in Triton now.")
+FRAMES_WAITING = Gauge(
+    "refilm_frames_waiting", "Frames and latents that wait for a place in front of Triton."
+)
+RECONSTRUCTION_QUEUE = Gauge(
+    "refilm_reconstruction_queue_frames",
+    "Frames that wait in front of a stage, of all reconstructions together.",
+    ("stage",),
+)
+RECONSTRUCTIONS_RUNNING = Gauge("refilm_reconstructions_running", "Films in work.")
+STAGE_SECONDS = Counter(
+    "refilm_reconstruction_stage_seconds_total",
+    "How long the stages of reconstructions (read, encode, decode, write) were busy.",
+    ("stage",),
+)
+SPOOL_BYTES = Gauge("refilm_spool_bytes", "Film bytes in the spool.")
+
+INFERENCE_QUEUE_SECONDS = Histogram(
+    "refilm_inference_queue_seconds",
+    "How long batches waited for a place in front of Triton.",
+    ("half",),
+    buckets=_SECONDS,
+)
+INFERENCE_COMPUTE_SECONDS = Histogram(
+    "refilm_inference_compute_seconds",
+    "How long batches were in Triton.",
+    ("half",),
+    buckets=_SECONDS,
+)
+INFERENCE_BATCH_FRAMES = Histogram(
+    "refilm_inference_batch_frames",
+    "Frames or latents in a request to Triton.",
+    ("half",),
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+)
+
+TRITON_UP = Gauge("refilm_triton_up", "1 while Triton answers.")
+TRITON_RESTARTS = Counter(
+    "refilm_triton_restarts_total", "How often the local Triton ended and was started again."
+)
+MODEL_VERSION_READY = Gauge(
+    "refilm_model_version_ready",
+    "1 for each model version that can answer now.",
+    ("model", "version", "digest", "recipe"),
+)
+
+
+def names() -> set[str]:
+    """Return the names of all metrics of this module as Prometheus scrapes them."""
+    return {
+        metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in REGISTRY.collect()
+        if metric.name.startswith(("grpc_server_", "refilm_"))
+    }

@@ -1,0 +1,39 @@
+"""What is known of the call in work: for its log line, and for what it answers."""
+
+import re
+import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from service.inference import ModelVersion
+
+REQUEST_ID_KEY = "x-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+@dataclass(slots=True)
+class Call:
+    """Facts of one call, filled in as they become known."""
+
+    request_id: str
+    model: ModelVersion | None = None
+    frames: int = 0
+    """Frames or latents answered."""
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+_current: ContextVar[Call] = ContextVar("call")
+
+
+def current_call() -> Call:
+    """Return the call that the running task serves."""
+    return _current.get()
+
+
+def begin_call(request_id: str | None) -> Call:
+    """Start a call in this task; a request id that is none (too long, odd letters) is replaced."""
+    valid = request_id is not None and _REQUEST_ID.fullmatch(request_id)
+    call = Call(request_id if request_id is not None and valid else uuid.uuid4().hex)
+    _current.set(call)
+    return call

@@ -1,0 +1,142 @@
+"""Between protobuf messages and the service's own values; faults name the field."""
+
+import math
+from datetime import timedelta
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
+from numpy.typing import NDArray
+
+from film.errors import ImageError
+from film.frame import to_model_frame
+from film.image import decode_image, encode_image
+from refilm.v1 import autoencoder_pb2 as pb
+from service.errors import InvalidFieldError
+from service.inference import LATENT_SIZE, Model, Models, ModelVersion
+
+MAX_RAW_SIDE = 16_384
+"""Largest width or height of a raw picture; its bytes are limited by the message anyway."""
+
+_IMAGE_FORMATS = {
+    pb.IMAGE_FORMAT_PNG: "png",
+    pb.IMAGE_FORMAT_JPEG: "jpeg",
+    pb.IMAGE_FORMAT_WEBP: "webp",
+}
+
+
+def resolve(models: Models, selector: pb.ModelSelector) -> ModelVersion:
+    """Return the model version that a selector means; raises as `Models.resolve`."""
+    return models.resolve(selector.name, selector.version, selector.digest)
+
+
+def model_identity(model: ModelVersion) -> pb.ModelIdentity:
+    """Return the identity that every response carries."""
+    return pb.ModelIdentity(name=model.name, version=model.version, digest=model.digest)
+
+
+def model_message(model: Model) -> pb.Model:
+    """Return a model with its versions and their cards."""
+    return pb.Model(
+        name=model.name,
+        latest_version=model.latest.version,
+        versions=[_version_message(version) for version in model.versions],
+        is_default=model.is_default,
+    )
+
+
+def _version_message(version: ModelVersion) -> pb.ModelVersion:
+    card = Struct()
+    card.update(dict(version.card))
+    return pb.ModelVersion(
+        version=version.version, digest=version.digest, recipe=version.recipe, card=card
+    )
+
+
+def timing(queue_seconds: float, compute_seconds: float) -> pb.Timing:
+    """Return how long an answer took."""
+    return pb.Timing(queue=duration(queue_seconds), compute=duration(compute_seconds))
+
+
+def duration(seconds: float) -> Duration:
+    """Return a protobuf duration, to the microsecond."""
+    message = Duration()
+    message.FromTimedelta(timedelta(seconds=seconds))
+    return message
+
+
+def model_frame(frame: pb.Frame, field: str) -> NDArray[np.uint8]:
+    """Return the model frame [144, 256, 3] of a message's frame; slow, so call it in a thread.
+
+    `field` is the frame's path in the request. Raises InvalidFieldError naming the part at fault.
+    """
+    match frame.WhichOneof("content"):
+        case "raw":
+            return to_model_frame(_raw_picture(frame.raw, f"{field}.raw"))
+        case "image":
+            try:
+                return to_model_frame(decode_image(frame.image))
+            except ImageError as error:
+                raise InvalidFieldError(
+                    f"{field}.image", str(error), reason="INVALID_IMAGE"
+                ) from None
+        case _:
+            raise InvalidFieldError(
+                field, "has no content; set raw or image", reason="FRAME_REQUIRED"
+            )
+
+
+def _raw_picture(raw: pb.RawImage, field: str) -> NDArray[np.uint8]:
+    for side, value in (("width", raw.width), ("height", raw.height)):
+        if not 1 <= value <= MAX_RAW_SIDE:
+            raise InvalidFieldError(
+                f"{field}.{side}",
+                f"is {value}; must be from 1 to {MAX_RAW_SIDE}",
+                reason="INVALID_FRAME_SIZE",
+            )
+    expected = raw.width * raw.height * 3
+    if len(raw.rgb) != expected:
+        raise InvalidFieldError(
+            f"{field}.rgb",
+            f"has {len(raw.rgb)} bytes; a frame of {raw.width} x {raw.height} has "
+            f"{raw.width} x {raw.height} x 3 = {expected}",
+            reason="INVALID_FRAME_BYTES",
+        )
+    return np.frombuffer(raw.rgb, np.uint8).reshape(raw.height, raw.width, 3)
+
+
+def latent(values: "pb.RepeatedScalarFieldContainer[float] | list[float]", field: str) -> NDArray[np.float32]:
+    """Return a latent [200] of a message's floats; raises InvalidFieldError naming the fault."""
+    if len(values) != LATENT_SIZE:
+        raise InvalidFieldError(
+            field,
+            f"has {len(values)} floats; a latent has {LATENT_SIZE}",
+            reason="INVALID_LATENT_SIZE",
+        )
+    array = np.fromiter(values, np.float32, LATENT_SIZE)
+    if not np.isfinite(array).all():
+        place = int(np.flatnonzero(~np.isfinite(array))[0])
+        kind = "NaN" if math.isnan(float(array[place])) else "infinite"
+        raise InvalidFieldError(
+            f"{field}[{place}]", f"is {kind}; must be finite", reason="LATENT_NOT_FINITE"
+        )
+    return array
+
+
+def image_format(value: int, field: str) -> str | None:
+    """Return the format's name in film.image, None for raw; raises InvalidFieldError."""
+    if value in (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_RAW):
+        return None
+    if value not in _IMAGE_FORMATS:
+        raise InvalidFieldError(
+            field, f"{value} is no ImageFormat", reason="INVALID_IMAGE_FORMAT"
+        )
+    return _IMAGE_FORMATS[value]
+
+
+def frame_message(frame: NDArray[np.uint8], format: str | None) -> pb.Frame:
+    """Return a picture [H, W, 3] as a message; slow unless raw, so call it in a thread."""
+    if format is None:
+        height, width, _ = frame.shape
+        return pb.Frame(raw=pb.RawImage(width=width, height=height, rgb=frame.tobytes()))
+    return pb.Frame(image=encode_image(frame, format))

@@ -1,0 +1,78 @@
+"""grpc.health.v1: SERVING only while a model can answer.
+
+Own code, because grpcio-health-checking's aio servicer shares one condition among all watchers of a
+service and drops it when the first of them leaves: the others never hear of a change again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from refilm.v1 import autoencoder_pb2
+
+SERVICE_NAMES = ("", autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"].full_name)
+
+_Status = health_pb2.HealthCheckResponse
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """The health of the whole server ("") and of its services, which rise and fall together."""
+
+    def __init__(self) -> None:
+        self._serving = False
+        self._draining = False
+        self._changed = asyncio.Event()
+
+    def set(self, *, serving: bool) -> None:
+        """Tell whether a model can answer."""
+        self._serving = serving
+        self._notify()
+
+    def drain(self) -> None:
+        """Say NOT_SERVING from now on, whatever is set."""
+        self._draining = True
+        self._notify()
+
+    async def Check(  # noqa: N802
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[
+            health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+        ],
+    ) -> health_pb2.HealthCheckResponse:
+        """Answer for one service; NOT_FOUND for one that is not here."""
+        if request.service not in SERVICE_NAMES:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND,
+                "no such service here; known: " + ", ".join(f'"{name}"' for name in SERVICE_NAMES),
+            )
+        return _Status(status=self._status(request.service))
+
+    async def Watch(  # noqa: N802
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[
+            health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+        ],
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Answer now and after every change, until the caller leaves."""
+        last: int | None = None
+        while True:
+            changed = self._changed
+            status = self._status(request.service)
+            if status != last:
+                last = status
+                yield _Status(status=status)
+            await changed.wait()
+
+    def _status(self, service: str) -> "_Status.ServingStatus.ValueType":
+        if service not in SERVICE_NAMES:
+            return _Status.SERVICE_UNKNOWN
+        serving = self._serving and not self._draining
+        return _Status.SERVING if serving else _Status.NOT_SERVING
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
