@@ -103,9 +103,7 @@ def _run(half: str, module: torch.jit.ScriptModule, argument: Tensor) -> object:
     return result
 
 
-def _check_tensor(
-    what: str, tensor: object, shape: tuple[int, ...], dtype: torch.dtype
-) -> Tensor:
+def _check_tensor(what: str, tensor: object, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise ContractError(f"{what} must be a tensor, not {type(tensor).__name__}")
     if tuple(tensor.shape) != shape or tensor.dtype != dtype:

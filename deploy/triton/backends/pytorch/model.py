@@ -26,7 +26,7 @@ class TritonPythonModel:
         self._outputs = [tensor["name"] for tensor in sorted(config["output"], key=_position)]
         on_gpu = args["model_instance_kind"] == "GPU"
         self._device = torch.device(f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
-        # A reconstruction keeps an encoder and a decoder busy at the same time: half the cores each.
+        # A reconstruction keeps an encoder and a decoder busy at once: half the cores each.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
         # The optimising executor compiles anew for batch sizes it has not seen, and its first runs
         # differ from its later ones in the last bits.
@@ -45,8 +45,9 @@ class TritonPythonModel:
             else:
                 waiting.append(index)
         try:
-            for index, response in zip(waiting, self._run([requests[i] for i in waiting])):
-                responses[index] = response
+            answers = self._run([requests[index] for index in waiting])
+            for index, answer in zip(waiting, answers, strict=True):
+                responses[index] = answer
         except Exception:
             # One of them is at fault: alone, each gets its own answer or its own error.
             for index in waiting:
