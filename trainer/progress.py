@@ -1,0 +1,108 @@
+"""How far a training is: a bar on a terminal, a line every half minute elsewhere."""
+
+import math
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+LINE_SECONDS = 30.0
+"""How often a line is printed where there is no terminal."""
+
+_MEMORY = 0.95
+"""How much of the rate shown is what it was one step earlier."""
+
+
+class TrainingProgress:
+    """Shows losses, rate and time left; use as a context manager.
+
+    Args:
+        name: what is being trained.
+        steps: the step at which training ends, if one is set.
+        seconds: the time after which training ends, if one is set.
+        shown: whether to show anything (one process of several does).
+    """
+
+    def __init__(
+        self, name: str, *, steps: int | None, seconds: float | None, shown: bool = True
+    ) -> None:
+        self._name, self._steps, self._seconds = name, steps, seconds
+        console = Console(stderr=True, quiet=not shown)
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            disable=not (shown and console.is_terminal),
+        )
+        self._task = self._bar.add_task(name, total=1.0, text="")
+        self._lines = shown and not console.is_terminal
+        self._last_line = -math.inf
+        self._step_seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, message: str) -> None:
+        """Show a message above the bar."""
+        self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def update(
+        self, step: int, seconds: float, took: float, frames: int, losses: dict[str, float]
+    ) -> None:
+        """Show the state after a step.
+
+        Args:
+            step: steps done since the training began.
+            seconds: how long it has trained, in all its processes' lives.
+            took: how long this step took, in seconds.
+            frames: frames that all processes saw in this step.
+            losses: by name, in the order to show them.
+        """
+        known = self._step_seconds or took
+        self._step_seconds = _MEMORY * known + (1 - _MEMORY) * took
+        text = self._describe(step, seconds, frames, losses)
+        self._bar.update(self._task, completed=self._done(step, seconds), text=text)
+        now = time.monotonic()
+        if self._lines and now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            self.say(f"{self._name}: {self._done(step, seconds):4.0%}  {text}")
+
+    def _done(self, step: int, seconds: float) -> float:
+        parts = [0.0]
+        if self._steps:
+            parts.append(step / self._steps)
+        if self._seconds:
+            parts.append(seconds / self._seconds)
+        return min(max(parts), 1.0)
+
+    def _describe(self, step: int, seconds: float, frames: int, losses: dict[str, float]) -> str:
+        left = [math.inf]
+        if self._steps is not None:
+            left.append((self._steps - step) * self._step_seconds)
+        if self._seconds is not None:
+            left.append(self._seconds - seconds)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        rate = frames / max(self._step_seconds, 1e-9)
+        return f"step {step}  {shown}  {rate:.1f} frames/s  {_clock(min(left))} left"
+
+
+def _clock(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(int(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,175 @@
+"""The three networks of `broad2016`, as published, and the two modules that are served.
+
+Every convolution is 5x5 with stride 2, so four of them take 256x144 to 16x9; batch normalisation
+follows each but the outermost. Pictures run from -1 to 1.
+"""
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from trainer.export import LATENT_SIZE, Whitening, to_frames, to_pictures
+
+Channels = tuple[int, int, int, int]
+"""Feature maps after each convolution, from the picture inwards."""
+
+PUBLISHED_CHANNELS: Channels = (80, 160, 320, 640)
+
+_GRID = (9, 16)
+"""Height and width of the innermost feature maps: 144 and 256, halved four times."""
+
+
+def _shrink(inner: int, outer: int) -> nn.Conv2d:
+    return nn.Conv2d(inner, outer, kernel_size=5, stride=2, padding=2)
+
+
+def _grow(inner: int, outer: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inner, outer, kernel_size=5, stride=2, padding=2, output_padding=1)
+
+
+class _Levels(nn.Module):
+    """Four convolutions; encoder and discriminator each own one."""
+
+    def __init__(self, channels: Channels) -> None:
+        super().__init__()
+        a, b, c, d = channels
+        leak = 0.2
+        self.level0 = nn.Sequential(_shrink(3, a), nn.LeakyReLU(leak))
+        self.level1 = nn.Sequential(_shrink(a, b), nn.BatchNorm2d(b), nn.LeakyReLU(leak))
+        self.level2 = nn.Sequential(_shrink(b, c), nn.BatchNorm2d(c), nn.LeakyReLU(leak))
+        self.level3 = nn.Sequential(_shrink(c, d), nn.BatchNorm2d(d), nn.LeakyReLU(leak))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        level0 = self.level0(pictures)
+        level1 = self.level1(level0)
+        level2 = self.level2(level1)
+        return level0, level1, level2, self.level3(level2)
+
+
+class Encoder(nn.Module):
+    """Pictures [N, 3, 144, 256] -> the posterior's mean and log variance, each [N, 200]."""
+
+    def __init__(self, channels: Channels) -> None:
+        super().__init__()
+        self.levels = _Levels(channels)
+        inside = channels[-1] * _GRID[0] * _GRID[1]
+        self.mean = nn.Linear(inside, LATENT_SIZE)
+        self.log_variance = nn.Linear(inside, LATENT_SIZE)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean, within -1 to 1, and the log variance, within -0.5 to 0.5."""
+        inside = self.levels(pictures)[3].flatten(1)
+        return torch.tanh(self.mean(inside)), 0.5 * torch.tanh(self.log_variance(inside))
+
+
+class Decoder(nn.Module):
+    """Latents [N, 200] -> pictures [N, 3, 144, 256]."""
+
+    def __init__(self, channels: Channels) -> None:
+        super().__init__()
+        a, b, c, d = channels
+        self.inside = nn.Linear(LATENT_SIZE, d * _GRID[0] * _GRID[1])
+        self.unfold = nn.Unflatten(1, (d, *_GRID))
+        self.levels = nn.Sequential(
+            nn.BatchNorm2d(d),
+            nn.ReLU(),
+            _grow(d, c),
+            nn.BatchNorm2d(c),
+            nn.ReLU(),
+            _grow(c, b),
+            nn.BatchNorm2d(b),
+            nn.ReLU(),
+            _grow(b, a),
+            nn.BatchNorm2d(a),
+            nn.ReLU(),
+            _grow(a, 3),
+            nn.Tanh(),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return the pictures."""
+        pictures: Tensor = self.levels(self.unfold(self.inside(latents)))
+        return pictures
+
+
+class Discriminator(nn.Module):
+    """Pictures [N, 3, 144, 256] -> how real (a logit, [N, 1]) and what was seen at four levels."""
+
+    def __init__(self, channels: Channels) -> None:
+        super().__init__()
+        self.levels = _Levels(channels)
+        self.real = nn.Linear(channels[-1] * _GRID[0] * _GRID[1], 1)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Return the logits and the feature maps of the four levels."""
+        features = self.levels(pictures)
+        return self.real(features[3].flatten(1)), features
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw a network's first weights as published; its batch normalisations keep no averages yet.
+
+    In training they use each batch's own statistics, which is what the paper means. What they use
+    afterwards is measured once by `fix_statistics`: running averages would mix in the pictures
+    that the decoder invents from the prior, which look nothing like the film.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)
+            module.momentum = None  # a plain mean, whenever statistics are kept
+            module.track_running_stats = False
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+            nn.init.zeros_(cast(Tensor, module.bias))
+
+
+@torch.no_grad()
+def fix_statistics(network: nn.Module, inputs: Iterable[Tensor]) -> None:
+    """Measure every batch normalisation over some batches, keep it, and leave evaluation mode on.
+
+    From then on what the network makes of an input depends on that input alone.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = True
+        norm.reset_running_stats()
+    network.train()
+    for batch in inputs:
+        network(batch)
+    for norm in norms:
+        norm.track_running_stats = False
+    network.eval()
+
+
+def from_frames(frames: Tensor) -> Tensor:
+    """Turn uint8 [N, 144, 256, 3] into float32 [N, 3, 144, 256] from -1 to 1."""
+    return to_pictures(frames) * 2.0 - 1.0
+
+
+class ServedEncoder(nn.Module):
+    """Frames -> (latent, embedding), as `trainer.export` asks; the latent is the tanh mean."""
+
+    def __init__(self, encoder: Encoder, whitening: Whitening) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.whitening = whitening
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents and embeddings."""
+        latents = self.encoder(from_frames(frames))[0]
+        return latents, self.whitening(latents)
+
+
+class ServedDecoder(nn.Module):
+    """Latents -> frames, as `trainer.export` asks."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return frames."""
+        return to_frames((self.decoder(latents) + 1.0) / 2.0)
