@@ -1,0 +1,40 @@
+"""How a channel is set up: sizes, keepalive, and what gRPC itself tries again."""
+
+from __future__ import annotations
+
+import json
+
+from refilm._wire import MAX_MESSAGE_BYTES
+
+# gRPC tries these again by itself; a server's grpc-retry-pushback-ms goes before the backoff. A
+# stream is never tried again: half of it may have been consumed.
+_RETRIED_METHODS = ("Encode", "Decode", "ListModels", "GetModel")
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "refilm.v1.AutoencoderService", "method": method}
+                for method in _RETRIED_METHODS
+            ],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ]
+}
+
+OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A request larger than this buffer (256 KiB by default, less than most frames) would silently
+    # never be tried again.
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+    # A connection that died without a word is noticed within this time while calls run.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)

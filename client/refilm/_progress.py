@@ -1,0 +1,82 @@
+"""Turns the service's counts into a fraction, a rate and the time left."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable
+
+from refilm._source import Source
+from refilm._values import FilmFacts, Progress
+from refilm._wire import seconds
+from refilm.v1 import autoencoder_pb2 as pb
+
+_WINDOW_SECONDS = 10.0
+
+
+class Meter:
+    """Measures one reconstruction."""
+
+    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._clock = clock
+        self._film: FilmFacts | None = None
+        self._marks: deque[tuple[float, int, float]] = deque()
+
+    def start(self, film: FilmFacts) -> None:
+        """Takes in what the film is, once."""
+        self._film = film
+        self._marks.append((self._clock(), 0, 0.0))
+
+    def progress(self, message: pb.ReconstructVideoProgress) -> Progress:
+        """Returns how far the work is by the service's counts."""
+        position = seconds(message.position)
+        total = self._film.estimated_frames if self._film else None
+        duration = self._film.duration if self._film else None
+        now = self._clock()
+        self._marks.append((now, message.frames_written, position))
+        while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW_SECONDS:
+            self._marks.popleft()
+        then, frames_then, position_then = self._marks[0]
+        elapsed = now - then
+        frames = message.frames_written - frames_then
+        rate = frames / elapsed if elapsed > 0 and frames > 0 else None
+
+        fraction: float | None = None
+        eta: float | None = None
+        if total:
+            fraction = message.frames_written / total
+            if rate:
+                eta = (total - message.frames_written) / rate
+        elif duration:
+            fraction = position / duration
+            if rate and position > position_then:
+                eta = (duration - position) * elapsed / (position - position_then)
+        return Progress(
+            bytes_sent=self._source.position,
+            bytes_total=self._source.size,
+            bytes_received=message.bytes_received,
+            frames_decoded=message.frames_decoded,
+            frames_reconstructed=message.frames_reconstructed,
+            frames_written=message.frames_written,
+            frames_total=total,
+            position=position,
+            # The film's own totals are estimates: what lies beyond them is neither 101 % nor late.
+            fraction=None if fraction is None else min(1.0, fraction),
+            frames_per_second=rate,
+            eta=None if eta is None else max(0.0, eta),
+        )
+
+    def finish(self, summary: pb.ReconstructVideoSummary) -> Progress:
+        """Returns the last word: everything is done."""
+        last = self.progress(
+            pb.ReconstructVideoProgress(
+                bytes_received=summary.bytes_received,
+                frames_decoded=summary.frames,
+                frames_reconstructed=summary.frames,
+                frames_written=summary.frames,
+                position=summary.duration,
+            )
+        )
+        return dataclasses.replace(last, frames_total=summary.frames, fraction=1.0, eta=0.0)
