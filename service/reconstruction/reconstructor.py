@@ -1,0 +1,119 @@
+"""The reconstructions that run now: as many as allowed, each one cancellable as a whole."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable
+
+from film.errors import SpoolFullError
+from film.spool import Spool, SpoolRoom
+from service import metrics
+from service.errors import OverloadedError
+from service.inference import Inference
+from service.reconstruction.events import Event, ReconstructionSettings
+from service.reconstruction.faults import spool_fault
+from service.reconstruction.pipeline import Pipeline
+
+EVENTS_WAITING = 8
+"""Events that wait for the caller, at most 1 MiB each."""
+RETRY_AFTER_SECONDS = 10.0
+
+
+class Reconstruction:
+    """One film on its way through; ends when its events are read, or when it is cancelled."""
+
+    def __init__(self, work: "asyncio.Task[None]", events: "asyncio.Queue[Event]") -> None:
+        self._work = work
+        self._events = events
+
+    def cancel(self) -> None:
+        """Stop everything at once; safe at any time."""
+        self._work.cancel()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Yield what happens, in order; then raise what went wrong, a ServiceError."""
+        try:
+            while not (self._work.done() and self._events.empty()):
+                event = asyncio.ensure_future(self._events.get())
+                try:
+                    await asyncio.wait({event, self._work}, return_when="FIRST_COMPLETED")
+                finally:
+                    if not event.done():
+                        event.cancel()
+                if event.done() and not event.cancelled():
+                    yield event.result()
+            await self._work
+        finally:
+            self.cancel()
+            await asyncio.wait({self._work})
+
+
+class Reconstructor:
+    """Starts reconstructions, up to a limit."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        room: SpoolRoom,
+        *,
+        max_running: int,
+        film_bytes: int,
+        idle_seconds: float,
+    ) -> None:
+        self._inference = inference
+        self._room = room
+        self._max_running = max_running
+        self._film_bytes = film_bytes
+        self._idle_seconds = idle_seconds
+        self._running = 0
+        metrics.SPOOL_BYTES.set_function(lambda: room.used)
+
+    def start(
+        self, settings: ReconstructionSettings, chunks: AsyncIterable[bytes]
+    ) -> Reconstruction:
+        """Start to reconstruct the film that `chunks` brings.
+
+        Raises:
+            OverloadedError: As many reconstructions run as are allowed, or the film is announced
+                to be larger than allowed.
+        """
+        if settings.film_bytes is not None and settings.film_bytes > self._film_bytes:
+            raise OverloadedError(
+                f"the film's {settings.film_bytes} bytes are more than the {self._film_bytes} "
+                "that one film may have here",
+                reason="FILM_TOO_LARGE",
+            )
+        if self._running >= self._max_running:
+            raise OverloadedError(
+                f"{self._running} films are being reconstructed, as many as this service takes "
+                "at once; try again",
+                reason="TOO_MANY_RECONSTRUCTIONS",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
+        self._running += 1
+        metrics.RECONSTRUCTIONS_RUNNING.inc()
+        events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_WAITING)
+        work = asyncio.ensure_future(self._run(settings, chunks, events))
+        work.add_done_callback(self._ended)
+        return Reconstruction(work, events)
+
+    async def _run(
+        self,
+        settings: ReconstructionSettings,
+        chunks: AsyncIterable[bytes],
+        events: "asyncio.Queue[Event]",
+    ) -> None:
+        try:
+            spool = Spool(self._room, self._film_bytes)
+        except SpoolFullError as error:
+            raise spool_fault(error) from None
+        await Pipeline(
+            settings,
+            inference=self._inference,
+            spool=spool,
+            chunks=chunks,
+            events=events,
+            idle_seconds=self._idle_seconds,
+        ).run()
+
+    def _ended(self, work: "asyncio.Task[None]") -> None:
+        self._running -= 1
+        metrics.RECONSTRUCTIONS_RUNNING.dec()

@@ -1,0 +1,175 @@
+"""Calls ReconstructVideo as any gRPC client would, and reads what comes back."""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from numpy.typing import NDArray
+
+from refilm.v1 import autoencoder_pb2 as pb
+from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
+
+CHUNK_BYTES = 256 * 1024
+TIMEOUT_SECONDS = 120.0
+
+
+@dataclass
+class Answer:
+    """Everything one call answered."""
+
+    film: pb.FilmFacts | None = None
+    progress: list[pb.ReconstructVideoProgress] = field(default_factory=list)
+    pts: list[int] = field(default_factory=list)
+    latents: list[float] = field(default_factory=list)
+    output: bytes = b""
+    summary: pb.ReconstructVideoSummary | None = None
+    order: list[str] = field(default_factory=list)
+    error: grpc.RpcError | None = None
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The call's status code."""
+        if self.error is None:
+            return grpc.StatusCode.OK
+        assert isinstance(self.error, grpc.Call)
+        return self.error.code()
+
+    def detail(self, kind: type[Message]) -> Message:
+        """The one google.rpc detail of this kind; fails where there is none."""
+        assert isinstance(self.error, grpc.Call)
+        status = rpc_status.from_call(self.error)
+        assert status is not None, "the status carries no details"
+        for packed in status.details:
+            detail = kind()
+            if packed.Unpack(detail):
+                return detail
+        raise AssertionError(f"no {kind.__name__} in {status}")
+
+    @property
+    def reason(self) -> str:
+        """ErrorInfo.reason."""
+        info = self.detail(error_details_pb2.ErrorInfo)
+        assert isinstance(info, error_details_pb2.ErrorInfo)
+        assert info.domain == "refilm"
+        return info.reason
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields that BadRequest names."""
+        request = self.detail(error_details_pb2.BadRequest)
+        assert isinstance(request, error_details_pb2.BadRequest)
+        return [violation.field for violation in request.field_violations]
+
+    def take(self, response: pb.ReconstructVideoResponse) -> str:
+        """Add one response; returns which kind it is."""
+        kind = response.WhichOneof("payload")
+        assert kind is not None, "a response without a payload"
+        self.order.append(kind)
+        match kind:
+            case "film":
+                assert self.film is None, "the film's facts came twice"
+                self.film = response.film
+            case "progress":
+                self.progress.append(response.progress)
+            case "latents":
+                self.pts.extend(response.latents.pts)
+                self.latents.extend(response.latents.values)
+            case "chunk":
+                assert 1 <= len(response.chunk) <= 2**20
+                self.output += response.chunk
+            case "summary":
+                self.summary = response.summary
+        return kind
+
+
+def requests(
+    film: bytes, settings: pb.ReconstructVideoSettings | None = None
+) -> Iterator[pb.ReconstructVideoRequest]:
+    """Settings, then the film in chunks."""
+    yield pb.ReconstructVideoRequest(settings=settings or pb.ReconstructVideoSettings())
+    for start in range(0, len(film), CHUNK_BYTES):
+        yield pb.ReconstructVideoRequest(chunk=film[start : start + CHUNK_BYTES])
+
+
+def call(
+    channel: grpc.Channel, messages: Iterable[pb.ReconstructVideoRequest]
+) -> Answer:
+    """Send messages, and take every response until the call ends, well or not."""
+    answer = Answer()
+    stub = pb_grpc.AutoencoderServiceStub(channel)
+    try:
+        for response in stub.ReconstructVideo(iter(messages), timeout=TIMEOUT_SECONDS):
+            answer.take(response)
+    except grpc.RpcError as error:
+        answer.error = error
+    return answer
+
+
+def reconstruct(
+    channel: grpc.Channel, film: bytes | Path, **settings: object
+) -> Answer:
+    """Reconstruct a film; keyword arguments are fields of ReconstructVideoSettings."""
+    data = film.read_bytes() if isinstance(film, Path) else film
+    return call(channel, requests(data, pb.ReconstructVideoSettings(**settings)))
+
+
+@dataclass
+class Sound:
+    """One sound track, undecoded."""
+
+    codec: str
+    times: list[Fraction]
+    """Seconds, one a packet."""
+    payloads: list[bytes]
+
+
+@dataclass
+class Film:
+    """A film as PyAV reads it."""
+
+    times: list[Fraction]
+    """Presentation times in seconds, one a frame."""
+    pictures: list[NDArray[np.uint8]]
+    """[H, W, 3] RGB, as stored."""
+    sample_aspect_ratio: Fraction
+    sounds: list[Sound]
+
+
+def read_film(film: bytes | Path, *, pictures: bool = True) -> Film:
+    """Decode all pictures, and list all packets of sound."""
+    source = io.BytesIO(film) if isinstance(film, bytes) else film
+    with av.open(source) as container:
+        video = next(
+            stream
+            for stream in container.streams.video
+            if not stream.disposition & av.stream.Disposition.attached_pic
+        )
+        ratio = video.sample_aspect_ratio or video.codec_context.sample_aspect_ratio
+        result = Film([], [], Fraction(ratio or 1), [])
+        sounds = {
+            stream.index: Sound(stream.codec_context.name, [], [])
+            for stream in container.streams.audio
+        }
+        for packet in container.demux():
+            if packet.stream.index in sounds:
+                if packet.size:
+                    assert packet.pts is not None and packet.time_base is not None
+                    sounds[packet.stream.index].times.append(packet.pts * packet.time_base)
+                    sounds[packet.stream.index].payloads.append(bytes(packet))
+            elif packet.stream is video:
+                for frame in packet.decode():
+                    assert isinstance(frame, av.VideoFrame)
+                    assert frame.pts is not None and frame.time_base is not None
+                    result.times.append(frame.pts * frame.time_base)
+                    if pictures:
+                        result.pictures.append(frame.to_ndarray(format="rgb24"))
+        result.sounds = list(sounds.values())
+    return result
