@@ -16,68 +16,77 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="REFILM_", frozen=True, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="Address to listen on, for gRPC and for metrics.")
-    port: Port = Field(50051, description="gRPC port; 0 takes a free one.")
-    metrics_port: Port = Field(9464, description="Prometheus port; 0 takes a free one.")
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on, for gRPC and for metrics."
+    )
+    port: Port = Field(default=50051, description="gRPC port; 0 takes a free one.")
+    metrics_port: Port = Field(default=9464, description="Prometheus port; 0 takes a free one.")
     address_file: Path | None = Field(
-        None,
+        default=None,
         description="A JSON file to write the addresses of gRPC, metrics and Triton to, once they "
         "are known.",
     )
     triton_address: str = Field(
-        "",
+        default="",
         description="gRPC address (host:port) of a Triton Inference Server. Empty: a local one is "
         "started from the wheel `nvidia-pytriton`.",
     )
     model_repositories: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (Path(".refilm/models"), Path("model_repository")),
+        default=(Path(".refilm/models"), Path("model_repository")),
         description="Model repositories of the local Triton, separated by commas. Those that do "
-        "not exist are left out.",
+        "not exist are made, empty.",
     )
     default_model: str = Field(
-        "",
+        default="",
         description="The model that answers where a request names none. Empty: the only one there "
         "is.",
     )
     models_poll_seconds: float = Field(
-        2.0, gt=0, description="How often Triton is asked which model versions are ready."
+        default=2.0, gt=0, description="How often Triton is asked which model versions are ready."
     )
     max_frames_in_flight: int = Field(
-        256, ge=64, description="Frames and latents that may be in Triton at once, all calls together."
+        default=256,
+        ge=64,
+        description="Frames and latents that may be in Triton at once, all calls together.",
     )
     max_calls_waiting: int = Field(
-        256,
+        default=256,
         ge=1,
         description="Encode and Decode calls that may be in work or wait; more are refused with "
         "RESOURCE_EXHAUSTED.",
     )
     max_wait_seconds: float = Field(
-        5.0,
+        default=5.0,
         gt=0,
         description="How long an Encode or Decode call waits for a place in front of Triton before "
         "it is refused with RESOURCE_EXHAUSTED.",
     )
     max_reconstructions: int = Field(
-        4, ge=1, description="ReconstructVideo calls at once; more are refused."
+        default=4, ge=1, description="ReconstructVideo calls at once; more are refused."
     )
     spool_directory: Path | None = Field(
-        None, description="Where arriving films are spooled. Empty: the system's temporary folder."
+        default=None,
+        description="Where arriving films are spooled. Empty: the system's temporary folder.",
     )
-    spool_film_bytes: int = Field(8 * GIB, ge=1, description="Largest film in bytes.")
+    spool_film_bytes: int = Field(default=8 * GIB, ge=1, description="Largest film in bytes.")
     spool_total_bytes: int = Field(
-        16 * GIB, ge=1, description="Bytes of all films that are being reconstructed, together."
+        default=16 * GIB,
+        ge=1,
+        description="Bytes of all films that are being reconstructed, together.",
     )
     idle_seconds: float = Field(
-        60.0, gt=0, description="A stream on which the caller sends nothing for so long is ended."
+        default=60.0,
+        gt=0,
+        description="A ReconstructVideo call whose caller sends nothing for so long is ended.",
     )
     drain_seconds: float = Field(
-        30.0, ge=0, description="How long running calls may go on after SIGTERM."
+        default=30.0, ge=0, description="How long running calls may go on after SIGTERM."
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="`auto`: console on a terminal, JSON elsewhere."
+        default="auto", description="`auto`: console on a terminal, JSON elsewhere."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least severe lines that are logged."
+        default="info", description="The least severe lines that are logged."
     )
 
     @field_validator("model_repositories", mode="before")

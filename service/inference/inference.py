@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 from numpy.typing import NDArray
+from prometheus_client import Counter
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from service import metrics
 from service.errors import UnavailableError
 from service.inference.admission import Admission
 from service.inference.models import DECODER_SUFFIX, ENCODER_SUFFIX, ModelVersion
@@ -66,56 +68,58 @@ class Inference:
         model: ModelVersion,
         frames: NDArray[np.uint8],
         *,
-        timeout: float | None = None,
+        within: float | None = None,
         patient: bool = True,
     ) -> Encoded:
         """Encode `frames` [N, 144, 256, 3], N from 1 to 64.
 
-        `timeout`: seconds until the caller's deadline. `patient`: wait for a place as long as it
+        `within`: seconds until the caller's deadline. `patient`: wait for a place as long as it
         takes (streams and films, which slow their callers down) instead of refusing when it takes
         too long (single calls). Raises OverloadedError, UnavailableError or ServerSideError.
         """
-        outputs, queued, computed = await self._run(
-            model.name + ENCODER_SUFFIX,
-            model.version,
+        result, queued, computed = await self._run(
+            model,
+            ENCODER_SUFFIX,
             frames,
             "UINT8",
             ("OUTPUT__0", "OUTPUT__1"),
-            timeout,
+            within,
             patient,
         )
-        return Encoded(outputs[0], outputs[1], queued, computed)
+        _count(metrics.FRAMES_ENCODED, "encode", model, len(frames), queued, computed)
+        return Encoded(result.as_numpy("OUTPUT__0"), result.as_numpy("OUTPUT__1"), queued, computed)
 
     async def decode(
         self,
         model: ModelVersion,
         latents: NDArray[np.float32],
         *,
-        timeout: float | None = None,
+        within: float | None = None,
         patient: bool = True,
     ) -> Decoded:
         """Decode `latents` [N, 200], N from 1 to 64; otherwise as `encode`."""
-        outputs, queued, computed = await self._run(
-            model.name + DECODER_SUFFIX,
-            model.version,
+        result, queued, computed = await self._run(
+            model,
+            DECODER_SUFFIX,
             latents,
             "FP32",
             ("OUTPUT__0",),
-            timeout,
+            within,
             patient,
         )
-        return Decoded(outputs[0], queued, computed)
+        _count(metrics.FRAMES_DECODED, "decode", model, len(latents), queued, computed)
+        return Decoded(result.as_numpy("OUTPUT__0"), queued, computed)
 
     async def _run(
         self,
-        model: str,
-        version: int,
+        model: ModelVersion,
+        suffix: str,
         batch: NDArray[np.generic],
         datatype: str,
         outputs: tuple[str, ...],
-        timeout: float | None,
+        within: float | None,
         patient: bool,
-    ) -> tuple[list[NDArray[np.generic]], float, float]:
+    ) -> tuple[InferResult, float, float]:
         if not 1 <= len(batch) <= MAX_BATCH:
             raise ValueError(f"a batch holds 1 to {MAX_BATCH} items, not {len(batch)}")
         tensor = InferInput("INPUT__0", list(batch.shape), datatype)
@@ -123,20 +127,20 @@ class Inference:
         async with self._admission.places(len(batch), patient=patient):
             admitted = time.monotonic()
             tensor.set_data_from_numpy(batch)
-            remaining = None if timeout is None else max(0.001, timeout - (admitted - started))
+            remaining = None if within is None else max(0.001, within - (admitted - started))
             try:
                 result: InferResult = await self._triton.infer(
-                    model,
+                    model.name + suffix,
                     [tensor],
-                    model_version=str(version),
+                    model_version=str(model.version),
                     outputs=[InferRequestedOutput(name) for name in outputs],
                     client_timeout=remaining,
                 )
             except InferenceServerException as error:
                 log.warning(
                     "inference failed",
-                    model=model,
-                    version=version,
+                    model=model.name + suffix,
+                    version=model.version,
                     status=error.status(),
                     error=error.message(),
                 )
@@ -144,5 +148,13 @@ class Inference:
                 if isinstance(failure, UnavailableError):
                     self._on_unavailable()
                 raise failure from None
-            arrays = [result.as_numpy(name) for name in outputs]
-        return arrays, admitted - started, time.monotonic() - admitted
+        return result, admitted - started, time.monotonic() - admitted
+
+
+def _count(
+    counter: Counter, half: str, model: ModelVersion, frames: int, queued: float, computed: float
+) -> None:
+    counter.labels(model.name, str(model.version)).inc(frames)
+    metrics.INFERENCE_QUEUE_SECONDS.labels(half).observe(queued)
+    metrics.INFERENCE_COMPUTE_SECONDS.labels(half).observe(computed)
+    metrics.INFERENCE_BATCH_FRAMES.labels(half).observe(frames)

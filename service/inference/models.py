@@ -84,8 +84,12 @@ class Models:
             raise self._unknown(name)
         return self._model(name)
 
-    def resolve(self, name: str = "", version: int = 0, digest: str = "") -> ModelVersion:
+    def resolve(
+        self, name: str = "", version: int = 0, digest: str = "", *, field: str = "model"
+    ) -> ModelVersion:
         """Return the version that a selector means: once per call or stream, then always it.
+
+        `field` is the selector's path in the request, for the error.
 
         Raises NotFoundError (no such model, version or digest), DigestMismatchError (the version
         has another digest), InvalidFieldError (several models and none named) or
@@ -99,7 +103,7 @@ class Models:
             )
         if digest and not name and not version:
             return self._by_digest(digest)
-        model = self.get(name or self._default())
+        model = self.get(name or self._default(field))
         chosen = self._by_number(model, version) if version else model.latest
         if digest and digest != chosen.digest:
             if not version:
@@ -210,13 +214,13 @@ class Models:
         response = await self._triton.get_model_config(model, client_timeout=_POLL_TIMEOUT_SECONDS)
         return {key: value.string_value for key, value in response.config.parameters.items()}
 
-    def _default(self) -> str:
+    def _default(self, field: str) -> str:
         if self._default_model:
             return self._default_model
         if len(self._versions) == 1:
             return next(iter(self._versions))
         raise InvalidFieldError(
-            "model.name",
+            f"{field}.name",
             f"several models are ready and none is the default; name one of {self._names()}",
             reason="MODEL_REQUIRED",
         )

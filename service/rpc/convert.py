@@ -1,33 +1,40 @@
 """Between protobuf messages and the service's own values; faults name the field."""
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Literal, TypeAlias
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from numpy.typing import NDArray
+from refilm.v1 import autoencoder_pb2 as pb
 
 from film.errors import ImageError
 from film.frame import to_model_frame
 from film.image import decode_image, encode_image
-from refilm.v1 import autoencoder_pb2 as pb
 from service.errors import InvalidFieldError
 from service.inference import LATENT_SIZE, Model, Models, ModelVersion
 
 MAX_RAW_SIDE = 16_384
 """Largest width or height of a raw picture; its bytes are limited by the message anyway."""
 
-_IMAGE_FORMATS = {
+ImageFormat: TypeAlias = Literal["png", "jpeg", "webp"]
+_IMAGE_FORMATS: dict[int, ImageFormat] = {
     pb.IMAGE_FORMAT_PNG: "png",
     pb.IMAGE_FORMAT_JPEG: "jpeg",
     pb.IMAGE_FORMAT_WEBP: "webp",
 }
 
 
-def resolve(models: Models, selector: pb.ModelSelector) -> ModelVersion:
-    """Return the model version that a selector means; raises as `Models.resolve`."""
-    return models.resolve(selector.name, selector.version, selector.digest)
+def resolve(models: Models, selector: pb.ModelSelector, field: str = "model") -> ModelVersion:
+    """Return the model version that a selector means; raises as `Models.resolve`.
+
+    `field` is the selector's path in the request.
+    """
+    return models.resolve(selector.name, selector.version, selector.digest, field=field)
 
 
 def model_identity(model: ModelVersion) -> pb.ModelIdentity:
@@ -47,7 +54,7 @@ def model_message(model: Model) -> pb.Model:
 
 def _version_message(version: ModelVersion) -> pb.ModelVersion:
     card = Struct()
-    card.update(dict(version.card))
+    ParseDict(dict(version.card), card)
     return pb.ModelVersion(
         version=version.version, digest=version.digest, recipe=version.recipe, card=card
     )
@@ -105,7 +112,7 @@ def _raw_picture(raw: pb.RawImage, field: str) -> NDArray[np.uint8]:
     return np.frombuffer(raw.rgb, np.uint8).reshape(raw.height, raw.width, 3)
 
 
-def latent(values: "pb.RepeatedScalarFieldContainer[float] | list[float]", field: str) -> NDArray[np.float32]:
+def latent(values: Sequence[float], field: str) -> NDArray[np.float32]:
     """Return a latent [200] of a message's floats; raises InvalidFieldError naming the fault."""
     if len(values) != LATENT_SIZE:
         raise InvalidFieldError(
@@ -123,18 +130,16 @@ def latent(values: "pb.RepeatedScalarFieldContainer[float] | list[float]", field
     return array
 
 
-def image_format(value: int, field: str) -> str | None:
+def image_format(value: int, field: str) -> ImageFormat | None:
     """Return the format's name in film.image, None for raw; raises InvalidFieldError."""
     if value in (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_RAW):
         return None
     if value not in _IMAGE_FORMATS:
-        raise InvalidFieldError(
-            field, f"{value} is no ImageFormat", reason="INVALID_IMAGE_FORMAT"
-        )
+        raise InvalidFieldError(field, f"{value} is no ImageFormat", reason="INVALID_IMAGE_FORMAT")
     return _IMAGE_FORMATS[value]
 
 
-def frame_message(frame: NDArray[np.uint8], format: str | None) -> pb.Frame:
+def frame_message(frame: NDArray[np.uint8], format: ImageFormat | None) -> pb.Frame:
     """Return a picture [H, W, 3] as a message; slow unless raw, so call it in a thread."""
     if format is None:
         height, width, _ = frame.shape

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from refilm.v1 import autoencoder_pb2
 
 SERVICE_NAMES = ("", autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"].full_name)
@@ -25,6 +24,10 @@ class Health(health_pb2_grpc.HealthServicer):
         self._draining = False
         self._changed = asyncio.Event()
 
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve it."""
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+
     def set(self, *, serving: bool) -> None:
         """Tell whether a model can answer."""
         self._serving = serving
@@ -35,7 +38,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._draining = True
         self._notify()
 
-    async def Check(  # noqa: N802
+    async def Check(
         self,
         request: health_pb2.HealthCheckRequest,
         context: grpc.aio.ServicerContext[
@@ -50,7 +53,7 @@ class Health(health_pb2_grpc.HealthServicer):
             )
         return _Status(status=self._status(request.service))
 
-    async def Watch(  # noqa: N802
+    async def Watch(
         self,
         request: health_pb2.HealthCheckRequest,
         context: grpc.aio.ServicerContext[
@@ -67,7 +70,7 @@ class Health(health_pb2_grpc.HealthServicer):
                 yield _Status(status=status)
             await changed.wait()
 
-    def _status(self, service: str) -> "_Status.ServingStatus.ValueType":
+    def _status(self, service: str) -> "health_pb2._HealthCheckResponse_ServingStatus":
         if service not in SERVICE_NAMES:
             return _Status.SERVICE_UNKNOWN
         serving = self._serving and not self._draining

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import cast
+from typing import TypeAlias, TypeVar, cast
 
 import grpc
 import structlog
@@ -18,12 +18,22 @@ from service.rpc.errors import refusal
 log = structlog.get_logger("service.calls")
 
 _OWN_PACKAGE = "refilm."
+_KINDS = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-Context = grpc.aio.ServicerContext[Message, Message]
-Handler = grpc.RpcMethodHandler[Message, Message]
-Answer = Callable[[object, Context], Awaitable[Message]]
-Answers = Callable[[object, Context], AsyncIterator[Message]]
+# In quotes: only their stubs are generic.
+Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Request, Response]"
+Continuation: TypeAlias = (
+    "Callable[[grpc.HandlerCallDetails], Awaitable[Handler[Request, Response] | None]]"
+)
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 class Gate:
@@ -70,31 +80,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: "Continuation[Request, Response]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> "Handler[Request, Response] | None":
         """Return the method's handler with everything around it; asked once a call."""
         handler = await continuation(handler_call_details)
         if handler is None:
-            return handler
+            return None
         metadata = dict(handler_call_details.invocation_metadata or ())
         request_id = metadata.get(REQUEST_ID_KEY)
         call = begin_call(request_id if isinstance(request_id, str) else None)
-        return _wrapped(handler, _Around(self._gate, handler_call_details.method, handler, call))
+        kind = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
+        return _wrapped(handler, _Around(self._gate, handler_call_details.method, kind, call))
 
 
 class _Around:
     """What happens before and after one call."""
 
-    def __init__(self, gate: Gate, path: str, handler: Handler, call: Call) -> None:
+    def __init__(self, gate: Gate, path: str, kind: str, call: Call) -> None:
         self._gate = gate
         self._service, self._method = path.strip("/").split("/", 1)
         self._own = self._service.startswith(_OWN_PACKAGE)
         self._call = call
-        kind = f"{_side(handler.request_streaming)}_{_side(handler.response_streaming)}"
-        names = {"unary_unary": "unary", "stream_unary": "client_stream"}
-        names |= {"unary_stream": "server_stream", "stream_stream": "bidi_stream"}
-        self._labels = (names[kind], self._service, self._method)
+        self._labels = (kind, self._service, self._method)
 
     def received(self, data: bytes) -> None:
         self._call.received_bytes += len(data)
@@ -134,11 +142,11 @@ class _Around:
             raise
         except Exception:
             log.exception("unexpected error", method=self._method, request_id=self._call.request_id)
-            error = ServerSideError(
+            failure = ServerSideError(
                 f"internal error; its details are in the log at request id {self._call.request_id}"
             )
-            code, reason = error.code, error.reason
-            await self._abort(context, error)
+            code, reason = failure.code, failure.reason
+            await self._abort(context, failure)
         finally:
             if entered:
                 self._gate.leave()
@@ -180,56 +188,52 @@ class _Around:
         (log.info if self._own else log.debug)("call", **facts)
 
 
-def _wrapped(handler: Handler, around: _Around) -> Handler:
-    if handler.response_streaming:
-        answers = cast(Answers, handler.stream_stream or handler.unary_stream)
+def _wrapped(
+    handler: "Handler[Request, Response]", around: _Around
+) -> "Handler[Request, Response]":
+    parse, serialize = handler.request_deserializer, handler.response_serializer
+    if parse is None or serialize is None:
+        return handler
 
-        async def stream(request: object, context: Context) -> AsyncIterator[Message]:
-            async with around(context), aclosing(_generator(answers(request, context))) as responses:
+    def counted_parse(data: bytes) -> Request:
+        around.received(data)
+        return parse(data)
+
+    def counted_serialize(message: Response) -> bytes:
+        data = serialize(message)
+        around.sent(data)
+        return data
+
+    if handler.response_streaming:
+        answers = cast(
+            Callable[[object, Context], AsyncGenerator[Response, None]],
+            handler.stream_stream or handler.unary_stream,
+        )
+
+        async def stream(request: object, context: Context) -> AsyncIterator[Response]:
+            async with around(context), aclosing(answers(request, context)) as responses:
                 async for response in responses:
                     yield response
 
-        make = (
+        make_stream = (
             grpc.stream_stream_rpc_method_handler
             if handler.request_streaming
             else grpc.unary_stream_rpc_method_handler
         )
-        return cast(Handler, make(stream, *_counted(handler, around)))  # type: ignore[arg-type]
+        return make_stream(stream, counted_parse, counted_serialize)
 
-    answer = cast(Answer, handler.stream_unary or handler.unary_unary)
+    answer = cast(
+        Callable[[object, Context], Awaitable[Response]],
+        handler.stream_unary or handler.unary_unary,
+    )
 
-    async def single(request: object, context: Context) -> Message:
+    async def single(request: object, context: Context) -> Response:
         async with around(context):
             return await answer(request, context)
-        raise AssertionError("unreachable: a call that failed was aborted")
 
     make_single = (
         grpc.stream_unary_rpc_method_handler
         if handler.request_streaming
         else grpc.unary_unary_rpc_method_handler
     )
-    return cast(Handler, make_single(single, *_counted(handler, around)))  # type: ignore[arg-type]
-
-
-async def _generator(responses: AsyncIterator[Message]) -> "AsyncGenerator[Message, None]":
-    async for response in responses:
-        yield response
-
-
-def _counted(handler: Handler, around: _Around):
-    parse, serialize = handler.request_deserializer, handler.response_serializer
-
-    def counted_parse(data: bytes) -> Message:
-        around.received(data)
-        return parse(data)
-
-    def counted_serialize(message: Message) -> bytes:
-        data = serialize(message)
-        around.sent(data)
-        return data
-
-    return counted_parse, counted_serialize
-
-
-def _side(streaming: bool) -> str:
-    return "stream" if streaming else "unary"
+    return make_single(single, counted_parse, counted_serialize)

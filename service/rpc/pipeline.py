@@ -29,7 +29,7 @@ class Pipeline(Generic[Item, Prepared, Answer]):
     def __init__(
         self,
         prepare: Callable[[int, Item], Awaitable[Prepared]],
-        answer: Callable[[list[Prepared]], Awaitable[list[Answer]]],
+        answer: Callable[[list[Prepared]], Coroutine[object, object, list[Answer]]],
     ) -> None:
         self._prepare = prepare
         self._answer = answer
@@ -46,7 +46,7 @@ class Pipeline(Generic[Item, Prepared, Answer]):
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def answers(self, items: AsyncIterable[Item]) -> AsyncGenerator[Answer, None]:
-        """Yield one answer an item, in order; raises what reading, preparing or answering raised."""
+        """Yield one answer an item, in order; raises what went wrong on the way."""
         self._start(self._read(items))
         self._start(self._batch())
         try:

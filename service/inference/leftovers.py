@@ -1,0 +1,85 @@
+"""What a local Triton leaves on the machine when it is killed, and how it is found and removed.
+
+Every local Triton's shared memory carries its owner's token in its name. The owner holds a lock on
+a file of that name for as long as it lives; the kernel releases it however the owner dies. Whoever
+can take the lock of another token knows that its owner is dead, in whichever container it lived.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+_PREFIX = "refilm_triton_"
+_LOCK = ".lock"
+
+
+class Estate:
+    """One local Triton's shared memory and temporary folder."""
+
+    def __init__(self) -> None:
+        """Take a fresh token and remove what dead owners left."""
+        sweep()
+        while True:
+            self.name = _PREFIX + secrets.token_hex(6)
+            self._lock_file = SHARED_MEMORY / (self.name + _LOCK)
+            self._lock = os.open(self._lock_file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            # Another's sweep may have come between the two; then the file is gone.
+            if self._lock_file.exists():
+                break
+            os.close(self._lock)
+        self.folder = Path(tempfile.gettempdir()) / self.name
+        os.write(self._lock, str(self.folder).encode())
+        self.folder.mkdir(mode=0o700)
+
+    @property
+    def shared_memory_prefix(self) -> str:
+        """What the names of all shared memory regions must begin with."""
+        return self.name + "_"
+
+    def remove_shared_memory(self) -> None:
+        """Remove the regions of a Triton that has ended."""
+        _remove_regions(self.name)
+
+    def remove(self) -> None:
+        """Remove everything; the Triton has ended."""
+        self.remove_shared_memory()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock_file.unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+def sweep() -> None:
+    """Remove what owners that are dead left behind; those alive are not disturbed."""
+    for lock_file in SHARED_MEMORY.glob(f"{_PREFIX}*{_LOCK}"):
+        with suppress(OSError):
+            _sweep_one(lock_file)
+
+
+def _sweep_one(lock_file: Path) -> None:
+    descriptor = os.open(lock_file, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_uid != os.getuid():
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        name = lock_file.name.removesuffix(_LOCK)
+        folder = Path(os.read(descriptor, 4096).decode())
+        if folder.name == name:
+            shutil.rmtree(folder, ignore_errors=True)
+        _remove_regions(name)
+        lock_file.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_regions(name: str) -> None:
+    for region in SHARED_MEMORY.glob(f"{name}_*"):
+        region.unlink(missing_ok=True)

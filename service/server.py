@@ -1,0 +1,259 @@
+"""Puts the service together, runs it, and takes it apart without losing a call."""
+
+import asyncio
+import ipaddress
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+from refilm.v1 import autoencoder_pb2, autoencoder_pb2_grpc
+
+from film.spool import SpoolRoom
+from service import metrics
+from service.inference import Inference, Models
+from service.inference.admission import Admission
+from service.inference.local_models import LocalModels
+from service.inference.local_triton import LocalTriton
+from service.inference.triton import connect
+from service.inference.wheel import LocalTritonError
+from service.reconstruction import Reconstructor
+from service.rpc.autoencoder import AutoencoderService
+from service.rpc.health import Health
+from service.rpc.interceptors import CallInterceptor, Gate
+from service.rpc.reconstruct_video import ReconstructVideo
+from service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+"""A raw 1080p frame is 6.2 MB, a raw 4K frame 24.9 MB."""
+
+_LOCAL_LOOK_SECONDS = 1.0
+
+_SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # Otherwise a second service could share the port, and the calls, without a word.
+    ("grpc.so_reuseport", 0),
+    # A caller that vanished is noticed within 40 s; callers may ask as often as every 10 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+]
+
+
+class StartError(Exception):
+    """The service cannot start; the message says why and what to do."""
+
+
+async def serve(settings: Settings) -> int:
+    """Run the service until SIGTERM or SIGINT; return the exit code.
+
+    The first signal drains: running calls finish within `drain_seconds`, new ones are UNAVAILABLE.
+    A second one ends at once. Raises StartError.
+    """
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(_start(settings, stack))
+        stopping = asyncio.create_task(signals.get())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return 128 + stopping.result()
+        server, gate, health = starting.result()
+        received = await stopping
+        log.info("draining", signal=received.name, calls=gate.running)
+        return await _drain(server, gate, health, signals, settings.drain_seconds)
+
+
+async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Server, Gate, Health]:
+    _warn_when_open(settings.host)
+    metrics_port = _start_metrics(settings)
+    gate, health = Gate(), Health()
+    server = grpc.aio.server(interceptors=[CallInterceptor(gate)], options=_SERVER_OPTIONS)
+    try:
+        port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
+    except RuntimeError:
+        raise StartError(
+            f"cannot listen on {settings.host}:{settings.port}: the port is taken or the address "
+            "is not this machine's; set REFILM_PORT (0 takes a free port) or REFILM_HOST"
+        ) from None
+
+    triton_address = settings.triton_address
+    local: LocalTriton | None = None
+    if not triton_address:
+        try:
+            local = LocalTriton(settings.model_repositories)
+            stack.push_async_callback(local.stop)
+            await local.start()
+        except (LocalTritonError, OSError) as error:
+            raise StartError(str(error)) from None
+        triton_address = local.address
+
+    triton = connect(triton_address)
+    stack.push_async_callback(triton.close)
+    models = Models(triton, default_model=settings.default_model)
+    admission = Admission(settings.max_frames_in_flight, max_wait_seconds=settings.max_wait_seconds)
+    inference = Inference(triton, admission, on_unavailable=models.poll_soon)
+    metrics.FRAMES_IN_FLIGHT.set_function(lambda: admission.in_flight)
+    metrics.FRAMES_WAITING.set_function(lambda: admission.waiting)
+
+    def models_changed() -> None:
+        health.set(serving=models.ready)
+        metrics.TRITON_UP.set(models.reachable)
+        metrics.MODEL_VERSION_READY.clear()
+        for model in models.list():
+            for version in model.versions:
+                metrics.MODEL_VERSION_READY.labels(
+                    version.name, str(version.version), version.digest, version.recipe
+                ).set(1)
+
+    models.subscribe(models_changed)
+    await models.refresh()
+    await stack.enter_async_context(_background(models.poll(settings.models_poll_seconds)))
+    if local is not None:
+        local_models = LocalModels(triton, models, settings.model_repositories)
+
+        def restarted() -> None:
+            local_models.forget()
+            models.poll_soon()
+
+        await stack.enter_async_context(_background(local_models.keep_loaded(_LOCAL_LOOK_SECONDS)))
+        await stack.enter_async_context(
+            _background(local.keep_alive(on_end=models.mark_unreachable, on_start=restarted))
+        )
+
+    reconstructor = Reconstructor(
+        inference,
+        SpoolRoom(settings.spool_directory, settings.spool_total_bytes),
+        max_running=settings.max_reconstructions,
+        film_bytes=settings.spool_film_bytes,
+        idle_seconds=settings.idle_seconds,
+    )
+    threads = stack.enter_context(
+        ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="frames")
+    )
+    autoencoder_pb2_grpc.add_AutoencoderServiceServicer_to_server(
+        AutoencoderService(
+            models,
+            inference,
+            ReconstructVideo(models, reconstructor, idle_seconds=settings.idle_seconds),
+            threads,
+            max_calls_waiting=settings.max_calls_waiting,
+        ),
+        server,
+    )
+    health.add_to(server)
+    reflection.enable_server_reflection(
+        (
+            autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"].full_name,
+            "grpc.health.v1.Health",
+            reflection.SERVICE_NAME,
+        ),
+        server,
+    )
+    await server.start()
+    stack.push_async_callback(server.stop, 0)
+    addresses = {
+        "grpc": f"{_bracketed(settings.host)}:{port}",
+        "metrics": f"{_bracketed(settings.host)}:{metrics_port}",
+        "triton": triton_address,
+    }
+    if settings.address_file is not None:
+        _write_addresses(settings.address_file, addresses)
+        stack.callback(settings.address_file.unlink, missing_ok=True)
+    log.info("serving", **addresses, models=[model.name for model in models.list()])
+    return server, gate, health
+
+
+async def _drain(
+    server: grpc.aio.Server,
+    gate: Gate,
+    health: Health,
+    signals: asyncio.Queue[signal.Signals],
+    seconds: float,
+) -> int:
+    health.drain()
+    gate.closed = True
+    emptied = asyncio.create_task(gate.emptied())
+    again = asyncio.create_task(signals.get())
+    done, _ = await asyncio.wait(
+        {emptied, again}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+    )
+    emptied.cancel()
+    again.cancel()
+    if gate.running:
+        log.warning("ending calls that still run", calls=gate.running, told_again=again in done)
+    # A moment for answers that are still on their way out; calls that go on are cancelled.
+    await server.stop(0 if gate.running else 0.5)
+    log.info("ended")
+    return 128 + again.result() if again in done else 0
+
+
+def _warn_when_open(host: str) -> None:
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        log.warning(
+            "listening beyond this machine, without TLS and without authentication: put a proxy "
+            "that has both in front, or set REFILM_HOST=127.0.0.1",
+            host=host,
+        )
+
+
+def _start_metrics(settings: Settings) -> int:
+    try:
+        http, _ = start_http_server(settings.metrics_port, addr=settings.host)
+    except OSError as error:
+        raise StartError(
+            f"cannot serve metrics on {settings.host}:{settings.metrics_port} "
+            f"({error.strerror}); set REFILM_METRICS_PORT (0 takes a free port)"
+        ) from None
+    return http.server_port
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run `work` until the end of the block. It ends by itself only through a defect of ours."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_ended_early)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _ended_early(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        log.critical("a background task ended", exc_info=task.exception())
+        # Half a service is worse than none: whoever started it starts it again.
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _write_addresses(path: Path, addresses: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps({**addresses, "pid": os.getpid()}) + "\n")
+    temporary.replace(path)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
