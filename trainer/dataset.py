@@ -7,6 +7,7 @@
 `trainer.prepare` writes it; it appears whole or not at all.
 """
 
+import copy
 import json
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -114,6 +115,14 @@ class FrameDataset:
             DatasetError: A frame is damaged.
         """
         return self._reader.read(indices)
+
+    def with_all_fitted(self) -> "FrameDataset":
+        """Return the same data set with nothing held out."""
+        everything = copy.copy(self)
+        everything.is_held_out = np.zeros(len(self), np.bool_)
+        everything.held_out = np.zeros(0, np.int64)
+        everything.fitted = np.arange(len(self), dtype=np.int64)
+        return everything
 
     def seconds(self, index: int) -> Fraction:
         """Return when a frame is shown, in seconds from its film's first frame."""
