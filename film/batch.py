@@ -1,9 +1,12 @@
 """What the reader hands on: some pictures with their times, and the sound that lies among them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
 
@@ -19,8 +22,8 @@ class FilmBatch:
     pts: NDArray[np.int64]
     """Presentation times in the film's time base, [N], strictly increasing across batches."""
     durations: NDArray[np.int64]
-    """How long each picture is shown in the film's time base, [N]; 0 where the film does not say."""
+    """How long each picture is shown in the film's time base, [N]; 0: the film does not say."""
     pictures: list[NDArray[np.uint8]] | None = None
-    """The same pictures at the size that was asked for, each [H, W, 3] RGB; None if not asked for."""
-    sound: list[av.Packet] = field(default_factory=list)
+    """The same pictures at the size asked for, each [H, W, 3] RGB; None if not asked for."""
+    sound: list[av.Packet[AudioStream]] = field(default_factory=list)
     """Undecoded packets of the film's sound streams, in file order."""

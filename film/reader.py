@@ -1,0 +1,405 @@
+"""Reading a film: pictures as model frames with their times, and the sound among them.
+
+Open a `FilmReader` on the film's bytes, look at its `facts`, and iterate over its `batches`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import BinaryIO, Self, TypeAlias, cast
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Stream
+from numpy.typing import NDArray
+
+from film.batch import FilmBatch
+from film.errors import (
+    DamagedFilmError,
+    FilmError,
+    FilmLimitError,
+    NotAFilmError,
+    TruncatedFilmError,
+)
+from film.facts import FilmFacts, SoundAction
+from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.limits import ReadLimits
+from film.pictures import Deinterlacer, Renderer, orientation_of
+from film.probe import (
+    choose_picture,
+    choose_sound,
+    discard_others,
+    open_container,
+    read_facts,
+)
+from film.source import FilmSource, is_mp4, refuse_others
+from film.structure import find_break, has_mp4_index
+from film.timeline import JoinedTimeline, PictureTimes
+
+DEFAULT_LIMITS = ReadLimits()
+
+_DECODE_THREADS = 4
+_SOUND_BATCH_BYTES = 4 << 20
+"""Sound that may gather before it is handed on without waiting for pictures to fill a batch."""
+_SOUND_FIRST_BYTES = 256 << 20
+"""Sound that may lie before the first picture."""
+_BROKEN_TAIL = 12
+"""Packets in a row at the film's end that could not be decoded: more than an accident."""
+
+PictureSize: TypeAlias = tuple[int, int] | Callable[[FilmFacts], tuple[int, int] | None] | None
+
+
+class FilmReader:
+    """Reads one film; opened, used and closed on one thread.
+
+    Opening waits until the first picture is decoded, so a film that holds none is refused at once.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO | io.RawIOBase,
+        *,
+        limits: ReadLimits = DEFAULT_LIMITS,
+        picture_size: PictureSize = None,
+        sound: bool = True,
+    ) -> None:
+        """Open a film.
+
+        Args:
+            file: its bytes, seekable; may still be arriving (`SpoolReader`). It is not closed.
+            limits: how large the film may be.
+            picture_size: width and height of pictures wanted beside the model frames, or what says
+                so once the facts are known.
+            sound: whether sound packets are wanted.
+
+        Raises:
+            NotAFilmError: no film can be read from the bytes.
+            NoPictureError: it has no moving picture.
+            TruncatedFilmError: it breaks off before its first picture.
+            DamagedFilmError: none of its pictures can be decoded.
+            FilmLimitError: its pictures are too large.
+            FilmCancelledError: reading was cancelled.
+        """
+        self.warnings: list[str] = []
+        self._file = file
+        self._limits = limits
+        self._source = FilmSource(file)
+        self._head = self._source.look()
+        refuse_others(self._head)
+        self._container = self._open()
+        try:
+            self._start(picture_size, sound)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> InputContainer:
+        try:
+            return open_container(self._source, self._limits)
+        except NotAFilmError:
+            broken = find_break(self._file)
+            if broken is not None:
+                raise TruncatedFilmError(
+                    f"the film breaks off before anything could be read: {broken}"
+                ) from None
+            if is_mp4(self._head) and not has_mp4_index(self._file):
+                raise NotAFilmError(
+                    "the MP4 file has no index (moov box): it was cut off, or never finished"
+                ) from None
+            raise
+
+    def _start(self, picture_size: PictureSize, sound: bool) -> None:
+        stream = choose_picture(self._container, self._limits)
+        actions = choose_sound(self._container, wanted=sound)
+        self._stream = stream
+        self.sound_streams: tuple[AudioStream, ...] = tuple(
+            track for track, action in actions.items() if action is not SoundAction.DROP
+        )
+        """The sound tracks that are not dropped, in the film's order."""
+        discard_others(
+            self._container, {stream.index, *(track.index for track in self.sound_streams)}
+        )
+        context = stream.codec_context
+        context.options = {"max_pixels": str(self._limits.picture_pixels)}
+        context.thread_type = "AUTO"
+        context.thread_count = min(_DECODE_THREADS, len(os.sched_getaffinity(0)))
+
+        self._joined = JoinedTimeline()
+        self._times = PictureTimes()
+        self._sound: list[av.Packet[AudioStream]] = []
+        self._sound_bytes = 0
+        self._decoded_bytes = 0
+        self._lost_packets = 0
+        self._lost_in_a_row = 0
+        self._refused = 0
+        self._marred = 0
+        self._frames_read = 0
+        self._packets = self._container.demux([stream, *self.sound_streams])
+        self._pictures = self._decode()
+        self._first = self._read_first()
+        self.facts: FilmFacts = read_facts(
+            self._container, self._head, stream, self._first, actions
+        )
+        """What the film is."""
+        size = picture_size(self.facts) if callable(picture_size) else picture_size
+        self._model = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT)
+        self._large = Renderer(*size) if size is not None else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the film's container; on the thread that opened it."""
+        self._container.close()
+
+    def batches(self, size: int) -> Iterator[FilmBatch]:
+        """Yield the film, `size` pictures at a time; can be called once.
+
+        Everything that can be decoded is yielded before an error is raised.
+
+        Raises:
+            TruncatedFilmError: the film breaks off.
+            DamagedFilmError: it could not be decoded to its end.
+            FilmLimitError: it holds more than allowed.
+            FilmCancelledError: reading was cancelled.
+        """
+        batch = _BatchMaker(size, self._large is not None)
+        end: FilmError | None = None
+        pictures = self._timed_pictures()
+        while True:
+            try:
+                item = next(pictures, None)
+            except FilmError as error:
+                end, item = error, None
+            if item is None:
+                break
+            frame, time, duration = item
+            if frame is not None:
+                turn = orientation_of(frame)
+                batch.add(
+                    self._model.render(frame, turn),
+                    self._large.render(frame, turn) if self._large is not None else None,
+                    time,
+                    duration,
+                )
+            if batch.full or self._sound_bytes > _SOUND_BATCH_BYTES:
+                yield batch.take(self._take_sound())
+        if batch.count or self._sound:
+            yield batch.take(self._take_sound())
+        self._note_repairs()
+        if end is not None:
+            raise end
+
+    def _take_sound(self) -> list[av.Packet[AudioStream]]:
+        sound, self._sound, self._sound_bytes = self._sound, [], 0
+        return sound
+
+    def _timed_pictures(self) -> Iterator[tuple[av.VideoFrame | None, int, int]]:
+        """Yield deinterlaced pictures, times and durations; None for a picture: only sound came."""
+        deinterlacer = Deinterlacer()
+        frame: av.VideoFrame | None = self._first
+        end: FilmError | None = None
+        while True:
+            if frame is None:
+                yield None, 0, 0
+            else:
+                for shown, stored in deinterlacer.push(frame):
+                    yield self._timed(shown, stored)
+            try:
+                frame = next(self._pictures)
+            except StopIteration:
+                break
+            except FilmError as error:
+                end = error
+                break
+        for shown, stored in deinterlacer.flush():
+            yield self._timed(shown, stored)
+        if end is not None:
+            raise end
+
+    def _timed(self, shown: av.VideoFrame, stored: av.VideoFrame) -> tuple[av.VideoFrame, int, int]:
+        duration = max(0, stored.duration or 0)
+        return shown, self._times.next(stored.pts, stored.dts, duration), duration
+
+    def _read_first(self) -> av.VideoFrame:
+        for frame in self._pictures:
+            if frame is not None:
+                return frame
+            if self._sound_bytes > _SOUND_FIRST_BYTES:
+                break
+        if self._sound_bytes > _SOUND_FIRST_BYTES:
+            raise FilmLimitError(
+                f"more than {_SOUND_FIRST_BYTES} bytes of sound lie before the first picture"
+            )
+        raise DamagedFilmError("none of the film's pictures could be decoded")
+
+    def _decode(self) -> Iterator[av.VideoFrame | None]:
+        """Yield decoded pictures as stored, and None when sound has gathered; raise at the end."""
+        while True:
+            packet = self._next_packet()
+            if packet is None:
+                break
+            # Not `stream_index`: it is 0 in the packets that end each stream.
+            if packet.stream.index != self._stream.index:
+                if packet.size:
+                    self._keep_sound(packet)
+                if self._sound_bytes > _SOUND_BATCH_BYTES:
+                    yield None
+                continue
+            self._joined.place(packet)
+            for frame in self._decode_packet(packet):
+                self._count(frame)
+                yield frame
+        self._check_end()
+
+    def _next_packet(self) -> av.Packet[Stream] | None:
+        try:
+            packet = next(self._packets, None)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._source.check()
+            self._raise_if_cut()
+            raise DamagedFilmError(
+                f"the film's container cannot be read past picture {self._frames_read}"
+            ) from error
+        # A failure looks like the film's end to FFmpeg.
+        self._source.check()
+        return packet
+
+    def _keep_sound(self, packet: av.Packet[Stream]) -> None:
+        self._joined.place(packet)
+        self._sound.append(cast("av.Packet[AudioStream]", packet))
+        self._sound_bytes += packet.size
+
+    def _decode_packet(self, packet: av.Packet[Stream]) -> list[av.VideoFrame]:
+        flushing = packet.size == 0
+        frames: list[av.VideoFrame] = []
+        while True:
+            try:
+                decoded = self._stream.codec_context.decode(packet)
+            except EOFError:
+                return frames
+            except av.FFmpegError as error:
+                self._check_refused(error)
+                self._lost_packets += 1
+                self._lost_in_a_row += 1
+                if not flushing or self._lost_in_a_row > 1000:
+                    return frames
+                continue
+            frames += decoded
+            if decoded:
+                self._lost_in_a_row = 0
+            if not flushing or not decoded:
+                return frames
+
+    def _check_refused(self, error: av.FFmpegError) -> None:
+        """Tell pictures that are too large from damaged ones.
+
+        FFmpeg answers EINVAL to a size that is not allowed, and does not say which. Between good
+        pictures such a size is damage.
+        """
+        self._refused += isinstance(error, av.ArgumentError)
+        if self._refused and not self._frames_read:
+            raise FilmLimitError(
+                f"the film's pictures are larger than the {self._limits.picture_pixels} pixels "
+                "that are decoded"
+            )
+
+    def _count(self, frame: av.VideoFrame) -> None:
+        self._frames_read += 1
+        self._marred += bool(frame.is_corrupt)
+        bits = frame.format.components[0].bits
+        self._decoded_bytes += frame.width * frame.height * (2 if bits > 8 else 1) * 3 // 2
+        if self._frames_read > self._limits.frames:
+            raise FilmLimitError(f"the film holds more than {self._limits.frames} pictures")
+        if self._decoded_bytes > self._limits.decoded_bytes:
+            raise FilmLimitError(
+                f"the film's pictures expand to more than {self._limits.decoded_bytes} bytes"
+            )
+
+    def _check_end(self) -> None:
+        """Raise if what came last was not the film's own end."""
+        self._raise_if_cut()
+        if self._lost_in_a_row >= _BROKEN_TAIL:
+            raise DamagedFilmError(
+                f"the film cannot be decoded after picture {self._frames_read}: "
+                f"its last {self._lost_in_a_row} packets are damaged"
+            )
+
+    def _raise_if_cut(self) -> None:
+        broken = find_break(self._file)
+        if broken is not None:
+            raise TruncatedFilmError(
+                f"the film breaks off after {self._frames_read} pictures: {broken}"
+            )
+
+    def _note_repairs(self) -> None:
+        notes = (
+            (self._lost_packets, "picture packets were damaged and could not be decoded"),
+            (self._marred, "pictures were damaged and are shown as far as they could be decoded"),
+            (self._times.repaired, "pictures had no usable time of their own and were given one"),
+            (self._joined.joins, "times the film's clock jumped back; it was made to go on"),
+        )
+        self.warnings += [f"{count} {text}" for count, text in notes if count]
+
+
+class _BatchMaker:
+    """Gathers pictures into the arrays of a batch."""
+
+    def __init__(self, size: int, with_pictures: bool) -> None:
+        if size < 1:
+            raise ValueError(f"a batch holds at least one picture, not {size}")
+        self._size = size
+        self._with_pictures = with_pictures
+        self._clear()
+
+    def _clear(self) -> None:
+        shape = (self._size, MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3)
+        self._frames = np.empty(shape, np.uint8)
+        self._pictures: list[NDArray[np.uint8]] = []
+        self._pts: list[int] = []
+        self._durations: list[int] = []
+
+    @property
+    def count(self) -> int:
+        return len(self._pts)
+
+    @property
+    def full(self) -> bool:
+        return self.count == self._size
+
+    def add(
+        self,
+        frame: NDArray[np.uint8],
+        picture: NDArray[np.uint8] | None,
+        pts: int,
+        duration: int,
+    ) -> None:
+        self._frames[self.count] = frame
+        if picture is not None:
+            self._pictures.append(picture)
+        self._pts.append(pts)
+        self._durations.append(duration)
+
+    def take(self, sound: list[av.Packet[AudioStream]]) -> FilmBatch:
+        batch = FilmBatch(
+            frames=self._frames[: self.count],
+            pts=np.array(self._pts, np.int64),
+            durations=np.array(self._durations, np.int64),
+            pictures=self._pictures if self._with_pictures else None,
+            sound=sound,
+        )
+        self._clear()
+        return batch

@@ -1,0 +1,91 @@
+"""Times of packets and pictures, repaired where a film's own cannot be used.
+
+Only what is broken is touched: times keep their values, gaps and starts as the film has them.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+from av.stream import Stream
+
+_JUMP_SECONDS = 1
+"""A backward step larger than this in a stream's packets is a new recording, joined on."""
+
+
+class JoinedTimeline:
+    """Lets a film whose clock jumps back (transport streams joined together) go on instead.
+
+    Each stream meets the jump at its own packet; the first to meet it decides by how much all are
+    moved, so that picture and sound keep their offset.
+    """
+
+    def __init__(self) -> None:
+        self._offsets = [Fraction(0)]
+        self._part: dict[int, int] = {}
+        self._last: dict[int, Fraction] = {}
+        self._before_jump: dict[int, Fraction] = {}
+
+    @property
+    def joins(self) -> int:
+        """How many times the clock jumped back."""
+        return len(self._offsets) - 1
+
+    def place(self, packet: av.Packet[Stream]) -> None:
+        """Move a packet's times to where they belong; to be called in the order of reading."""
+        ticks = packet.dts if packet.dts is not None else packet.pts
+        if ticks is None:
+            return
+        stream, base = packet.stream_index, packet.time_base
+        time = ticks * base
+        last = self._last.get(stream)
+        part = self._part.get(stream, 0)
+        if last is not None and time < last - _JUMP_SECONDS:
+            part += 1
+            if part == len(self._offsets):
+                step = (packet.duration or 0) * base
+                self._offsets.append(self._offsets[-1] + last + step - time)
+            self._part[stream] = part
+            self._before_jump[stream] = last
+        elif part and last is not None and time > last + _JUMP_SECONDS:
+            # Back on the old clock: the jump was one wrong time.
+            before = self._before_jump[stream]
+            if time >= before and time - before < _JUMP_SECONDS:
+                part -= 1
+                self._part[stream] = part
+        self._last[stream] = time
+        move = round(self._offsets[part] / base)
+        if move:
+            packet.pts = None if packet.pts is None else packet.pts + move
+            packet.dts = None if packet.dts is None else packet.dts + move
+
+
+class PictureTimes:
+    """Gives every picture a time of its own, strictly after the one before."""
+
+    def __init__(self) -> None:
+        self.repaired = 0
+        """How many pictures had no time, or one that was not after the picture before."""
+        self._last: int | None = None
+        self._step = 1
+
+    def next(self, pts: int | None, dts: int | None, duration: int) -> int:
+        """Return the time of the next picture in presentation order, in its stream's ticks."""
+        time = pts if pts is not None else dts
+        if self._last is not None:
+            if time is None:
+                time = self._last + self._step
+                self.repaired += 1
+            elif time <= self._last:
+                time = self._last + 1
+                self.repaired += 1
+        elif time is None:
+            time = 0
+            self.repaired += 1
+        if duration > 0:
+            self._step = duration
+        elif self._last is not None and pts is not None and pts > self._last:
+            self._step = pts - self._last
+        self._last = time
+        return time
