@@ -1,5 +1,6 @@
 """Calls against a scripted server: values, errors, retries, deadlines."""
 
+import threading
 from array import array
 from fractions import Fraction
 from pathlib import Path
@@ -249,9 +250,9 @@ def test_every_call_has_a_deadline_unless_told_otherwise(scripted: ScriptedServi
     with refilm.Client(scripted.address) as client:
         client.encode(b"x")
         client.encode(b"x", timeout=float("inf"))
-    assert left[0] is not None and 20 < left[0] <= 30
+    assert left[0] is not None and 20 < left[0] < 31
     # gRPC's word for no deadline at all.
-    assert left[1] is None or left[1] > 10**9
+    assert left[1] is None or left[1] > 10**8, left
 
 
 def test_nobody_there_is_named() -> None:
@@ -317,9 +318,20 @@ def _broken():
 def test_what_the_callers_frames_raise_is_raised(
     scripted: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scripted.on_encode_stream = _echo
+    started = threading.Event()
+
+    def frames():
+        yield b"frame"
+        assert started.wait(60)
+        raise KeyError("the caller's own")
+
+    def answer(requests: object, context: grpc.ServicerContext) -> object:
+        started.set()
+        yield from _echo(requests, context)
+
+    scripted.on_encode_stream = answer
     with refilm.Client(scripted.address) as client, pytest.raises(KeyError, match="own"):
-        list(client.encode_stream(_broken()))
+        list(client.encode_stream(frames()))
     assert scripted.cancelled.wait(60)
     assert "iterating requests" not in caplog.text
 
