@@ -1,0 +1,61 @@
+"""`refilm reconstruct`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from pathlib import Path
+
+from refilm._client import Client
+from refilm._output import FilmSink
+from refilm.cli._report import report_for
+from refilm.cli._usage import UsageError, binary_stdout
+
+
+class _WatchedFile(io.FileIO):
+    """A film that knows how much of it was read, for a bar that moves before the first answer."""
+
+    position = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.position += len(data or b"")
+        return data
+
+
+def run(options: argparse.Namespace) -> int:
+    """Reconstructs a film."""
+    output: str = options.output or _default_output(options.film)
+    if output == "-" and options.json:
+        raise UsageError("--json and -o - both want the standard output: name a file with -o")
+    out: FilmSink = binary_stdout() if output == "-" else output
+    if options.film == "-" and sys.stdin.isatty():
+        raise UsageError("the standard input is a terminal: name a film, or use a pipe")
+    started = time.monotonic()
+    film = _WatchedFile(
+        sys.stdin.fileno() if options.film == "-" else options.film, closefd=options.film != "-"
+    )
+    with film, Client(options.address) as client, report_for(options, film) as report:
+        result = client.reconstruct(
+            film,
+            out,
+            model=options.model,
+            version=options.version,
+            layout=options.layout,
+            size=options.size,
+            sound=not options.no_sound,
+            quality=options.quality,
+            latents=options.latents,
+            progress=report.progress,
+        )
+        report.done(result, output, time.monotonic() - started)
+    return 0
+
+
+def _default_output(film: str) -> str:
+    if film == "-":
+        return "-"
+    path = Path(film)
+    return str(path.with_name(f"{path.stem}.reconstruction.mp4"))

@@ -1,0 +1,195 @@
+"""How far a reconstruction is: a bar on a terminal, plain lines or JSON elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from contextlib import AbstractContextManager
+from fractions import Fraction
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from refilm._values import Progress, Reconstruction
+
+if TYPE_CHECKING:
+    from rich.progress import Task
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Watched(Protocol):
+    """A film of which is known how much was read."""
+
+    position: int
+
+    def fileno(self) -> int:
+        """Returns the file's number."""
+
+
+class Report(AbstractContextManager["Report"]):
+    """Plain lines on the standard error, one every few seconds."""
+
+    def __init__(self) -> None:
+        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Ends the report."""
+
+    def progress(self, progress: Progress) -> None:
+        """Says how far the work is."""
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + _SECONDS_BETWEEN_LINES
+            print(describe(progress), file=sys.stderr, flush=True)
+
+    def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
+        """Says what became of the film."""
+        film = result.film
+        sounds = ", ".join(f"{track.codec} {track.action}" for track in film.sound_tracks)
+        print(
+            f"{'standard output' if output == '-' else output}: {result.frames} frames, "
+            f"{clock(result.duration)}, {film.output_width} x {film.output_height}, "
+            f"{size(result.bytes_sent)}; sound: {sounds or 'none'}; "
+            f"{result.model.name} v{result.model.version}; took {clock(elapsed)} "
+            f"({result.frames / max(elapsed, 1e-9):.0f} frames/s)",
+            file=sys.stderr,
+        )
+        for warning in result.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+
+
+class JsonReport(Report):
+    """A JSON object a line on the standard output: progress, then the reconstruction."""
+
+    def progress(self, progress: Progress) -> None:
+        """Says how far the work is."""
+        self._print("progress", dataclasses.asdict(progress))
+
+    def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
+        """Says what became of the film."""
+        facts = dataclasses.asdict(result) | {"output": output, "elapsed": elapsed}
+        self._print("reconstruction", facts)
+
+    def _print(self, event: str, facts: dict[str, object]) -> None:
+        print(json.dumps({"event": event, **facts}, default=_plain), flush=True)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+class BarReport(Report):
+    """A bar on a terminal."""
+
+    def __init__(self, film: Watched) -> None:
+        super().__init__()
+        # rich belongs to the extra [cli]: it is not needed to import this module.
+        from rich.console import Console
+        from rich.progress import BarColumn, ProgressColumn, SpinnerColumn
+        from rich.progress import Progress as Bar
+        from rich.text import Text
+
+        total = os.fstat(film.fileno()).st_size or None
+        state = self
+
+        class Words(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                if state.last is None:
+                    return Text(f"sent {_of(film.position, total)}, waiting for the first frame")
+                last = dataclasses.replace(
+                    state.last, bytes_sent=max(film.position, state.last.bytes_sent)
+                )
+                return Text(describe(last))
+
+        self.last: Progress | None = None
+        self._bar = Bar(
+            SpinnerColumn(),
+            BarColumn(bar_width=24),
+            Words(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Report:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def progress(self, progress: Progress) -> None:
+        """Moves the bar; it pulses where the film does not tell how long it is."""
+        self.last = progress
+        if progress.fraction is not None:
+            self._bar.update(self._task, total=1.0, completed=progress.fraction)
+
+    def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
+        """Says what became of the film."""
+        self._bar.stop()
+        super().done(result, output, elapsed)
+
+
+def report_for(options: argparse.Namespace, film: Watched) -> Report:
+    """Returns the report that fits where it goes."""
+    if options.json:
+        return JsonReport()
+    if sys.stderr.isatty():
+        try:
+            return BarReport(film)
+        except ImportError:
+            pass
+    return Report()
+
+
+def describe(progress: Progress) -> str:
+    """Returns a line on how far the work is; what is not known is said to be unknown."""
+    parts = [
+        f"{progress.frames_written} of about {progress.frames_total} frames"
+        if progress.frames_total
+        else f"{progress.frames_written} frames (how many there are is not known)",
+        f"at {clock(progress.position)}",
+        f"sent {_of(progress.bytes_sent, progress.bytes_total)}",
+    ]
+    if progress.fraction is not None:
+        parts.insert(0, f"{progress.fraction:4.0%}")
+    if progress.frames_per_second is not None:
+        parts.append(f"{progress.frames_per_second:.0f} frames/s")
+    parts.append("time left unknown" if progress.eta is None else f"{clock(progress.eta)} left")
+    return ", ".join(parts)
+
+
+def size(count: float) -> str:
+    """Returns a number of bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def clock(seconds: float) -> str:
+    """Returns a duration for people: 1:02:03 or 2:03."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _of(count: int, total: int | None) -> str:
+    return f"{size(count)} of {size(total)}" if total else size(count)

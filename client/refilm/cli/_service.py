@@ -1,0 +1,56 @@
+"""`refilm models` and `refilm health`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from refilm._client import Client
+
+_SERVICE = "refilm.v1.AutoencoderService"
+_EXIT_NOT_SERVING = 3
+
+
+def models(options: argparse.Namespace) -> int:
+    """Lists the models, a line a version."""
+    with Client(options.address) as client:
+        found = client.models()
+    if options.json:
+        for model in found:
+            print(json.dumps(dataclasses.asdict(model)))
+        return 0
+    lines = [("MODEL", "VERSION", "RECIPE", "DIGEST", "")]
+    for model in found:
+        for version in model.versions:
+            notes = []
+            if version.version == model.latest_version:
+                notes.append("latest")
+            if model.is_default:
+                notes.append("default")
+            lines.append(
+                (
+                    model.name,
+                    str(version.version),
+                    version.recipe,
+                    version.digest[:19],
+                    ", ".join(notes),
+                )
+            )
+    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def health(options: argparse.Namespace) -> int:
+    """Says whether the service can answer, all in all and for the autoencoder."""
+    with Client(options.address) as client:
+        words = {name: client.health(name) for name in ("", _SERVICE)}
+    if options.json:
+        print(json.dumps({name or "overall": word for name, word in words.items()}))
+    else:
+        for name, word in words.items():
+            print(f"{name or 'overall'}: {word}")
+    return 0 if all(word == "SERVING" for word in words.values()) else _EXIT_NOT_SERVING
