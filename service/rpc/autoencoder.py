@@ -95,7 +95,7 @@ class AutoencoderService(pb_grpc.AutoencoderServiceServicer):
             decoded = await self._inference.decode(
                 model, latent[np.newaxis], within=context.time_remaining(), patient=False
             )
-            frame = await self._in_thread(convert.frame_message, decoded.frames[0], image_format)
+            (frame,) = await self._frame_messages(decoded.frames, image_format)
         current_call().frames = 1
         return pb.DecodeResponse(
             frame=frame,
@@ -159,12 +159,7 @@ class AutoencoderService(pb_grpc.AutoencoderServiceServicer):
                 model, np.stack(latents), within=context.time_remaining()
             )
             timing = convert.timing(decoded.queue_seconds, decoded.compute_seconds)
-            frames = await asyncio.gather(
-                *(
-                    self._in_thread(convert.frame_message, frame, image_format)
-                    for frame in decoded.frames
-                )
-            )
+            frames = await self._frame_messages(decoded.frames, image_format)
             return [
                 pb.DecodeStreamResponse(frame=frame, model=identity, timing=timing)
                 for frame in frames
@@ -218,6 +213,15 @@ class AutoencoderService(pb_grpc.AutoencoderServiceServicer):
         model = convert.resolve(self._models, selector, field)
         current_call().model = model
         return model
+
+    async def _frame_messages(
+        self, frames: NDArray[np.uint8], image_format: convert.ImageFormat | None
+    ) -> list[pb.Frame]:
+        if image_format is None:
+            return [convert.frame_message(frame, None) for frame in frames]
+        return await asyncio.gather(
+            *(self._in_thread(convert.frame_message, frame, image_format) for frame in frames)
+        )
 
     @contextmanager
     def _single_call(self) -> Iterator[None]:

@@ -70,7 +70,7 @@ class Health(health_pb2_grpc.HealthServicer):
                 yield _Status(status=status)
             await changed.wait()
 
-    def _status(self, service: str) -> "health_pb2._HealthCheckResponse_ServingStatus":
+    def _status(self, service: str) -> int:
         if service not in SERVICE_NAMES:
             return _Status.SERVICE_UNKNOWN
         serving = self._serving and not self._draining

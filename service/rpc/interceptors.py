@@ -154,7 +154,8 @@ class _Around:
             metrics.CALLS_RUNNING.labels(self._method).dec()
             metrics.CALLS_HANDLED.labels(*self._labels, code.name).inc()
             metrics.CALL_SECONDS.labels(*self._labels).observe(seconds)
-            self._log(context, code, reason, seconds)
+            # Only when the call is over is its answer serialized, and counted.
+            context.add_done_callback(lambda _: self._log(context.peer(), code, reason, seconds))
 
     async def _abort(self, context: Context, error: ServiceError) -> None:
         status = refusal(error, self._call.request_id)
@@ -164,15 +165,13 @@ class _Around:
             (*status.trailing_metadata, (REQUEST_ID_KEY, self._call.request_id)),
         )
 
-    def _log(
-        self, context: Context, code: grpc.StatusCode, reason: str | None, seconds: float
-    ) -> None:
+    def _log(self, peer: str, code: grpc.StatusCode, reason: str | None, seconds: float) -> None:
         call = self._call
         facts: dict[str, object] = {
             "method": f"{self._service}/{self._method}",
             "code": code.name,
             "seconds": round(seconds, 6),
-            "peer": context.peer(),
+            "peer": peer,
             "request_id": call.request_id,
             "received_bytes": call.received_bytes,
             "sent_bytes": call.sent_bytes,

@@ -1,0 +1,48 @@
+"""What a failed call says, with its google.rpc details taken apart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+from google.rpc import error_details_pb2 as details_pb
+from grpc_status import rpc_status
+
+
+@dataclass(frozen=True)
+class CallError:
+    """A failed call's status."""
+
+    code: grpc.StatusCode
+    message: str
+    domain: str = ""
+    reason: str = ""
+    fields: tuple[str, ...] | list[str] = ()
+    resource: tuple[str, str] | None = None
+    retry_seconds: float | None = None
+
+
+def error_of(call: Callable[[], object]) -> CallError:
+    """Return how a call failed; a call that does not fail fails the test."""
+    try:
+        answer = call()
+    except grpc.RpcError as error:
+        return parse_error(error)
+    raise AssertionError(f"the call succeeded: {answer}")
+
+
+def parse_error(error: grpc.RpcError) -> CallError:
+    """Return what a failed call said."""
+    status = rpc_status.from_call(error)
+    parts: dict[str, object] = {}
+    for detail in status.details if status else ():
+        info, bad = details_pb.ErrorInfo(), details_pb.BadRequest()
+        resource, retry = details_pb.ResourceInfo(), details_pb.RetryInfo()
+        if detail.Unpack(info):
+            parts |= {"domain": info.domain, "reason": info.reason}
+        if detail.Unpack(bad):
+            parts["fields"] = [violation.field for violation in bad.field_violations]
+        if detail.Unpack(resource):
+            parts["resource"] = (resource.resource_type, resource.resource_name)
+        if detail.Unpack(retry):
+            parts["retry_seconds"] = retry.retry_delay.ToMilliseconds() / 1000
+    return CallError(code=error.code(), message=error.details() or "", **parts)
