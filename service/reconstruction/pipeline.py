@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from film.writer import FilmWriter
 from numpy.typing import NDArray
 
 from film.batch import FilmBatch
@@ -24,6 +23,7 @@ from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from film.output import OutputSettings, output_size, picture_size
 from film.reader import FilmReader
 from film.spool import Spool
+from film.writer import FilmWriter
 from service.errors import IdleCallerError, InvalidFieldError, ServiceError, UnavailableError
 from service.inference import LATENT_SIZE, Inference
 from service.reconstruction.events import (
@@ -218,7 +218,7 @@ class Pipeline:
             await self._writing.run(writer.write, batch, passed.frames)
             self._tally.wrote(batch, reader.facts.time_base)
             await self._put_output()
-        await self._writing.run(self._close_writer)
+        await self._writing.run(writer.close)
         await self._put_output()
         await self._put_end(reader, writer)
 
@@ -227,11 +227,6 @@ class Pipeline:
             self._fresh_output.append, reader.facts, reader.sound_streams, self._settings.output
         )
         return self._writer
-
-    def _close_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
 
     async def _put_output(self) -> None:
         """Pass on what the writer has made since the last call; its thread is at rest."""
@@ -309,9 +304,15 @@ class Pipeline:
 
     # What is left behind.
 
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
+    def _end_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abort()  # Without effect on one that was closed.
+
+    def _end_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
         self._file.close()
 
     def _count_seconds(self) -> None:
@@ -331,8 +332,8 @@ class Pipeline:
         async with AsyncExitStack() as ends:
             # The last one first: the writer still refers to the reader's streams.
             ends.push_async_callback(self._spooling.end, self._spool.close)
-            ends.push_async_callback(self._reading.end, self._close_reader)
-            ends.push_async_callback(self._writing.end, self._close_writer)
+            ends.push_async_callback(self._reading.end, self._end_reader)
+            ends.push_async_callback(self._writing.end, self._end_writer)
         self._count_seconds()
         self._tally.close()
 

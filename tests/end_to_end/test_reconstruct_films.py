@@ -1,0 +1,99 @@
+"""Films of many kinds through the running service: frames, times, sound and picture come back."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from refilm.v1 import autoencoder_pb2 as pb
+
+from film.reader import FilmReader
+from tests.film.clips import Track, make_clip, number_of
+from tests.support.reconstruct import Film, Sound, read_film, reconstruct
+
+AAC, OPUS, MP3 = Track("aac"), Track("libopus"), Track("libmp3lame", rate=44100)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A clip, and what shall become of its sound."""
+
+    suffix: str
+    clip: dict[str, object] = field(default_factory=dict)
+    copied: bool = True
+
+
+VARIANTS = {
+    "mp4": Variant(".mp4", {"sound": [AAC], "movflags": "faststart"}),
+    "mov-index-at-end": Variant(".mov", {"sound": [AAC]}),
+    "fragmented": Variant(".mp4", {"sound": [AAC], "movflags": "frag_keyframe+empty_moov+delay_moov"}),
+    "mkv-flac": Variant(".mkv", {"sound": [Track("flac")]}),
+    "webm-vp9-opus": Variant(".webm", {"codec": "libvpx-vp9", "sound": [OPUS]}),
+    "transport-stream": Variant(".ts", {"sound": [AAC]}),
+    "avi-mpeg4-mp3": Variant(".avi", {"codec": "mpeg4", "sound": [MP3]}),
+    "hevc-10-bit": Variant(".mp4", {"codec": "libx265", "pix_fmt": "yuv420p10le"}),
+    "av1": Variant(".webm", {"codec": "libsvtav1"}),
+    "silent": Variant(".mp4"),
+    "two-tracks": Variant(
+        ".mp4", {"sound": [Track("aac", language="eng"), Track("libmp3lame", language="deu")]}
+    ),
+    "sound-starts-late": Variant(".mp4", {"sound": [Track("aac", start=0.5)]}),
+    "pcm": Variant(".mkv", {"sound": [Track("pcm_s16le")]}, copied=False),
+    "variable-rate": Variant(
+        ".mp4",
+        {
+            "pts": [0, 40, 50, 333, 334, 900, 1000, 1041, 1999, 2000, 2500, 2917],
+            "time_base": Fraction(1, 1000),
+            "sound": [AAC],
+        },
+    ),
+    "interlaced": Variant(".ts", {"codec": "mpeg2video", "interlaced": True, "size": (720, 576)}),
+    "odd-size": Variant(".webm", {"codec": "libvpx-vp9", "size": (161, 121)}),
+    "anamorphic": Variant(".mp4", {"size": (720, 576), "sar": Fraction(64, 45)}),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_frame_keeps_its_time_and_its_picture(
+    name: str, channel: grpc.Channel, tmp_path: Path
+) -> None:
+    variant = VARIANTS[name]
+    clip = make_clip(tmp_path / f"clip{variant.suffix}", **variant.clip)  # type: ignore[arg-type]
+
+    answer = reconstruct(channel, clip.path, quality=pb.QUALITY_HIGH)
+
+    assert answer.error is None
+    source, output = read_film(clip.path), read_film(answer.output)
+    assert len(output.times) == len(source.times) == clip.frames
+    assert steps(output) == steps(source)
+    assert [number_of(picture) for picture in output.pictures] == [
+        number_of(picture) for picture in source.pictures
+    ]
+    assert answer.summary is not None
+    assert answer.summary.frames == clip.frames
+    assert list(answer.summary.warnings) == []
+    assert len(output.sounds) == len(source.sounds)
+    for before, after in zip(source.sounds, output.sounds, strict=True):
+        assert offset(after, output) == pytest.approx(offset(before, source), abs=1e-3)
+        if variant.copied:
+            assert after.payloads == [without_adts(payload) for payload in before.payloads]
+        else:
+            assert after.codec == "aac"
+
+
+def steps(film: Film) -> list[Fraction]:
+    """Times from the first frame on; where the first lies, `offset` compares."""
+    return [time - film.times[0] for time in film.times]
+
+
+def offset(sound: Sound, film: Film) -> float:
+    return float(sound.times[0] - film.times[0])
+
+
+def without_adts(payload: bytes) -> bytes:
+    """Strip the header that AAC has in a transport stream, and nowhere else."""
+    if payload[:1] != b"\xff" or payload[1] & 0xF6 != 0xF0:
+        return payload
+    return payload[7 if payload[1] & 1 else 9 :]

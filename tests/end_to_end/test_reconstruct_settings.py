@@ -1,0 +1,149 @@
+"""What a caller can ask of a reconstruction, and what comes back of it."""
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from refilm.v1 import autoencoder_pb2 as pb
+
+from film.reader import FilmReader
+from tests.film.clips import Clip, Track, make_clip, number_of
+from tests.support.reconstruct import read_film, reconstruct
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    return make_clip(path, size=(640, 360), frames=40, sound=[Track()], movflags="faststart")
+
+
+def model_frames(path: Path) -> NDArray[np.uint8]:
+    with path.open("rb") as file, FilmReader(file) as reader:
+        return np.concatenate([batch.frames for batch in reader.batches(16)])
+
+
+def test_pictures_and_latents_are_those_of_the_published_model(
+    channel: grpc.Channel, model_repository: Path, clip: Clip
+) -> None:
+    answer = reconstruct(
+        channel, clip.path, include_latents=True, quality=pb.QUALITY_HIGH
+    )
+
+    assert answer.error is None and answer.film is not None
+    version = answer.film.model
+    frames = torch.from_numpy(model_frames(clip.path))
+    with torch.inference_mode():
+        halves = [
+            torch.jit.load(str(model_repository / f"{version.name}_{half}" / str(version.version) / "model.pt"))
+            for half in ("encoder", "decoder")
+        ]
+        latents, _ = halves[0](frames)
+        decoded = halves[1](latents).numpy()
+    assert answer.pts == clip.pts
+    got = np.array(answer.latents, np.float32).reshape(-1, 200)
+    np.testing.assert_allclose(got, latents.numpy(), atol=1e-4 * float(latents.abs().max()))
+    pictures = np.stack(read_film(answer.output).pictures)
+    assert pictures.shape == decoded.shape
+    # H.264 loses a little at this quality; another picture, or another matrix, is far off.
+    assert np.abs(pictures.astype(float) - decoded).mean() < 3
+
+
+def test_facts_come_first_then_everything_else_then_the_summary(
+    channel: grpc.Channel, clip: Clip
+) -> None:
+    answer = reconstruct(channel, clip.path, film_size_bytes=clip.path.stat().st_size)
+
+    assert answer.error is None
+    assert answer.order[0] == "film" and answer.order[-1] == "summary"
+    assert answer.film is not None and answer.summary is not None
+    assert (answer.film.container, answer.film.video_codec) == ("mp4", "h264")
+    assert (answer.film.width, answer.film.height) == (640, 360)
+    assert (answer.film.output_width, answer.film.output_height) == (256, 144)
+    assert [track.action for track in answer.film.sound_tracks] == [
+        pb.SOUND_TRACK_ACTION_COPIED
+    ]
+    assert answer.film.model.digest.startswith("sha256:")
+    assert answer.pts == []
+    summary, film = answer.summary, clip.path.read_bytes()
+    assert summary.frames == 40
+    assert Fraction(summary.duration.ToNanoseconds(), 10**9) == pytest.approx(40 / 24, abs=1e-6)
+    assert summary.bytes_received == len(film)
+    assert summary.bytes_sent == len(answer.output)
+    assert summary.film_digest == f"sha256:{hashlib.sha256(film).hexdigest()}"
+    assert summary.model == answer.film.model
+    for stage in ("read", "encode", "decode", "write"):
+        assert getattr(summary.stage_times, stage).ToNanoseconds() > 0
+    last = answer.progress[-1]
+    assert last.frames_decoded == last.frames_reconstructed == last.frames_written == 40
+
+
+def test_side_by_side_shows_the_source_on_the_left(channel: grpc.Channel, clip: Clip) -> None:
+    answer = reconstruct(
+        channel,
+        clip.path,
+        layout=pb.LAYOUT_SIDE_BY_SIDE,
+        size=pb.SIZE_SOURCE,
+        quality=pb.QUALITY_HIGH,
+    )
+
+    assert answer.error is None and answer.film is not None
+    assert (answer.film.output_width, answer.film.output_height) == (1280, 360)
+    output, source = read_film(answer.output), read_film(clip.path)
+    assert len(output.pictures) == 40
+    for made, original in zip(output.pictures, source.pictures, strict=True):
+        assert made.shape == (360, 1280, 3)
+        assert number_of(made[:, :640]) == number_of(original)
+        assert np.abs(made[:, :640].astype(float) - original).mean() < 4
+
+
+def test_without_sound_there_is_none(channel: grpc.Channel, clip: Clip) -> None:
+    answer = reconstruct(channel, clip.path, sound=pb.SOUND_NONE)
+
+    assert answer.error is None and answer.film is not None
+    assert [track.action for track in answer.film.sound_tracks] == [
+        pb.SOUND_TRACK_ACTION_DROPPED
+    ]
+    assert read_film(answer.output).sounds == []
+
+
+def test_a_draft_is_smaller_than_high_quality(channel: grpc.Channel, clip: Clip) -> None:
+    sizes = [
+        len(reconstruct(channel, clip.path, quality=quality, sound=pb.SOUND_NONE).output)
+        for quality in (pb.QUALITY_DRAFT, pb.QUALITY_STANDARD, pb.QUALITY_HIGH)
+    ]
+
+    assert sizes == sorted(sizes) and len(set(sizes)) == 3
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_rotated_film_comes_back_upright(
+    rotation: int, channel: grpc.Channel, tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "turned.mp4", size=(320, 240), frames=8, rotation=rotation)
+
+    answer = reconstruct(channel, clip.path, size=pb.SIZE_SOURCE)
+
+    assert answer.error is None and answer.film is not None
+    assert answer.film.rotation_degrees == rotation
+    upright = (320, 240) if rotation == 180 else (240, 320)
+    assert (answer.film.output_width, answer.film.output_height) == upright
+    source, output = read_film(clip.path), read_film(answer.output)
+    turned = [np.rot90(picture, -rotation // 90) for picture in source.pictures]
+    for made, wanted in zip(output.pictures, turned, strict=True):
+        # The model blurs; a picture turned otherwise is far off.
+        other = np.abs(made.astype(float) - wanted[::-1, ::-1]).mean()
+        assert np.abs(made.astype(float) - wanted).mean() < other / 2
+
+
+def test_one_version_can_be_asked_for_and_an_unknown_one_is_not_found(
+    channel: grpc.Channel, clip: Clip
+) -> None:
+    known = reconstruct(channel, clip.path, model=pb.ModelSelector(version=1))
+    unknown = reconstruct(channel, clip.path, model=pb.ModelSelector(version=999))
+
+    assert known.film is not None and known.film.model.version == 1
+    assert unknown.code.name == "NOT_FOUND"
