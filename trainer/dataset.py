@@ -37,6 +37,9 @@ class PreparedFilm:
     """When its first picture is shown, in `time_base`."""
     end: int
     """When its last picture ends, in `time_base`."""
+    width: int
+    """As displayed, in square pixels; a model frame of it is 256 wide whatever its shape."""
+    height: int
     source_frames: int
     frames: int
     """How many of them were taken."""

@@ -40,8 +40,8 @@ from trainer.split import held_out
 
 _BATCH = 64
 
-OnFrames = Callable[[Path, int, int | None], None]
-"""Told after every batch: the film, frames read so far, an estimate of all where there is one."""
+OnFrames = Callable[[int, int | None], None]
+"""Told after every batch: frames read so far, an estimate of all where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class _Watched:
     pts: NDArray[np.int64]
     time_base: Fraction
     end: int
+    display_size: tuple[int, int]
     shot_starts: NDArray[np.int64]
     warning: str | None
 
@@ -201,7 +202,7 @@ def _watch(
                     pts.append(batch.pts)
                     duration = int(batch.durations[-1])
                     seen += len(batch.pts)
-                    on_frames(path, seen, facts.estimated_frames)
+                    on_frames(seen, facts.estimated_frames)
             except (TruncatedFilmError, DamagedFilmError) as error:
                 if not seen:
                     raise
@@ -216,7 +217,7 @@ def _watch(
     if not duration:
         duration = int(times[-1] - times[-2]) if seen > 1 else 0
     end = int(times[-1]) + duration
-    return _Watched(times, facts.time_base, end, detector.starts(), warning)
+    return _Watched(times, facts.time_base, end, facts.display_size, detector.starts(), warning)
 
 
 def _of_each_shot(watched: _Watched, count: int) -> NDArray[np.int64]:
@@ -248,6 +249,8 @@ def _entry(path: Path, taken: NDArray[np.int64], watched: _Watched) -> PreparedF
         time_base=watched.time_base,
         start=int(watched.pts[0]),
         end=watched.end,
+        width=watched.display_size[0],
+        height=watched.display_size[1],
         source_frames=len(watched.pts),
         frames=len(taken),
     )

@@ -1,0 +1,169 @@
+"""The trainer's command line: `python -m trainer prepare | train | evaluate | publish`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from trainer.errors import TrainerError
+from trainer.recipes import RECIPES, recipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the process's exit status."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        command = {
+            "prepare": _prepare,
+            "train": _train,
+            "evaluate": _evaluate,
+            "publish": _publish,
+        }[options.command]
+        command(options, console)
+    except TrainerError as error:
+        console.print(f"[bold red]Error:[/] {escape(str(error))}")
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 130
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description="From film to model.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_prepare(commands.add_parser("prepare", help="turn films into a data set of frames"))
+    train = commands.add_parser("train", help="train a recipe on a data set")
+    train.add_argument("--recipe", choices=sorted(RECIPES), required=True)
+    train.add_argument("--data", type=Path, required=True, help="a prepared data set")
+    train.add_argument("--run", type=Path, required=True, help="directory for what is made")
+    train.add_argument(
+        "--fit",
+        choices=("all", "fitted"),
+        default="fitted",
+        help="train on all frames, or leave the held-out 10-second blocks unseen (default)",
+    )
+    # Each recipe has arguments of its own; which one it is must be known to parse the rest.
+    named = [
+        following if word == "--recipe" else word.removeprefix("--recipe=")
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if word == "--recipe" or word.startswith("--recipe=")
+    ]
+    if named and named[-1] in RECIPES:
+        recipe(named[-1]).add_arguments(train)
+    _add_evaluate(commands.add_parser("evaluate", help="measure a model and draw its sheets"))
+    _add_publish(commands.add_parser("publish", help="write a run into a model repository"))
+    return parser.parse_args(arguments)
+
+
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("films", nargs="+", type=Path, metavar="FILM")
+    parser.add_argument("--out", type=Path, required=True, help="the data set's folder, to be made")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--every", type=_positive, default=1, metavar="N", help="every n-th frame")
+    which.add_argument("--per-shot", type=_positive, metavar="K", help="K frames of each shot")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--run", type=Path, help="a finished run")
+    which.add_argument("--repository", type=Path, help="a model repository; with --name")
+    parser.add_argument("--name", help="the published model's name")
+    parser.add_argument("--version", type=_positive, help="its version (default: the newest)")
+    parser.add_argument("--data", type=Path, required=True, help="a prepared data set")
+    parser.add_argument("--out", type=Path, help="where to write (default: RUN/evaluation)")
+    parser.add_argument(
+        "--every", type=_positive, default=1, metavar="N", help="measure every n-th frame only"
+    )
+    parser.add_argument(
+        "--step", type=_positive, metavar="N", help="frames between pairs of the contact sheet"
+    )
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", type=Path, required=True, help="a finished run")
+    parser.add_argument("--name", required=True, help="the model's name")
+    parser.add_argument("--repository", type=Path, required=True, help="a Triton model repository")
+    parser.add_argument("--triton", metavar="HOST:PORT", help="load it there, too")
+
+
+def _prepare(options: argparse.Namespace, console: Console) -> None:
+    from trainer.counter import Counter
+    from trainer.prepare import Sampling, prepare
+
+    sampling = Sampling(options.every, options.per_shot)
+    with Counter("prepare", None) as counter:
+        data, warnings = prepare(options.films, options.out, sampling, counter.show)
+    for warning in warnings:
+        console.print(f"[yellow]Warning:[/] {escape(warning)}")
+    console.print(
+        f"{len(data)} frames of {len(data.films)} film(s), {len(data.shots)} shots, "
+        f"{len(data.held_out)} frames held out: {escape(str(options.out))}"
+    )
+
+
+def _train(options: argparse.Namespace, console: Console) -> None:
+    recipe(options.recipe).train(options)
+
+
+def _evaluate(options: argparse.Namespace, console: Console) -> None:
+    from trainer.counter import Counter
+    from trainer.dataset import FrameDataset
+    from trainer.evaluate import evaluate, model_of_repository, model_of_run
+
+    if options.run is not None:
+        model = model_of_run(options.run)
+        out = options.out or options.run / "evaluation"
+    elif options.name is None or options.out is None:
+        raise TrainerError("--repository needs --name and --out as well")
+    else:
+        model = model_of_repository(options.repository, options.name, options.version)
+        out = options.out
+    data = FrameDataset.open(options.data)
+    with Counter("evaluate", -(-len(data) // options.every)) as counter:
+        metrics = evaluate(
+            model,
+            data,
+            out,
+            every=options.every,
+            step=options.step,
+            on_frames=counter.advance,
+        )
+    console.print(json.dumps(metrics["summary"], indent=1), markup=False)
+    console.print(f"Measures and contact sheets: {escape(str(out))}")
+
+
+def _publish(options: argparse.Namespace, console: Console) -> None:
+    from trainer.publish import publish
+    from trainer.run import Run
+    from trainer.triton_load import load
+
+    run = Run(options.run)
+    version = publish(
+        run.encoder,
+        run.decoder,
+        name=options.name,
+        card=run.card(),
+        repository=options.repository,
+    )
+    where = escape(str(options.repository))
+    console.print(f"Published {options.name} version {version} in {where}")
+    if options.triton:
+        load(options.triton, options.name, version)
+        console.print(f"Triton at {escape(options.triton)} serves it")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""How close reconstructions come to their film, frame by frame and from frame to frame.
+
+- **PSNR** in dB over all pixels and colours, at most 60 (a frame without error has no finite PSNR);
+- **SSIM** (11-tap Gaussian window) and **MS-SSIM** (7-tap, for five scales leave nine lines of a
+  model frame), by torchmetrics;
+- **temporal error**: the mean absolute difference, in grey levels, between what changed from the
+  frame before in the film and in the reconstruction; and the **temporal correlation** of the two
+  changes, 1 where the reconstruction moves as the film does, 0 where it stands still or trembles by
+  itself. Neither is taken across a cut.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
+
+PSNR_CAP = 60.0
+WORST_SHARE = 0.05
+# torchmetrics derives a Gaussian window's size from its sigma: 7 taps, whatever kernel_size says.
+_MS_SSIM_SIGMA = 0.9
+_MS_SSIM_TAPS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How one frame's change from the frame before compares with the source's."""
+
+    error: float
+    """Mean absolute difference of the two changes, grey levels."""
+    product: float
+    """Sum of the products of the two changes, over all pixels."""
+    source_energy: float
+    """Sum of the squares of the source's change."""
+    reconstruction_energy: float
+    """Sum of the squares of the reconstruction's change."""
+
+
+def psnr(source: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return the PSNR of uint8 frames ``[N, H, W, 3]`` in dB, ``[N]``, at most `PSNR_CAP`."""
+    error = (source.float() - reconstruction.float()).square().mean((1, 2, 3))
+    least = 255.0**2 / 10 ** (PSNR_CAP / 10)
+    return 10 * torch.log10(255.0**2 / error.clamp(min=least))
+
+
+def similarities(source: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
+    """Return SSIM and MS-SSIM of uint8 frames ``[N, H, W, 3]``, each ``[N]``."""
+    truth = source.permute(0, 3, 1, 2).float().contiguous() / 255
+    picture = reconstruction.permute(0, 3, 1, 2).float().contiguous() / 255
+    ssim = structural_similarity_index_measure(picture, truth, data_range=1.0, reduction="none")
+    ms_ssim = multiscale_structural_similarity_index_measure(
+        picture,
+        truth,
+        data_range=1.0,
+        reduction="none",
+        kernel_size=_MS_SSIM_TAPS,
+        sigma=_MS_SSIM_SIGMA,
+        normalize="relu",
+    )
+    # torchmetrics drops the batch dimension of a single frame.
+    return torch.as_tensor(ssim).reshape(-1), torch.as_tensor(ms_ssim).reshape(-1)
+
+
+def change(before: tuple[Tensor, Tensor], now: tuple[Tensor, Tensor]) -> Change:
+    """Compare one frame's change.
+
+    Args:
+        before: Source and reconstruction of the frame before, uint8 ``[H, W, 3]``.
+        now: Those of the frame itself.
+    """
+    in_source = now[0].float() - before[0].float()
+    in_reconstruction = now[1].float() - before[1].float()
+    return Change(
+        error=float((in_reconstruction - in_source).abs().mean()),
+        product=float((in_reconstruction * in_source).sum(dtype=torch.float64)),
+        source_energy=float(in_source.square().sum(dtype=torch.float64)),
+        reconstruction_energy=float(in_reconstruction.square().sum(dtype=torch.float64)),
+    )
+
+
+def summary(values: NDArray[np.float64]) -> dict[str, float] | None:
+    """Return the mean, and the mean of the worst (lowest) 5 %; None without any value."""
+    known = np.sort(values[np.isfinite(values)])
+    if not len(known):
+        return None
+    worst = known[: max(1, round(len(known) * WORST_SHARE))]
+    return {"mean": float(known.mean()), "worst_5_percent": float(worst.mean())}
+
+
+def temporal_summary(changes: list[Change]) -> dict[str, float | None] | None:
+    """Return the mean temporal error, and the correlation of all changes; None without any."""
+    if not changes:
+        return None
+    energies = [
+        sum(each.source_energy for each in changes),
+        sum(each.reconstruction_energy for each in changes),
+    ]
+    product = sum(each.product for each in changes)
+    scale = float(np.sqrt(energies[0] * energies[1]))
+    return {
+        "error": float(np.mean([each.error for each in changes])),
+        "correlation": product / scale if scale > 0 else None,
+    }
