@@ -1,8 +1,7 @@
 """How close reconstructions come to their film, frame by frame and from frame to frame.
 
 - **PSNR** in dB over all pixels and colours, at most 60 (a frame without error has no finite PSNR);
-- **SSIM** (11-tap Gaussian window) and **MS-SSIM** (7-tap, for five scales leave nine lines of a
-  model frame), by torchmetrics;
+- **SSIM** and **MS-SSIM** (see `trainer.ssim`);
 - **temporal error**: the mean absolute difference, in grey levels, between what changed from the
   frame before in the film and in the reconstruction; and the **temporal correlation** of the two
   changes, 1 where the reconstruction moves as the film does, 0 where it stands still or trembles by
@@ -15,16 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
-    structural_similarity_index_measure,
-)
+
+from trainer.ssim import ms_ssim, ssim
 
 PSNR_CAP = 60.0
 WORST_SHARE = 0.05
-# torchmetrics derives a Gaussian window's size from its sigma: 7 taps, whatever kernel_size says.
-_MS_SSIM_SIGMA = 0.9
-_MS_SSIM_TAPS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +46,7 @@ def similarities(source: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor
     """Return SSIM and MS-SSIM of uint8 frames ``[N, H, W, 3]``, each ``[N]``."""
     truth = source.permute(0, 3, 1, 2).float().contiguous() / 255
     picture = reconstruction.permute(0, 3, 1, 2).float().contiguous() / 255
-    ssim = structural_similarity_index_measure(picture, truth, data_range=1.0, reduction="none")
-    ms_ssim = multiscale_structural_similarity_index_measure(
-        picture,
-        truth,
-        data_range=1.0,
-        reduction="none",
-        kernel_size=_MS_SSIM_TAPS,
-        sigma=_MS_SSIM_SIGMA,
-        normalize="relu",
-    )
-    # torchmetrics drops the batch dimension of a single frame.
-    return torch.as_tensor(ssim).reshape(-1), torch.as_tensor(ms_ssim).reshape(-1)
+    return ssim(picture, truth), ms_ssim(picture, truth)
 
 
 def change(before: tuple[Tensor, Tensor], now: tuple[Tensor, Tensor]) -> Change:
