@@ -32,11 +32,16 @@ class Meter:
     def progress(self, message: pb.ReconstructVideoProgress) -> Progress:
         """Returns how far the work is by the service's counts."""
         position = seconds(message.position)
+        # A film's own totals are estimates; one that it passes was wrong, and is no total any more.
         total = self._film.estimated_frames if self._film else None
+        if total and message.frames_decoded > total:
+            total = None
         duration = self._film.duration if self._film else None
+        if duration and position > duration:
+            duration = None
         now = self._clock()
         self._marks.append((now, message.frames_written, position))
-        while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW_SECONDS:
+        while len(self._marks) > 2 and now - self._marks[1][0] >= _WINDOW_SECONDS:
             self._marks.popleft()
         then, frames_then, position_then = self._marks[0]
         elapsed = now - then
@@ -62,10 +67,9 @@ class Meter:
             frames_written=message.frames_written,
             frames_total=total,
             position=position,
-            # The film's own totals are estimates: what lies beyond them is neither 101 % nor late.
-            fraction=None if fraction is None else min(1.0, fraction),
+            fraction=fraction,
             frames_per_second=rate,
-            eta=None if eta is None else max(0.0, eta),
+            eta=eta,
         )
 
     def finish(self, summary: pb.ReconstructVideoSummary) -> Progress:

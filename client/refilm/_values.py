@@ -189,7 +189,7 @@ class Progress:
     frames_written: int
     """Frames written to the reconstruction."""
     frames_total: int | None
-    """The film's own word on it, an estimate; None where it tells nothing."""
+    """The film's own estimate; None where it tells nothing, or has been proven wrong."""
     position: float
     """Seconds: where in the film the last written frame lies."""
     fraction: float | None

@@ -12,12 +12,13 @@ import unasync
 
 CLIENT = Path(__file__).parents[1]
 SOURCE = CLIENT / "refilm" / "aio" / "_client.py"
+TARGET = Path("refilm", "_client.py")
+HEADER = "# Made of refilm/aio/_client.py by `make proto`: edit that.\n# ruff: noqa: UP028\n"
 REPLACEMENTS = {
     "import ExitStack, closing, closing": "import ExitStack, closing",
     "# A call's timeout is a gRPC deadline, which the service knows too.\n": "",
     "# ruff: noqa: ASYNC109\n": "",
 }
-HEADER = "# Made of refilm/aio/_client.py by `make proto`: edit that.\n# ruff: noqa: UP028\n"
 
 
 def make_sync(out: Path) -> Path:
@@ -29,17 +30,23 @@ def make_sync(out: Path) -> Path:
         rule = unasync.Rule("/async/", "/sync/", {"aclosing": "closing"})
         unasync.unasync_files([str(source)], [rule])
         text = HEADER + Path(scratch, "sync", SOURCE.name).read_text()
-    target = out / "refilm" / "_client.py"
-    target.parent.mkdir(parents=True, exist_ok=True)
     for old, new in REPLACEMENTS.items():
         text = text.replace(old, new)
-    target.write_text(text)
     # Shorter lines and other names fit and sort differently.
-    ruff = [Path(sys.executable).with_name("ruff")]
-    options = ["--quiet", "--config", CLIENT.parent / "pyproject.toml", target]
-    subprocess.run([*ruff, "check", "--select=I,F811", "--fix", *options], check=True)  # noqa: S603  # our own tool
-    subprocess.run([*ruff, "format", *options], check=True)  # noqa: S603  # as above
+    text = _ruff(text, "check", "--select=I", "--fix")
+    text = _ruff(text, "format")
+    target = out / TARGET
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
     return target
+
+
+def _ruff(text: str, *arguments: str) -> str:
+    # As the file that it will be, wherever it is written: imports are sorted by place.
+    ruff = Path(sys.executable).with_name("ruff")
+    command = [ruff, *arguments, "--quiet", "--stdin-filename", CLIENT / TARGET, "-"]
+    done = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  # our own tool
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -105,17 +105,14 @@ class BarReport(Report):
 
         class Words(ProgressColumn):
             def render(self, task: Task) -> Text:
-                if state.last is None:
-                    return Text(f"sent {_of(film.position, total)}, waiting for the first frame")
-                last = dataclasses.replace(
-                    state.last, bytes_sent=max(film.position, state.last.bytes_sent)
-                )
-                return Text(describe(last))
+                sent = f"sent {_of(film.position, total)}"
+                words = "waiting for the film's facts" if state.last is None else brief(state.last)
+                return Text(f"{words}, {sent}", no_wrap=True, overflow="ellipsis")
 
         self.last: Progress | None = None
         self._bar = Bar(
             SpinnerColumn(),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=14),
             Words(),
             console=Console(stderr=True),
             transient=True,
@@ -137,8 +134,8 @@ class BarReport(Report):
     def progress(self, progress: Progress) -> None:
         """Moves the bar; it pulses where the film does not tell how long it is."""
         self.last = progress
-        if progress.fraction is not None:
-            self._bar.update(self._task, total=1.0, completed=progress.fraction)
+        known = progress.fraction is not None
+        self._bar.update(self._task, total=1.0 if known else None, completed=progress.fraction or 0)
 
     def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
         """Says what became of the film."""
@@ -156,6 +153,17 @@ def report_for(options: argparse.Namespace, film: Watched) -> Report:
         except ImportError:
             pass
     return Report()
+
+
+def brief(progress: Progress) -> str:
+    """Returns what fits beside a bar."""
+    total = f"/~{progress.frames_total}" if progress.frames_total else ""
+    rate = progress.frames_per_second
+    left = "? left" if progress.eta is None else f"{clock(progress.eta)} left"
+    return (
+        f"{progress.frames_written}{total} frames{'' if total else ' (total unknown)'}, "
+        f"{'?' if rate is None else f'{rate:.0f}'}/s, {left}"
+    )
 
 
 def describe(progress: Progress) -> str:

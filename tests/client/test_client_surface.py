@@ -1,0 +1,91 @@
+"""What the client distribution shows to the world, and how it is made."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import refilm
+import refilm.aio
+
+CLIENT = Path(refilm.__file__).parents[1]
+
+PUBLIC_METHODS = {
+    "close",
+    "decode",
+    "decode_stream",
+    "encode",
+    "encode_stream",
+    "health",
+    "model",
+    "models",
+    "reconstruct",
+    "reconstruct_stream",
+}
+
+
+def test_the_exported_names_are_these() -> None:
+    assert refilm.__all__ == [
+        "CancelledError",
+        "Client",
+        "DataLossError",
+        "DeadlineError",
+        "Encoding",
+        "FieldViolation",
+        "FilmFacts",
+        "InternalError",
+        "InvalidRequestError",
+        "LatentBatch",
+        "Model",
+        "ModelIdentity",
+        "ModelVersion",
+        "NotFoundError",
+        "OverloadedError",
+        "Picture",
+        "PreconditionError",
+        "Progress",
+        "Reconstruction",
+        "ReconstructionEvent",
+        "RefilmError",
+        "RequestError",
+        "ServiceError",
+        "SoundTrack",
+        "StageTimes",
+        "Timing",
+        "UnavailableError",
+    ]
+    assert refilm.aio.__all__ == ["Client"]
+    assert repr(refilm.NotFoundError) == "<class 'refilm.NotFoundError'>"
+
+
+@pytest.mark.parametrize("client", [refilm.Client, refilm.aio.Client])
+def test_both_clients_have_these_methods_and_document_them(client: type) -> None:
+    methods = {name for name in vars(client) if not name.startswith("_")}
+    assert methods == PUBLIC_METHODS
+    assert all(inspect.getdoc(getattr(client, name)) for name in methods)
+
+
+def test_both_clients_take_the_same_arguments() -> None:
+    for name in PUBLIC_METHODS:
+        one, other = (
+            inspect.signature(getattr(client, name)).parameters.values()
+            for client in (refilm.Client, refilm.aio.Client)
+        )
+        assert [(p.name, p.kind, p.default) for p in one] == [
+            (p.name, p.kind, p.default) for p in other
+        ]
+
+
+def test_the_synchronous_client_is_made_of_the_asynchronous_one(tmp_path: Path) -> None:
+    tool = CLIENT / "tools" / "make_sync.py"
+    subprocess.run([sys.executable, tool, tmp_path], check=True)
+    fresh = (tmp_path / "refilm" / "_client.py").read_text()
+    committed = (CLIENT / "refilm" / "_client.py").read_text()
+    assert committed == fresh, "refilm/_client.py is stale: run make proto"
+
+
+def test_importing_the_client_imports_neither_numpy_nor_rich() -> None:
+    code = "import sys, refilm.aio, refilm.cli; print({'numpy', 'rich'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert shown.stdout == "set()\n"
