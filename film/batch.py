@@ -9,6 +9,8 @@ import numpy as np
 from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
+from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+
 
 @dataclass(slots=True)
 class FilmBatch:
@@ -27,3 +29,57 @@ class FilmBatch:
     """The same pictures at the size asked for, each [H, W, 3] RGB; None if not asked for."""
     sound: list[av.Packet[AudioStream]] = field(default_factory=list)
     """Undecoded packets of the film's sound streams, in file order."""
+
+
+class BatchMaker:
+    """Gathers pictures into the arrays of batches of one size."""
+
+    def __init__(self, size: int, with_pictures: bool) -> None:
+        if size < 1:
+            raise ValueError(f"a batch holds at least one picture, not {size}")
+        self._size = size
+        self._with_pictures = with_pictures
+        self._clear()
+
+    def _clear(self) -> None:
+        shape = (self._size, MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3)
+        self._frames = np.empty(shape, np.uint8)
+        self._pictures: list[NDArray[np.uint8]] = []
+        self._pts: list[int] = []
+        self._durations: list[int] = []
+
+    @property
+    def count(self) -> int:
+        """Pictures gathered."""
+        return len(self._pts)
+
+    @property
+    def full(self) -> bool:
+        """Whether the batch holds as many pictures as it shall."""
+        return self.count == self._size
+
+    def add(
+        self,
+        frame: NDArray[np.uint8],
+        picture: NDArray[np.uint8] | None,
+        pts: int,
+        duration: int,
+    ) -> None:
+        """Add a model frame and, where wanted, its picture."""
+        self._frames[self.count] = frame
+        if picture is not None:
+            self._pictures.append(picture)
+        self._pts.append(pts)
+        self._durations.append(duration)
+
+    def take(self, sound: list[av.Packet[AudioStream]]) -> FilmBatch:
+        """Hand the batch on with the sound given, and begin the next."""
+        batch = FilmBatch(
+            frames=self._frames[: self.count],
+            pts=np.array(self._pts, np.int64),
+            durations=np.array(self._durations, np.int64),
+            pictures=self._pictures if self._with_pictures else None,
+            sound=sound,
+        )
+        self._clear()
+        return batch

@@ -6,21 +6,20 @@ Open a `FilmReader` on the film's bytes, look at its `facts`, and iterate over i
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import BinaryIO, Self, TypeAlias, cast
 
 import av
-import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Stream
-from numpy.typing import NDArray
 
-from film.batch import FilmBatch
+from film.batch import BatchMaker, FilmBatch
+from film.decoder import PictureDecoder
 from film.errors import (
     DamagedFilmError,
+    FilmCancelledError,
     FilmError,
     FilmLimitError,
     NotAFilmError,
@@ -43,7 +42,6 @@ from film.timeline import JoinedTimeline, PictureTimes
 
 DEFAULT_LIMITS = ReadLimits()
 
-_DECODE_THREADS = 4
 _SOUND_BATCH_BYTES = 4 << 20
 """Sound that may gather before it is handed on without waiting for pictures to fill a batch."""
 _SOUND_FIRST_BYTES = 256 << 20
@@ -124,22 +122,14 @@ class FilmReader:
         discard_others(
             self._container, {stream.index, *(track.index for track in self.sound_streams)}
         )
-        context = stream.codec_context
-        context.options = {"max_pixels": str(self._limits.picture_pixels)}
-        context.thread_type = "AUTO"
-        context.thread_count = min(_DECODE_THREADS, len(os.sched_getaffinity(0)))
-
+        self._decoder = PictureDecoder(stream, self._limits)
         self._joined = JoinedTimeline()
         self._times = PictureTimes()
         self._sound: list[av.Packet[AudioStream]] = []
         self._sound_bytes = 0
-        self._decoded_bytes = 0
-        self._lost_packets = 0
-        self._lost_in_a_row = 0
-        self._refused = 0
-        self._marred = 0
-        self._frames_read = 0
-        self._packets = self._container.demux([stream, *self.sound_streams])
+        self._packets: Iterator[av.Packet[Stream]] = self._container.demux(
+            [stream, *self.sound_streams]
+        )
         self._pictures = self._decode()
         self._first = self._read_first()
         self.facts: FilmFacts = read_facts(
@@ -163,6 +153,8 @@ class FilmReader:
 
     def close(self) -> None:
         """Close the film's container; on the thread that opened it."""
+        # FFmpeg must not be asked for another packet of a closed container.
+        self._packets = iter(())
         self._container.close()
 
     def batches(self, size: int) -> Iterator[FilmBatch]:
@@ -176,12 +168,14 @@ class FilmReader:
             FilmLimitError: it holds more than allowed.
             FilmCancelledError: reading was cancelled.
         """
-        batch = _BatchMaker(size, self._large is not None)
+        batch = BatchMaker(size, self._large is not None)
         end: FilmError | None = None
         pictures = self._timed_pictures()
         while True:
             try:
                 item = next(pictures, None)
+            except FilmCancelledError:
+                raise
             except FilmError as error:
                 end, item = error, None
             if item is None:
@@ -222,6 +216,8 @@ class FilmReader:
                 frame = next(self._pictures)
             except StopIteration:
                 break
+            except FilmCancelledError:
+                raise
             except FilmError as error:
                 end = error
                 break
@@ -248,158 +244,67 @@ class FilmReader:
 
     def _decode(self) -> Iterator[av.VideoFrame | None]:
         """Yield decoded pictures as stored, and None when sound has gathered; raise at the end."""
+        fault: FilmError | None = None
         while True:
-            packet = self._next_packet()
+            try:
+                packet = self._next_packet()
+            except DamagedFilmError as error:
+                fault, packet = error, None
             if packet is None:
                 break
-            # Not `stream_index`: it is 0 in the packets that end each stream.
-            if packet.stream.index != self._stream.index:
-                if packet.size:
-                    self._keep_sound(packet)
-                if self._sound_bytes > _SOUND_BATCH_BYTES:
-                    yield None
+            # Empty packets carry no picture, and would make the decoder believe that all is over.
+            if not packet.size:
                 continue
             self._joined.place(packet)
-            for frame in self._decode_packet(packet):
-                self._count(frame)
-                yield frame
+            if packet.stream_index == self._stream.index:
+                yield from self._decoder.decode(packet)
+            else:
+                self._keep_sound(packet)
+                if self._sound_bytes > _SOUND_BATCH_BYTES:
+                    yield None
+        yield from self._decoder.decode(None)
         self._check_end()
+        if fault is not None:
+            raise fault
 
     def _next_packet(self) -> av.Packet[Stream] | None:
+        self._source.check()
         try:
             packet = next(self._packets, None)
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError):
             self._source.check()
-            self._raise_if_cut()
             raise DamagedFilmError(
-                f"the film's container cannot be read past picture {self._frames_read}"
-            ) from error
+                f"the film's container cannot be read past picture {self._decoder.pictures}"
+            ) from None
         # A failure looks like the film's end to FFmpeg.
         self._source.check()
         return packet
 
     def _keep_sound(self, packet: av.Packet[Stream]) -> None:
-        self._joined.place(packet)
         self._sound.append(cast("av.Packet[AudioStream]", packet))
         self._sound_bytes += packet.size
 
-    def _decode_packet(self, packet: av.Packet[Stream]) -> list[av.VideoFrame]:
-        flushing = packet.size == 0
-        frames: list[av.VideoFrame] = []
-        while True:
-            try:
-                decoded = self._stream.codec_context.decode(packet)
-            except EOFError:
-                return frames
-            except av.FFmpegError as error:
-                self._check_refused(error)
-                self._lost_packets += 1
-                self._lost_in_a_row += 1
-                if not flushing or self._lost_in_a_row > 1000:
-                    return frames
-                continue
-            frames += decoded
-            if decoded:
-                self._lost_in_a_row = 0
-            if not flushing or not decoded:
-                return frames
-
-    def _check_refused(self, error: av.FFmpegError) -> None:
-        """Tell pictures that are too large from damaged ones.
-
-        FFmpeg answers EINVAL to a size that is not allowed, and does not say which. Between good
-        pictures such a size is damage.
-        """
-        self._refused += isinstance(error, av.ArgumentError)
-        if self._refused and not self._frames_read:
-            raise FilmLimitError(
-                f"the film's pictures are larger than the {self._limits.picture_pixels} pixels "
-                "that are decoded"
-            )
-
-    def _count(self, frame: av.VideoFrame) -> None:
-        self._frames_read += 1
-        self._marred += bool(frame.is_corrupt)
-        bits = frame.format.components[0].bits
-        self._decoded_bytes += frame.width * frame.height * (2 if bits > 8 else 1) * 3 // 2
-        if self._frames_read > self._limits.frames:
-            raise FilmLimitError(f"the film holds more than {self._limits.frames} pictures")
-        if self._decoded_bytes > self._limits.decoded_bytes:
-            raise FilmLimitError(
-                f"the film's pictures expand to more than {self._limits.decoded_bytes} bytes"
-            )
-
     def _check_end(self) -> None:
         """Raise if what came last was not the film's own end."""
-        self._raise_if_cut()
-        if self._lost_in_a_row >= _BROKEN_TAIL:
-            raise DamagedFilmError(
-                f"the film cannot be decoded after picture {self._frames_read}: "
-                f"its last {self._lost_in_a_row} packets are damaged"
-            )
-
-    def _raise_if_cut(self) -> None:
         broken = find_break(self._file)
         if broken is not None:
             raise TruncatedFilmError(
-                f"the film breaks off after {self._frames_read} pictures: {broken}"
+                f"the film breaks off after {self._decoder.pictures} pictures: {broken}"
+            )
+        if self._decoder.lost_in_a_row >= _BROKEN_TAIL:
+            raise DamagedFilmError(
+                f"the film cannot be decoded after picture {self._decoder.pictures}: "
+                f"its last {self._decoder.lost_in_a_row} packets are damaged"
             )
 
     def _note_repairs(self) -> None:
         notes = (
-            (self._lost_packets, "picture packets were damaged and could not be decoded"),
-            (self._marred, "pictures were damaged and are shown as far as they could be decoded"),
+            (self._decoder.lost_packets, "picture packets were damaged and could not be decoded"),
+            (
+                self._decoder.marred,
+                "pictures were damaged and are shown as far as they could be decoded",
+            ),
             (self._times.repaired, "pictures had no usable time of their own and were given one"),
             (self._joined.joins, "times the film's clock jumped back; it was made to go on"),
         )
         self.warnings += [f"{count} {text}" for count, text in notes if count]
-
-
-class _BatchMaker:
-    """Gathers pictures into the arrays of a batch."""
-
-    def __init__(self, size: int, with_pictures: bool) -> None:
-        if size < 1:
-            raise ValueError(f"a batch holds at least one picture, not {size}")
-        self._size = size
-        self._with_pictures = with_pictures
-        self._clear()
-
-    def _clear(self) -> None:
-        shape = (self._size, MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3)
-        self._frames = np.empty(shape, np.uint8)
-        self._pictures: list[NDArray[np.uint8]] = []
-        self._pts: list[int] = []
-        self._durations: list[int] = []
-
-    @property
-    def count(self) -> int:
-        return len(self._pts)
-
-    @property
-    def full(self) -> bool:
-        return self.count == self._size
-
-    def add(
-        self,
-        frame: NDArray[np.uint8],
-        picture: NDArray[np.uint8] | None,
-        pts: int,
-        duration: int,
-    ) -> None:
-        self._frames[self.count] = frame
-        if picture is not None:
-            self._pictures.append(picture)
-        self._pts.append(pts)
-        self._durations.append(duration)
-
-    def take(self, sound: list[av.Packet[AudioStream]]) -> FilmBatch:
-        batch = FilmBatch(
-            frames=self._frames[: self.count],
-            pts=np.array(self._pts, np.int64),
-            durations=np.array(self._durations, np.int64),
-            pictures=self._pictures if self._with_pictures else None,
-            sound=sound,
-        )
-        self._clear()
-        return batch

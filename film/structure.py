@@ -30,16 +30,16 @@ def find_break(file: BinaryIO | io.RawIOBase) -> str | None:
     Returns:
         A description for the caller; None for a whole film, or where the container does not tell.
     """
-    size = file.seek(0, io.SEEK_END)
     head = _at(file, 0, 64)
-    if is_mp4(head):
-        return _find_break_mp4(file, size)
-    if head.startswith(_EBML):
-        return _find_break_matroska(file, size)
-    if head.startswith(b"RIFF"):
-        return _find_break_riff(file, size)
-    if head.startswith(_ASF):
-        return _find_break_asf(file, size)
+    for belongs, walk in (
+        (is_mp4(head), _find_break_mp4),
+        (head.startswith(_EBML), _find_break_matroska),
+        (head.startswith(b"RIFF"), _find_break_riff),
+        (head.startswith(_ASF), _find_break_asf),
+    ):
+        if belongs:
+            # Only now: a film that is still arriving has its end only when it has all arrived.
+            return walk(file, file.seek(0, io.SEEK_END))
     return None
 
 

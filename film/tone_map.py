@@ -1,17 +1,19 @@
 """HDR and wide-gamut pictures to BT.709, by swscale's own colour management.
 
-swscale (FFmpeg 8) reads the transfer curve and primaries of BT.2100, maps the range of tones
-perceptually (after BT.2390, with the film's mastering metadata where it has any) and the gamut
-along with it, all in one table that it computes when a picture of a new kind comes: that takes
-about two seconds, each picture afterwards a millisecond or two.
+swscale (FFmpeg 8) knows the transfer curves and primaries of BT.2100 and maps the range of tones
+perceptually (after BT.2390), and the gamut along with it. Its table takes seconds to compute, and
+it would compute one for every size and film; so here it maps a cube of all colours once for each
+kind of picture, and films are mapped through that cube (a Hald CLUT, tetrahedral interpolation).
 """
+
+from functools import lru_cache
 
 import av
 import av.filter
 import numpy as np
 from numpy.typing import NDArray
 
-from film.frame import SCALING_FLAGS, rgb_array, source_matrix
+from film.frame import SCALING_FLAGS, source_matrix
 
 TRANSFER_NAMES = {
     1: "bt709",
@@ -33,6 +35,14 @@ TRANSFER_NAMES = {
     18: "arib-std-b67",
 }
 """H.273 TransferCharacteristics by the names that FFmpeg gives them."""
+
+_BT709 = 1
+_UNSPECIFIED = 2
+_BT2020_PRIMARIES = 9
+_BT2020_MATRIX = 9
+
+_CUBE_LEVEL = 8
+"""64 steps a colour."""
 
 _HDR_TRANSFERS = frozenset((16, 18))
 _WIDE_PRIMARIES = frozenset((9, 11, 12))
@@ -56,6 +66,7 @@ class ToneMapper:
         self.height = height
         self._graph: av.filter.Graph | None = None
         self._kind: tuple[object, ...] = ()
+        self._count = 0
 
     def scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Scale and map a picture; the whole picture fills the size. [height, width, 3] RGB."""
@@ -71,38 +82,80 @@ class ToneMapper:
         if self._graph is None or self._kind != kind:
             self._graph = self._build(frame)
             self._kind = kind
-        self._graph.push(frame)
-        return rgb_array(self._graph.vpull())
+        # The cube is laid over every picture in turn, for which their times must run forward.
+        frame.pts, self._count = self._count, self._count + 1
+        self._graph.push(frame, at=0)
+        return _to_bytes(self._graph.vpull())
 
     def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
-        matrix = source_matrix(frame)
-        tags = {
-            "color_primaries": frame.color_primaries if frame.color_primaries != 2 else 9,
-            "color_trc": frame.color_trc if frame.color_trc != 2 else 1,
-        }
-        if matrix is not None:
-            # Wide colours without a matrix are BT.2020's.
-            tags["colorspace"] = 9
+        matrix = frame.colorspace if source_matrix(frame) is None else _BT2020_MATRIX
         graph = av.filter.Graph()
         graph.threads = 1
+        clut = graph.add("haldclut", "clut=first:interp=tetrahedral")
         graph.link_nodes(
+            _buffer(graph, frame),
+            # Colours are left as they are here, apart from the matrix: the cube maps them.
             graph.add(
-                "buffer",
-                video_size=f"{frame.width}x{frame.height}",
-                pix_fmt=frame.format.name,
-                time_base="1/1000",
-                colorspace=str(frame.colorspace),
-                range=str(frame.color_range),
+                "setparams",
+                colorspace=str(matrix),
+                color_primaries=str(_UNSPECIFIED),
+                color_trc=str(_UNSPECIFIED),
             ),
-            graph.add("setparams", **{name: str(value) for name, value in tags.items()}),
-            # Metadata that changes with every picture would have the table computed anew for each.
-            graph.add("sidedata", "mode=delete:type=DYNAMIC_HDR_PLUS"),
-            graph.add(
-                "scale",
-                f"{self.width}:{self.height}:flags={SCALING_FLAGS}"
-                ":out_primaries=bt709:out_transfer=bt709:intent=perceptual",
-            ),
-            graph.add("format", "rgb24"),
+            graph.add("scale", f"{self.width}:{self.height}:flags={SCALING_FLAGS}"),
+            graph.add("format", "rgb48le"),
+            clut,
+            graph.add("format", "rgb48le"),
             graph.add("buffersink"),
-        ).configure()
+        )
+        primaries = frame.color_primaries
+        cube = _cube(
+            frame.color_trc if frame.color_trc != _UNSPECIFIED else _BT709,
+            primaries if primaries != _UNSPECIFIED else _BT2020_PRIMARIES,
+        )
+        _buffer(graph, cube).link_to(clut, 0, 1)
+        graph.configure()
+        graph.push(cube, at=1)
+        graph.push(None, at=1)
         return graph
+
+
+@lru_cache(maxsize=16)
+def _cube(transfer: int, primaries: int) -> av.VideoFrame:
+    """Map all colours, in steps of 1/63, from a kind of picture to BT.709: a Hald CLUT."""
+    side = _CUBE_LEVEL**2
+    steps = np.round(np.linspace(0, 65535, side)).astype(np.uint16)
+    blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
+    colours = np.stack([red, green, blue], axis=-1).reshape(_CUBE_LEVEL**3, _CUBE_LEVEL**3, 3)
+    graph = av.filter.Graph()
+    graph.threads = 1
+    cube = av.VideoFrame.from_ndarray(colours, format="rgb48le")
+    cube.pts = 0
+    graph.link_nodes(
+        _buffer(graph, cube),
+        graph.add("setparams", color_primaries=str(primaries), color_trc=str(transfer)),
+        graph.add(
+            "scale",
+            f"flags={SCALING_FLAGS}:out_primaries=bt709:out_transfer=bt709:intent=perceptual",
+        ),
+        graph.add("format", "rgb48le"),
+        graph.add("buffersink"),
+    ).configure()
+    graph.push(cube)
+    return graph.vpull()
+
+
+def _buffer(graph: av.filter.Graph, frame: av.VideoFrame) -> av.filter.context.FilterContext:
+    return graph.add(
+        "buffer",
+        video_size=f"{frame.width}x{frame.height}",
+        pix_fmt=frame.format.name,
+        time_base="1/1000",
+        colorspace=str(frame.colorspace),
+        range=str(frame.color_range),
+    )
+
+
+def _to_bytes(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    # Rounded to the nearest; swscale would dither.
+    wide = frame.to_ndarray().astype(np.uint32)
+    return ((wide + 128) // 257).astype(np.uint8)

@@ -20,8 +20,13 @@ RATE = 24
 NUMBER_BITS = 10
 
 
-def picture(number: int, width: int = 320, height: int = 180) -> NDArray[np.uint8]:
-    """Draw picture `number`, [height, width, 3] RGB: bits of the number on top, colours below."""
+def picture(
+    number: int, width: int = 320, height: int = 180, step: float | None = None
+) -> NDArray[np.uint8]:
+    """Draw picture `number`, [height, width, 3] RGB: bits of the number on top, colours below.
+
+    A yellow bar moves; `step` says where it is, by default at the picture's number.
+    """
     image = np.full((height, width, 3), 96, np.uint8)
     bar, column = height // 4, width // NUMBER_BITS
     for bit in range(NUMBER_BITS):
@@ -31,7 +36,7 @@ def picture(number: int, width: int = 320, height: int = 180) -> NDArray[np.uint
     image[bar : 2 * bar, :half] = (200, 30, 30)
     image[bar : 2 * bar, half:] = (30, 160, 30)
     image[2 * bar :, :half] = (30, 30, 200)
-    x = half + (number * 5) % max(1, half - width // 10)
+    x = half + int((number if step is None else step) * 5) % max(1, half - width // 10)
     image[2 * bar : 3 * bar, x : x + width // 10] = (220, 220, 40)
     return image
 
@@ -163,7 +168,7 @@ def _add_video(
         "libx265": {"preset": "ultrafast", "x265-params": "log-level=error:keyint=12"},
         "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "g": "12", "b": "2M"},
         "libvpx": {"deadline": "realtime", "cpu-used": "8", "g": "12", "b": "2M"},
-        "libsvtav1": {"preset": "12", "g": "12", "svtav1-params": "lp=1"},
+        "libsvtav1": {"preset": "12", "svtav1-params": "lp=1:pred-struct=1"},
         "mpeg2video": {"g": "12", "bf": "2", "b": "4M"},
         "mpeg4": {"g": "12", "bf": "1", "b": "4M"},
     }.get(codec, {})
@@ -210,9 +215,9 @@ def _frame(
 ) -> av.VideoFrame:
     image = picture(number, *size)
     if interlaced:
-        # The second field half a frame later: a pattern that moves within the frame combs.
-        image[1::2] = np.roll(image, size[0] // 20, axis=1)[1::2]
-        image[: size[1] // 4] = picture(number, *size)[: size[1] // 4]
+        # The lower field is half a frame later: the moving bar combs.
+        image = picture(number, *size, step=number * 3)
+        image[1::2] = picture(number, *size, step=number * 3 + 1.5)[1::2]
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
     matrix = colour.matrix if colour else 5
     full = colour is not None and colour.range == 2

@@ -1,0 +1,85 @@
+"""Decoding the picture's packets: what can be decoded is, what cannot is counted."""
+
+from __future__ import annotations
+
+import os
+
+import av
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from film.errors import FilmLimitError
+from film.limits import ReadLimits
+
+_THREADS = 4
+_DRAIN_TRIES = 1000
+"""Damaged pictures that may come out of a decoder at the film's end."""
+
+
+class PictureDecoder:
+    """Decodes one stream within limits; damage costs pictures, not the film."""
+
+    def __init__(self, stream: VideoStream, limits: ReadLimits) -> None:
+        self._context = stream.codec_context
+        self._context.options = {"max_pixels": str(limits.picture_pixels)}
+        self._context.thread_type = "AUTO"
+        self._context.thread_count = min(_THREADS, len(os.sched_getaffinity(0)))
+        self._limits = limits
+        self._bytes = 0
+        self.pictures = 0
+        """Decoded so far."""
+        self.marred = 0
+        """Pictures of them that the decoder marks as damaged."""
+        self.lost_packets = 0
+        """Packets that could not be decoded."""
+        self.lost_in_a_row = 0
+        """Packets that could not be decoded since the last picture."""
+
+    def decode(self, packet: av.Packet[Stream] | None) -> list[av.VideoFrame]:
+        """Decode a packet; None drains the decoder at the film's end.
+
+        Raises:
+            FilmLimitError: the pictures are too large or too many.
+        """
+        frames: list[av.VideoFrame] = []
+        for _ in range(_DRAIN_TRIES if packet is None else 1):
+            try:
+                decoded = self._context.decode(packet)
+            except EOFError:
+                break
+            except av.FFmpegError as error:
+                self._note_loss(error)
+                continue
+            if not decoded:
+                break
+            frames += decoded
+            self.lost_in_a_row = 0
+        for frame in frames:
+            self._count(frame)
+        return frames
+
+    def _note_loss(self, error: av.FFmpegError) -> None:
+        """Count a damaged packet; tell one whose pictures are too large.
+
+        FFmpeg answers EINVAL to a size that is not allowed, and does not say which. Between good
+        pictures such a size is damage.
+        """
+        if isinstance(error, av.ArgumentError) and not self.pictures:
+            raise FilmLimitError(
+                f"the film's pictures are larger than the {self._limits.picture_pixels} pixels "
+                "that are decoded"
+            )
+        self.lost_packets += 1
+        self.lost_in_a_row += 1
+
+    def _count(self, frame: av.VideoFrame) -> None:
+        self.pictures += 1
+        self.marred += frame.is_corrupt
+        sample_bytes = 2 if frame.format.components[0].bits > 8 else 1
+        self._bytes += frame.width * frame.height * sample_bytes * 3 // 2
+        if self.pictures > self._limits.frames:
+            raise FilmLimitError(f"the film holds more than {self._limits.frames} pictures")
+        if self._bytes > self._limits.decoded_bytes:
+            raise FilmLimitError(
+                f"the film's pictures expand to more than {self._limits.decoded_bytes} bytes"
+            )
