@@ -11,8 +11,8 @@ from tests.support.service_process import ROOT, ServiceProcess
 
 @pytest.fixture
 def channel(service: ServiceProcess) -> Iterator[grpc.Channel]:
-    """A connection to the running service."""
-    with service.channel() as channel:
+    """A connection of its own to the running service."""
+    with service.connect() as channel:
         yield channel
 
 

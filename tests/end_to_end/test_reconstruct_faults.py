@@ -97,9 +97,7 @@ def test_a_cover_picture_is_not_a_film(channel: grpc.Channel) -> None:
     refused(reconstruct(channel, sound.getvalue()), "chunk", "NO_MOVING_PICTURE")
 
 
-def test_pictures_that_would_be_a_bomb_are_refused(
-    channel: grpc.Channel, tmp_path: Path
-) -> None:
+def test_pictures_that_would_be_a_bomb_are_refused(channel: grpc.Channel, tmp_path: Path) -> None:
     # A few KB of H.264 whose pictures are 50 MB each.
     bomb = make_clip(tmp_path / "bomb.mp4", size=(8192, 4096), frames=1)
     refused(reconstruct(channel, bomb.path), "chunk", "FILM_TOO_LARGE")
@@ -117,9 +115,7 @@ def test_a_film_that_breaks_off_is_delivered_as_far_as_it_goes(
     )
     film = whole.path.read_bytes()
 
-    answer = reconstruct(
-        channel, film[: len(film) * 2 // 3], film_size_bytes=len(film)
-    )
+    answer = reconstruct(channel, film[: len(film) * 2 // 3], film_size_bytes=len(film))
 
     assert answer.code is grpc.StatusCode.DATA_LOSS
     assert answer.reason == "FILM_TRUNCATED"
@@ -131,9 +127,10 @@ def test_a_film_that_breaks_off_is_delivered_as_far_as_it_goes(
     assert isinstance(info, error_details_pb2.ErrorInfo)
     assert int(info.metadata["frames"]) == len(output.times)
     source = read_film(whole.path)
-    assert output.times == [time + output.times[0] - source.times[0] for time in source.times][
-        : len(output.times)
-    ]
+    assert (
+        output.times
+        == [time + output.times[0] - source.times[0] for time in source.times][: len(output.times)]
+    )
 
 
 def test_a_truncated_mp4_is_noticed_without_an_announced_size(
@@ -150,18 +147,14 @@ def test_a_truncated_mp4_is_noticed_without_an_announced_size(
 def test_a_film_that_looks_whole_but_is_shorter_than_announced_is_data_loss(
     channel: grpc.Channel, clip: Clip
 ) -> None:
-    answer = reconstruct(
-        channel, clip.path, film_size_bytes=clip.path.stat().st_size + 1
-    )
+    answer = reconstruct(channel, clip.path, film_size_bytes=clip.path.stat().st_size + 1)
 
     assert (answer.code, answer.reason) == (grpc.StatusCode.DATA_LOSS, "FILM_TRUNCATED")
     assert len(read_film(answer.output).times) == 72
 
 
 def test_more_bytes_than_announced_are_refused(channel: grpc.Channel, clip: Clip) -> None:
-    answer = reconstruct(
-        channel, clip.path, film_size_bytes=clip.path.stat().st_size - 1
-    )
+    answer = reconstruct(channel, clip.path, film_size_bytes=clip.path.stat().st_size - 1)
 
     assert answer.code is INVALID
     assert answer.fields == ["settings.film_size_bytes"]

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import grpc
 import pytest
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
 
 from tests.film.clips import Track, make_clip
-from tests.support.reconstruct import CHUNK_BYTES, Answer, read_film, reconstruct, requests
+from tests.support.reconstruct import Answer, read_film, reconstruct, requests
 
 WAIT_SECONDS = 60.0
 

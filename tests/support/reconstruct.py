@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import NDArray
-
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
 
@@ -99,9 +98,7 @@ def requests(
         yield pb.ReconstructVideoRequest(chunk=film[start : start + CHUNK_BYTES])
 
 
-def call(
-    channel: grpc.Channel, messages: Iterable[pb.ReconstructVideoRequest]
-) -> Answer:
+def call(channel: grpc.Channel, messages: Iterable[pb.ReconstructVideoRequest]) -> Answer:
     """Send messages, and take every response until the call ends, well or not."""
     answer = Answer()
     stub = pb_grpc.AutoencoderServiceStub(channel)
@@ -113,9 +110,7 @@ def call(
     return answer
 
 
-def reconstruct(
-    channel: grpc.Channel, film: bytes | Path, **settings: object
-) -> Answer:
+def reconstruct(channel: grpc.Channel, film: bytes | Path, **settings: object) -> Answer:
     """Reconstruct a film; keyword arguments are fields of ReconstructVideoSettings."""
     data = film.read_bytes() if isinstance(film, Path) else film
     return call(channel, requests(data, pb.ReconstructVideoSettings(**settings)))
@@ -129,6 +124,8 @@ class Sound:
     times: list[Fraction]
     """Seconds, one a packet."""
     payloads: list[bytes]
+    heard_from: Fraction | None = None
+    """When its first sample is heard, in seconds: without the priming that players cut."""
 
 
 @dataclass
@@ -159,11 +156,16 @@ def read_film(film: bytes | Path, *, pictures: bool = True) -> Film:
             for stream in container.streams.audio
         }
         for packet in container.demux():
-            if packet.stream.index in sounds:
-                if packet.size:
-                    assert packet.pts is not None and packet.time_base is not None
-                    sounds[packet.stream.index].times.append(packet.pts * packet.time_base)
-                    sounds[packet.stream.index].payloads.append(bytes(packet))
+            sound = sounds.get(packet.stream.index)
+            if sound is not None and packet.size:
+                assert packet.pts is not None and packet.time_base is not None
+                sound.times.append(packet.pts * packet.time_base)
+                sound.payloads.append(bytes(packet))
+                if sound.heard_from is None:
+                    for heard in packet.decode():
+                        assert heard.pts is not None and heard.time_base is not None
+                        sound.heard_from = heard.pts * heard.time_base
+                        break
             elif packet.stream is video:
                 for frame in packet.decode():
                     assert isinstance(frame, av.VideoFrame)
