@@ -126,11 +126,9 @@ def test_a_film_that_breaks_off_is_delivered_as_far_as_it_goes(
     info = answer.detail(error_details_pb2.ErrorInfo)
     assert isinstance(info, error_details_pb2.ErrorInfo)
     assert int(info.metadata["frames"]) == len(output.times)
+    # Without its last packets, a film with B-frames misses a picture among the last ones too.
     source = read_film(whole.path)
-    assert (
-        output.times
-        == [time + output.times[0] - source.times[0] for time in source.times][: len(output.times)]
-    )
+    assert {time + source.times[0] - output.times[0] for time in output.times} <= set(source.times)
 
 
 def test_a_truncated_mp4_is_noticed_without_an_announced_size(
