@@ -37,7 +37,7 @@ def validate(encoder: torch.jit.ScriptModule, decoder: torch.jit.ScriptModule) -
 
 def _validate_encoder(encoder: torch.jit.ScriptModule) -> Tensor:
     frames = _frames(max(BATCH_SIZES))
-    whole = _encode(encoder, frames)
+    whole = _encode(encoder, frames.clone())
     for size in BATCH_SIZES:
         given = frames[:size].clone()
         latents, embeddings = _encode(encoder, given)
@@ -70,7 +70,7 @@ def _encode(encoder: torch.jit.ScriptModule, frames: Tensor) -> tuple[Tensor, Te
 
 
 def _validate_decoder(decoder: torch.jit.ScriptModule, latents: Tensor) -> None:
-    whole = _decode(decoder, latents)
+    whole = _decode(decoder, latents.clone())
     for size in BATCH_SIZES:
         given = latents[:size].clone()
         frames = _decode(decoder, given)
