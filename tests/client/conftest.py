@@ -3,8 +3,11 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from pathlib import Path
 
+import av
 import grpc
+import numpy as np
 import pytest
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
@@ -84,3 +87,18 @@ def scripted() -> Iterator[ScriptedService]:
     server.start()
     yield service
     server.stop(None).wait()
+
+
+@pytest.fixture(scope="session")
+def small_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One second of a moving gradient, 24 frames."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        for index in range(24):
+            row = (np.arange(320) + 8 * index) % 256
+            pixels = np.tile(row.astype(np.uint8)[None, :, None], (180, 1, 3))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
