@@ -41,8 +41,9 @@ def open_container(source: FilmSource, limits: ReadLimits) -> InputContainer:
             options={"max_pixels": str(limits.picture_pixels), "threads": "1"},
             container_options={
                 "format_whitelist": CONTAINERS,
-                # Never look for an index, or a chapter, behind what has arrived.
-                "fflags": "+ignidx",
+                # Never look for an index, or a chapter, behind what has arrived. Nor make up times
+                # for pictures without, as PyAV would have it: wrong ones for AVI with B-frames.
+                "fflags": "+ignidx-genpts",
                 "ignore_chapters": "1",
             },
             metadata_errors="replace",

@@ -14,6 +14,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from film.batch import BatchMaker, FilmBatch
 from film.decoder import PictureDecoder
@@ -22,6 +23,7 @@ from film.errors import (
     FilmCancelledError,
     FilmError,
     FilmLimitError,
+    NoPictureError,
     NotAFilmError,
     TruncatedFilmError,
 )
@@ -100,19 +102,27 @@ class FilmReader:
         try:
             return open_container(self._source, self._limits)
         except NotAFilmError:
-            broken = find_break(self._file)
-            if broken is not None:
-                raise TruncatedFilmError(
-                    f"the film breaks off before anything could be read: {broken}"
-                ) from None
+            self._refuse_if_cut()
             if is_mp4(self._head) and not has_mp4_index(self._file):
                 raise NotAFilmError(
                     "the MP4 file has no index (moov box): it was cut off, or never finished"
                 ) from None
             raise
 
+    def _choose_picture(self) -> VideoStream:
+        try:
+            return choose_picture(self._container, self._limits)
+        except (NoPictureError, NotAFilmError):
+            self._refuse_if_cut()
+            raise
+
+    def _refuse_if_cut(self) -> None:
+        broken = find_break(self._file)
+        if broken is not None:
+            raise TruncatedFilmError(f"the film breaks off before its first picture: {broken}")
+
     def _start(self, picture_size: PictureSize, sound: bool) -> None:
-        stream = choose_picture(self._container, self._limits)
+        stream = self._choose_picture()
         actions = choose_sound(self._container, wanted=sound)
         self._stream = stream
         self.sound_streams: tuple[AudioStream, ...] = tuple(
@@ -298,13 +308,15 @@ class FilmReader:
             )
 
     def _note_repairs(self) -> None:
-        notes = (
-            (self._decoder.lost_packets, "picture packets were damaged and could not be decoded"),
-            (
-                self._decoder.marred,
-                "pictures were damaged and are shown as far as they could be decoded",
-            ),
-            (self._times.repaired, "pictures had no usable time of their own and were given one"),
-            (self._joined.joins, "times the film's clock jumped back; it was made to go on"),
-        )
-        self.warnings += [f"{count} {text}" for count, text in notes if count]
+        for count, what, became in (
+            (self._decoder.lost_packets, "picture packet", "damaged and could not be decoded"),
+            (self._decoder.marred, "picture", "damaged and shown as far as it could be decoded"),
+            (self._times.repaired, "picture", "without a usable time of its own and given one"),
+        ):
+            if count:
+                many = "s were" if count > 1 else " was"
+                self.warnings.append(f"{count} {what}{many} {became}")
+        joins = self._joined.joins
+        if joins:
+            times = f"{joins} times" if joins > 1 else "once"
+            self.warnings.append(f"the film's clock jumped back {times}; it was made to go on")

@@ -62,30 +62,56 @@ class JoinedTimeline:
 
 
 class PictureTimes:
-    """Gives every picture a time of its own, strictly after the one before."""
+    """Gives every picture a time of its own, strictly after the one before.
+
+    A picture has up to two times: its own (pts), and that of the packet which made the decoder
+    release it (dts). Some containers (AVI) know only the second, and in some films the first runs
+    backwards: as FFmpeg's own player does, this follows the one that has been wrong less often.
+    """
 
     def __init__(self) -> None:
         self.repaired = 0
-        """How many pictures had no time, or one that was not after the picture before."""
+        """How many pictures had no usable time, or one that was not after the picture before."""
         self._last: int | None = None
         self._step = 1
+        self._last_pts: int | None = None
+        self._last_dts: int | None = None
+        self._wrong_pts = 0
+        self._wrong_dts = 0
+        self._untimed = 0
 
     def next(self, pts: int | None, dts: int | None, duration: int) -> int:
         """Return the time of the next picture in presentation order, in its stream's ticks."""
-        time = pts if pts is not None else dts
+        time = self._choose(pts, dts)
+        if time is None:
+            time = self._last + self._step if self._last is not None else 0
+            # The last few that a decoder held back may have none, by no fault of the film.
+            self._untimed += 1
+        else:
+            self.repaired += self._untimed
+            self._untimed = 0
         if self._last is not None:
-            if time is None:
-                time = self._last + self._step
-                self.repaired += 1
-            elif time <= self._last:
+            if time <= self._last:
                 time = self._last + 1
                 self.repaired += 1
-        elif time is None:
-            time = 0
-            self.repaired += 1
+            elif duration <= 0:
+                self._step = time - self._last
         if duration > 0:
             self._step = duration
-        elif self._last is not None and pts is not None and pts > self._last:
-            self._step = pts - self._last
         self._last = time
         return time
+
+    def _choose(self, pts: int | None, dts: int | None) -> int | None:
+        if pts is not None:
+            self._wrong_pts += self._last_pts is not None and pts <= self._last_pts
+            self._last_pts = pts
+        elif dts is not None:
+            self._last_pts = dts
+        if dts is not None:
+            self._wrong_dts += self._last_dts is not None and dts <= self._last_dts
+            self._last_dts = dts
+        elif pts is not None:
+            self._last_dts = pts
+        if pts is not None and (self._wrong_pts <= self._wrong_dts or dts is None):
+            return pts
+        return dts
