@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
 import grpc
@@ -114,7 +115,7 @@ class _Around:
 
     @asynccontextmanager
     async def __call__(self, context: Context) -> AsyncIterator[None]:
-        started = time.monotonic()
+        started, peer = time.monotonic(), context.peer()
         metrics.CALLS_STARTED.labels(*self._labels).inc()
         metrics.CALLS_RUNNING.labels(self._method).inc()
         context.set_trailing_metadata(((REQUEST_ID_KEY, self._call.request_id),))
@@ -155,7 +156,9 @@ class _Around:
             metrics.CALLS_HANDLED.labels(*self._labels, code.name).inc()
             metrics.CALL_SECONDS.labels(*self._labels).observe(seconds)
             # Only when the call is over is its answer serialized, and counted.
-            context.add_done_callback(lambda _: self._log(context.peer(), code, reason, seconds))
+            log_line = partial(self._log, peer, code, reason, seconds)
+            # The stub's callback type is a class where a protocol is meant: nothing can match it.
+            context.add_done_callback(lambda _: log_line())  # type: ignore[arg-type]
 
     async def _abort(self, context: Context, error: ServiceError) -> None:
         status = refusal(error, self._call.request_id)

@@ -168,11 +168,11 @@ class ServiceProcess:
 
 
 def wait_for(look: Callable[[], Value | None], what: str, seconds: float = START_SECONDS) -> Value:
-    """Look until there is something to return (anything but None and False)."""
+    """Look until there is something true to return."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = look()
-        if value is not None and value is not False:
+        if value:
             return value
         time.sleep(0.05)
     raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
