@@ -15,6 +15,9 @@ from film.ticks import Placement
 MAX_CHUNK_BYTES = 1 << 20
 """The sink is never called with more."""
 
+MAX_DURATION = 0x7FFFFFFF
+"""Ticks: FFmpeg does not let a packet last longer, and moves what follows."""
+
 _OPTIONS = {
     "movflags": "empty_moov+default_base_moof+frag_keyframe+frag_discont",
     # Times are right already: FFmpeg shall not move them, nor order packets, nor wait for any.
@@ -75,7 +78,8 @@ class Muxer:
         """
         packet.stream = stream  # The packet becomes one of the output's.
         packet.time_base = stream.time_base or Fraction(1)
-        packet.pts = packet.dts = time + self._placements[stream.index].shift
+        # Below zero only where a late track's beginning was guessed, and by a few ticks.
+        packet.pts = packet.dts = max(0, time + self._placements[stream.index].shift)
         packet.duration = duration
         self.container.mux_one(packet)
         self._give(self._buffer.take())
@@ -86,8 +90,10 @@ class Muxer:
         self._give(self._buffer.take())
 
     def abandon(self) -> None:
-        """Write nothing more, whatever becomes of `container`."""
+        """Write nothing more, and let go of `container`'s streams, encoders and their threads."""
         self._buffer.closed = True
+        # PyAV's containers and streams refer to each other until one is closed.
+        self.container.close()
 
     def _give(self, data: bytes) -> None:
         for at in range(0, len(data), MAX_CHUNK_BYTES):

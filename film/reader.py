@@ -165,6 +165,9 @@ class FilmReader:
         """Close the film's container; on the thread that opened it."""
         # FFmpeg must not be asked for another packet of a closed container.
         self._packets = iter(())
+        # A generator that refers to this reader would keep its decoder's threads until Python's
+        # next collection of cycles.
+        self._pictures = iter(())
         self._container.close()
 
     def batches(self, size: int) -> Iterator[FilmBatch]:

@@ -336,6 +336,9 @@ class Pipeline:
             ends.push_async_callback(self._writing.end, self._end_writer)
         self._count_seconds()
         self._tally.close()
+        # What is left in the queues is large, and tasks refer to the frames that refer to them:
+        # without this it would all wait for Python's next collection of cycles.
+        del self._read, self._passed, self._receiving
 
 
 def _batch_frames(facts: FilmFacts, output: OutputSettings) -> int:
