@@ -19,9 +19,9 @@ _GROUP = Fraction(2)
 """Seconds between key frames, each the beginning of a fragment and a place to seek to."""
 
 _PRESETS = {
-    Quality.DRAFT: {"preset": "superfast", "crf": "28"},
-    Quality.STANDARD: {"preset": "medium", "crf": "19"},
-    Quality.HIGH: {"preset": "slow", "crf": "10"},
+    Quality.DRAFT: {"preset": "superfast", "crf": "27"},
+    Quality.STANDARD: {"preset": "faster", "crf": "20"},
+    Quality.HIGH: {"preset": "medium", "crf": "12"},
 }
 # No B-frames: presentation order is decoding order, so nothing moves picture against sound. Key
 # frames only where this module asks, by time. A short lookahead lets the first bytes go early.

@@ -23,7 +23,7 @@ from film.batch import FilmBatch
 from film.compose import Composer
 from film.encoder import PictureEncoder
 from film.facts import FilmFacts, SoundAction
-from film.muxer import Muxer
+from film.muxer import MAX_DURATION, Muxer
 from film.output import OutputSettings, output_sample_aspect_ratio, output_size
 from film.sound import CopiedTrack, SoundTrackWriter, SoundUnit
 from film.ticks import movie_timescale, origin_of, place
@@ -207,6 +207,11 @@ class FilmWriter:
             self._start()
             self._mux_sound(until=time)
             picture = self._pictures.popleft()
+            if (picture.duration or 0) > MAX_DURATION:
+                self._notes.append(
+                    f"A picture at {float(time):.3f} s is shown for longer than MP4 can say at "
+                    "this film's time base; what follows is early."
+                )
             self._muxer.write(
                 picture, self._encoder.stream, picture.dts or 0, picture.duration or 0
             )
