@@ -1,7 +1,10 @@
 """Reconstructions against a scripted server: what lies where when it goes well, and when not."""
 
+import asyncio
+import contextlib
 import gzip
 import io
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -345,3 +348,75 @@ def test_the_stream_form_yields_everything_in_its_order(
     batch = next(event for event in events if isinstance(event, refilm.LatentBatch))
     assert batch.pts == (0, 1)
     assert batch.latents.shape == (2, 200)
+
+
+class _Relay:
+    """A connection between client and server that can be cut."""
+
+    def __init__(self, address: str) -> None:
+        self._target = ("127.0.0.1", int(address.rpartition(":")[2]))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Ends the connection, and takes no other."""
+        self._listener.close()
+        for one in self._sockets:
+            one.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        ours, _ = self._listener.accept()
+        theirs = socket.create_connection(self._target)
+        self._sockets += [ours, theirs]
+        for source, target in ((ours, theirs), (theirs, ours)):
+            threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+
+def test_a_connection_that_breaks_in_the_middle_is_unavailable(
+    scripted: ScriptedService, film: Path, tmp_path: Path
+) -> None:
+    def hang(requests: Requests, context: grpc.ServicerContext) -> Responses:
+        yield response(film=FACTS)
+        yield response(chunk=b"some")
+        yield response(progress=pb.ReconstructVideoProgress(frames_written=1))
+        scripted.cancelled.wait(60)
+
+    scripted.on_reconstruct = hang
+    relay = _Relay(scripted.address)
+    with (
+        refilm.Client(relay.address) as client,
+        pytest.raises(refilm.UnavailableError, match=f"the service at {relay.address} cannot"),
+    ):
+        client.reconstruct(film, tmp_path / "out.mp4", progress=lambda _: relay.cut())
+    assert scripted.cancelled.wait(60)
+    assert names(tmp_path) == {"film.mkv"}
+
+
+async def test_cancelling_the_task_ends_the_call_and_leaves_nothing_behind(
+    scripted: ScriptedService, film: Path, tmp_path: Path
+) -> None:
+    def hang(requests: Requests, context: grpc.ServicerContext) -> Responses:
+        yield response(film=FACTS)
+        yield response(chunk=b"some")
+        yield response(progress=pb.ReconstructVideoProgress(frames_written=1))
+        scripted.cancelled.wait(60)
+
+    scripted.on_reconstruct = hang
+    under_way = asyncio.Event()
+    async with refilm.aio.Client(scripted.address) as client:
+        task = asyncio.create_task(
+            client.reconstruct(film, tmp_path / "out.mp4", progress=lambda _: under_way.set())
+        )
+        await under_way.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(scripted.cancelled.wait, 60)
+    assert names(tmp_path) == {"film.mkv"}
