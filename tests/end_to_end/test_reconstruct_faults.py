@@ -2,6 +2,7 @@
 
 import io
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -25,7 +26,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
 
 @pytest.fixture(autouse=True)
-def still_serving(channel: grpc.Channel, clip: Clip):  # type: ignore[no-untyped-def]
+def still_serving(channel: grpc.Channel, clip: Clip) -> Iterator[None]:
     """After each of these, a healthy film still comes through."""
     yield
     assert reconstruct(channel, clip.path).summary is not None
@@ -54,7 +55,7 @@ def refused(answer: Answer, field: str, reason: str) -> None:
         ([SETTINGS, chunk(bytes(2**20 + 1))], "chunk", "INVALID_CHUNK_SIZE"),
         ([SETTINGS], "chunk", "EMPTY_FILM"),
         (
-            [pb.ReconstructVideoRequest(settings=pb.ReconstructVideoSettings(layout=99))],  # type: ignore[arg-type]
+            [pb.ReconstructVideoRequest(settings=pb.ReconstructVideoSettings(layout=99))],
             "settings.layout",
             "INVALID_SETTING",
         ),
@@ -73,7 +74,7 @@ def test_what_is_no_film_is_refused(channel: grpc.Channel) -> None:
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
 def test_a_still_picture_is_refused(format: str, channel: grpc.Channel) -> None:
-    image = encode_image(picture(1), format)  # type: ignore[arg-type]
+    image = encode_image(picture(1), format)
     refused(reconstruct(channel, image), "chunk", "NO_MOVING_PICTURE")
 
 

@@ -61,7 +61,7 @@ def test_every_frame_keeps_its_time_and_its_picture(
     name: str, channel: grpc.Channel, tmp_path: Path
 ) -> None:
     variant = VARIANTS[name]
-    clip = make_clip(tmp_path / f"clip{variant.suffix}", **variant.clip)  # type: ignore[arg-type]
+    clip = make_clip(tmp_path / f"clip{variant.suffix}", **variant.clip)
 
     # The left half is what the model was shown: the numbers on the pictures can be read there.
     answer = reconstruct(channel, clip.path, layout=pb.LAYOUT_SIDE_BY_SIDE)
