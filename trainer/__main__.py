@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -49,11 +50,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="train on all frames, or leave the held-out 10-second blocks unseen (default)",
     )
     # Each recipe has arguments of its own; which one it is must be known to parse the rest.
-    named = [
-        following if word == "--recipe" else word.removeprefix("--recipe=")
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
-        if word == "--recipe" or word.startswith("--recipe=")
-    ]
+    named = [word.removeprefix("--recipe=") for word in arguments if word.startswith("--recipe=")]
+    named += [following for word, following in pairwise(arguments) if word == "--recipe"]
     if named and named[-1] in RECIPES:
         recipe(named[-1]).add_arguments(train)
     _add_evaluate(commands.add_parser("evaluate", help="measure a model and draw its sheets"))
