@@ -12,7 +12,7 @@ import pytest
 from av.stream import Disposition
 
 from film.facts import SoundAction
-from film.output import OutputSettings
+from film.output import OutputSettings, Quality
 from film.reader import FilmReader
 from film.writer import FilmWriter
 from tests.film.clips import Track, make_clip
@@ -65,6 +65,18 @@ def test_what_browsers_play_is_copied_byte_for_byte(
     assert payloads(output.sound()) == payloads(source_sound(clip.path))
     coarse = Fraction(1, 1000) if name.endswith("mkv") else Fraction(0)
     assert max(map(abs, offsets(clip.path, output))) <= coarse
+    assert not output.warnings
+
+
+def test_a_real_film_keeps_pictures_times_and_sound() -> None:
+    film = Path(__file__).parents[2] / "examples/films/big_buck_bunny_60s.mp4"
+
+    output = reconstruct(film, OutputSettings(quality=Quality.DRAFT), batch=64)
+
+    assert len(output.times) == 1440 and output.origin == 0
+    assert [picture.time for picture in output.pictures()] == output.times
+    assert payloads(output.sound()) == payloads(source_sound(film))
+    assert set(offsets(film, output)) == {0}
     assert not output.warnings
 
 
