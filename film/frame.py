@@ -14,8 +14,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-MODEL_FRAME_WIDTH = 256
-MODEL_FRAME_HEIGHT = 144
+from film.size import MODEL_FRAME_HEIGHT as MODEL_FRAME_HEIGHT
+from film.size import MODEL_FRAME_WIDTH as MODEL_FRAME_WIDTH
 
 SCALING = (
     Interpolation.BICUBIC

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from trainer.errors import DatasetError
 
 _PACK_BYTES = 256 * 1024 * 1024

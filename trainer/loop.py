@@ -33,7 +33,7 @@ from trainer.checkpoint import CheckpointError, State
 from trainer.distributed import Group
 from trainer.errors import TrainerError
 from trainer.progress import TrainingProgress
-from trainer.sampler import Frames, Order, batches
+from trainer.sampler import Frames, Order, batches, spread
 
 Precision = Literal["fp32", "bf16"]
 
@@ -88,7 +88,9 @@ class Outcome:
     seconds: float
     """Time spent on steps, in all lives of the run."""
     losses: dict[str, float]
-    """Of the last step; empty if this life of the run did none."""
+    """Of the last step."""
+    rested: bool
+    """Whether there was nothing to do: the run had reached its limit before."""
     signal: int | None
     """The signal that ended it before its limit, or None."""
 
@@ -127,15 +129,16 @@ def fit(
     run.mkdir(parents=True, exist_ok=True)
     if group.leads:
         checkpoint.remove_leftovers(run)
-    step, seen, spent = _resume(learner, run, group, identity)
+    step, seen, spent, losses = _resume(learner, run, group, identity)
     order = Order(data.fitted, settings.seed)
     limit = settings.minutes * 60 if settings.minutes is not None else None
-    saved_step, losses = step, dict[str, float]()
+    saved_step = first_step = step
 
     def save() -> None:
         if group.leads:
             state: State = {"step": step, "seen": seen, "seconds": spent}
-            state |= {"identity": dict(identity), "learner": learner.state_dict()}
+            state |= {"identity": dict(identity), "losses": losses}
+            state["learner"] = learner.state_dict()
             checkpoint.save(run, step, state)
 
     with (
@@ -183,13 +186,13 @@ def fit(
             journal.draw(step)
         reason = f"signal {caught}" if caught else "its limit"
         progress.say(f"Ended by {reason} at step {step}, after {spent / 60:.1f} minutes.")
-    return Outcome(step, seen, spent, losses, caught or None)
+    return Outcome(step, seen, spent, losses, step == first_step, caught or None)
 
 
 def _resume(
     learner: Learner, run: Path, group: Group, identity: Mapping[str, str | int | float]
-) -> tuple[int, int, float]:
-    """Restore the newest checkpoint; return its step, frames seen and seconds (0 if there is none).
+) -> tuple[int, int, float, dict[str, float]]:
+    """Restore the newest checkpoint; return its step, frames seen, seconds and losses.
 
     A damaged newest one is passed over for the one before it.
     """
@@ -208,19 +211,18 @@ def _resume(
             "that all of them share"
         )
     if state is None:
-        return 0, 0, 0.0
+        return 0, 0, 0.0, {}
     found = state["identity"]
     if found != dict(identity):
         raise CheckpointError(
             f"{run} holds a training of {found}, not of {dict(identity)}: choose another --run, or "
             "the same data and settings"
         )
-    saved = state["learner"]
-    if not isinstance(saved, dict):
-        raise CheckpointError("the checkpoint holds no weights")
+    saved, seconds, losses = state["learner"], state["seconds"], state["losses"]
+    if not (isinstance(saved, dict) and isinstance(seconds, float) and isinstance(losses, dict)):
+        raise CheckpointError(f"the checkpoint of step {step} lacks weights, time or losses")
     learner.load_state_dict(saved)
-    seconds = state["seconds"]
-    return step, _number(state, "seen"), float(seconds) if isinstance(seconds, float) else 0.0
+    return step, _number(state, "seen"), seconds, losses
 
 
 def _number(state: State, key: str) -> int:
@@ -288,7 +290,7 @@ class _Journal:
             # Steps after the checkpoint happen again: their old events would show twice.
             self._writer = SummaryWriter(str(run / "events"), purge_step=step + 1)
             halves = [half for half in (data.fitted, data.held_out) if len(half)]
-            chosen = np.concatenate([_spread(half, _SAMPLES // len(halves)) for half in halves])
+            chosen = np.concatenate([spread(half, _SAMPLES // len(halves)) for half in halves])
             self._frames = data.frames(chosen)
 
     def __enter__(self) -> "_Journal":
@@ -323,9 +325,3 @@ class _Journal:
         path = self._run / "samples" / f"step_{step:08d}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(grid).save(path)
-
-
-def _spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Choose up to `count` indices in even steps, none of them at an end."""
-    count = min(count, len(indices))
-    return indices[(np.arange(count) * 2 + 1) * len(indices) // (2 * count)]

@@ -113,3 +113,9 @@ def batches(
             with suppress(queue.Empty):
                 ready.get(timeout=0.05)
         thread.join()
+
+
+def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Choose up to `count` indices in even steps, none of them at an end."""
+    count = min(count, len(indices))
+    return indices[(np.arange(count) * 2 + 1) * len(indices) // (2 * count)]

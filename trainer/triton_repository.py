@@ -23,7 +23,7 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelVersionPolicy,
 )
 
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from trainer.errors import PublishError
 from trainer.export import LATENT_SIZE
 

@@ -7,7 +7,7 @@ place where a broken model is noticed before a caller notices it.
 import torch
 from torch import Tensor
 
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from trainer.errors import ContractError
 from trainer.export import LATENT_SIZE, devices_in_code
 

@@ -6,6 +6,7 @@ Every step is followed by a checkpoint and a line "step N" on stdout.
 """
 
 import argparse
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ IDENTITY = {"recipe": "broad2016", "batch": 2}
 
 
 class MadeUpFrames:
-    """Smooth colours that differ from frame to frame; says which frames were asked for."""
+    """Smooth colours that differ from frame to frame; says which frames training asked for."""
 
     def __init__(self, count: int = 11) -> None:
         self.fitted = np.arange(count, dtype=np.int64)
@@ -29,7 +30,8 @@ class MadeUpFrames:
         self.asked: list[int] = []
 
     def frames(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        self.asked.extend(int(index) for index in indices)
+        if threading.current_thread().name == "frames":  # and not for a sample grid
+            self.asked.extend(int(index) for index in indices)
         rows, columns = np.mgrid[0:144, 0:256]
         pictures = [
             np.stack([rows + 20 * i, columns + 40 * i, (rows * columns) // 99 + 7 * i], axis=-1)
@@ -73,7 +75,6 @@ def main() -> None:
     with process_group("cpu") as group:
         torch.manual_seed(0)
         reference = torch.from_numpy(data.frames(data.fitted))
-        data.asked.clear()
         learner = Announced(small(data), reference, group)
         outcome = fit(learner, data, arguments.run, settings, group, IDENTITY)
         np.save(arguments.run / f"asked_{group.rank}.npy", np.array(data.asked))

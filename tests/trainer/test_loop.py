@@ -12,9 +12,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-sys.path.insert(0, str(Path(__file__).parent))
-from loop_process import IDENTITY, MadeUpFrames
-
+from tests.trainer.loop_process import IDENTITY, MadeUpFrames
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError, State
 from trainer.distributed import Group
@@ -210,12 +208,10 @@ def test_processes_see_disjoint_parts_that_make_up_the_whole() -> None:
     seen: list[list[int]] = []
     for rank in range(3):
         data = MadeUpFrames(12)
-        with batches(
-            data, Order(data.fitted, 1), seen=0, batch=2, rank=rank, world=3
-        ) as frames:
+        with batches(data, Order(data.fitted, 1), seen=0, batch=2, rank=rank, world=3) as frames:
             next(frames), next(frames)
         seen.append(data.asked[:4])
-    assert sorted(sum(seen, [])) == list(range(12))
+    assert sorted(np.concatenate(seen).tolist()) == list(range(12))
 
 
 def test_a_data_set_without_frames_is_refused() -> None:

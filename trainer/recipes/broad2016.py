@@ -28,19 +28,24 @@ The published code had three defects. What is done instead is marked below:
 Its weights between losses are kept. Initial values, sizes and rates are the published ones.
 """
 
+import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.checkpoint import State
-from trainer.distributed import Group
+from trainer import checkpoint
+from trainer.checkpoint import CheckpointError, State
+from trainer.dataset import FrameDataset
+from trainer.distributed import Group, process_group
+from trainer.errors import RunError, TrainerError
 from trainer.export import Whitening, to_frames
-from trainer.loop import Precision
+from trainer.loop import LoopSettings, Outcome, Precision, fit
 from trainer.recipes.broad2016_networks import (
     PUBLISHED_CHANNELS,
     Channels,
@@ -53,6 +58,8 @@ from trainer.recipes.broad2016_networks import (
     from_frames,
     initialise,
 )
+from trainer.run import Run, fitted_data
+from trainer.sampler import spread
 
 NOISE = (1.0, 0.5, 0.25, 0.1, 0.05, 0.0)
 """Standard deviation of the noise in the latent, for trainings 1 to 6."""
@@ -64,6 +71,12 @@ _SIMILARITY_WEIGHT = 2.5
 
 _ADVERSARY_WEIGHT = 1 / 72
 """The published code divides the adversarial loss by 6 and by its batch of 12."""
+
+_EPOCHS = 5
+"""The published code's default."""
+
+_SHOWN_REFERENCE, _SERVED_REFERENCE = 96, 2048
+"""Frames over which statistics are measured for a sample grid, and for the model to publish."""
 
 _STATISTICS_BATCH = 32
 
@@ -271,3 +284,135 @@ def _verdict_loss(verdict: Tensor, *, real: bool) -> Tensor:
     verdict = verdict.float()
     truth = torch.ones_like(verdict) if real else torch.zeros_like(verdict)
     return F.binary_cross_entropy_with_logits(verdict, truth)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what can be set for this recipe."""
+    parser.add_argument("--training", type=int, default=1, choices=range(1, len(NOISE) + 1))
+    parser.add_argument("--from", dest="previous", type=Path, metavar="RUN")
+    parser.add_argument("--steps", type=int, help=f"end at this step; else {_EPOCHS} epochs")
+    parser.add_argument("--minutes", type=float, help="end after this long, restarts included")
+    parser.add_argument("--batch", type=int, default=BATCH, help="frames a step and process")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where one is")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="default: bf16 on a GPU")
+    parser.add_argument("--checkpoint-minutes", type=float, default=5.0)
+
+
+def train(options: argparse.Namespace, channels: Channels = PUBLISHED_CHANNELS) -> None:
+    """Run one training, or go on with it, and write the run.
+
+    Args:
+        options: what `add_arguments` and the command line take.
+        channels: sizes of the networks; other than published only where time is short.
+
+    Raises:
+        TrainerError: something asked for does not fit together, or training diverged.
+        SystemExit: a signal ended it early; the run goes on when it is started again.
+    """
+    number: int = options.training
+    if (number > 1) != (options.previous is not None):
+        raise TrainerError(
+            f"training {number} starts from scratch: leave --from out"
+            if number == 1
+            else f"training {number} goes on from training {number - 1}: say --from ITS_RUN"
+        )
+    data = fitted_data(options.data, options.fit)
+    with process_group(options.device) as group:
+        steps: int | None = options.steps
+        if steps is None and options.minutes is None:
+            steps = max(1, _EPOCHS * len(data.fitted) // (options.batch * group.world))
+        settings = LoopSettings(
+            batch=options.batch,
+            steps=steps,
+            minutes=options.minutes,
+            seed=options.seed,
+            checkpoint_minutes=options.checkpoint_minutes,
+        )
+        on_gpu = group.device.type == "cuda"
+        precision: Precision = options.precision or ("bf16" if on_gpu else "fp32")
+        config = Broad2016Config(NOISE[number - 1], channels, precision)
+        identity = _identity(config, data, options)
+        torch.manual_seed(options.seed)
+        learner = Broad2016(config, _reference(data, _SHOWN_REFERENCE), group)
+        if options.previous is not None and not checkpoint.paths(options.run):
+            _go_on_from(learner, options.previous, number)
+        outcome = fit(learner, data, options.run, settings, group, identity)
+        if outcome.signal is not None:
+            raise SystemExit(128 + outcome.signal)
+        if group.leads and not (outcome.rested and _is_finished(options.run)):
+            _finish(learner, data, options, outcome, group)
+
+
+def _identity(
+    config: Broad2016Config, data: FrameDataset, options: argparse.Namespace
+) -> dict[str, str | int | float]:
+    """Return what must stay the same for a run to be gone on with."""
+    return {
+        "recipe": "broad2016",
+        "channels": " ".join(map(str, config.channels)),
+        "training": options.training,
+        "data": data.digest,
+        "fit": options.fit,
+        "batch": options.batch,
+        "seed": options.seed,
+    }
+
+
+def _go_on_from(learner: Broad2016, run: Path, number: int) -> None:
+    """Start from the weights, and the optimisers' memory, of the training before."""
+    saved = checkpoint.paths(run)
+    if not saved:
+        raise CheckpointError(f"{run} holds no checkpoint to go on from")
+    state = checkpoint.load(saved[-1])
+    identity, weights = state.get("identity"), state.get("learner")
+    found = identity.get("training") if isinstance(identity, dict) else None
+    if found != number - 1 or not isinstance(weights, dict):
+        raise CheckpointError(
+            f"{run} is training {found}; training {number} goes on from training {number - 1}"
+        )
+    learner.load_state_dict(weights)
+
+
+def _is_finished(run: Path) -> bool:
+    try:
+        Run(run).facts()
+    except RunError:
+        return False
+    return True
+
+
+def _reference(data: FrameDataset, count: int) -> Tensor:
+    return torch.from_numpy(data.frames(spread(data.fitted, count)))
+
+
+def _finish(
+    learner: Broad2016,
+    data: FrameDataset,
+    options: argparse.Namespace,
+    outcome: Outcome,
+    group: Group,
+) -> None:
+    encoder, decoder = learner.served(_reference(data, _SERVED_REFERENCE))
+    Run(options.run).finish(
+        encoder,
+        decoder,
+        recipe="broad2016",
+        settings={
+            "training": options.training,
+            "noise": learner.config.noise,
+            "batch": options.batch,
+            "processes": group.world,
+            "seed": options.seed,
+            "precision": learner.config.precision,
+            "device": group.device.type,
+            "fit": options.fit,
+        },
+        data=data,
+        training={
+            "steps": outcome.step,
+            "frames_seen": outcome.seen,
+            "seconds": round(outcome.seconds, 1),
+            "losses": outcome.losses,
+        },
+    )

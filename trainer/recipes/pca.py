@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from trainer.counter import Counter
 from trainer.dataset import FrameDataset
 from trainer.errors import DatasetError
