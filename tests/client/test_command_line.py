@@ -181,8 +181,8 @@ def test_faulty_input_is_one_line_that_names_it(refilm: Refilm, pictures: list[P
     text.write_text("no picture, no film, no latents")
     assert refilm.fails(1, "encode", "missing.png") == "missing.png: No such file or directory"
     assert refilm.fails(1, "reconstruct", "missing.mp4").startswith("missing.mp4: No such file")
-    assert refilm.fails(1, "encode", pictures[0], text).startswith(f"{text}: frame")
-    assert "no film" in refilm.fails(1, "reconstruct", text)
+    assert refilm.fails(1, "encode", pictures[0], text).startswith(f"{text}: the bytes are no")
+    assert refilm.fails(1, "reconstruct", text).startswith(f"{text}: no film can be read")
     assert "line 1 is neither" in refilm.fails(1, "decode", text, "-o", "x.png")
     assert '"dream"' in refilm.fails(1, "encode", pictures[0], "--model", "dream")
     assert "no version 9" in refilm.fails(1, "encode", pictures[0], "--version", "9")

@@ -11,7 +11,8 @@ import os
 import sys
 
 from refilm import _errors as errors
-from refilm.cli._arguments import UsageError, parser
+from refilm.cli._arguments import parser
+from refilm.cli._usage import UsageError, in_plain_words
 
 EXIT_FAULT = 1
 EXIT_USAGE = 2
@@ -41,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(EXIT_FAULT, f"{name}{error.strerror or error}")
-    except (errors.RefilmError, ValueError) as error:
+    except errors.RefilmError as error:
+        return _fail(EXIT_FAULT, in_plain_words(error))
+    except ValueError as error:
         return _fail(EXIT_FAULT, str(error))
     except KeyboardInterrupt:
         return _fail(EXIT_INTERRUPTED, "interrupted")

@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 from refilm.cli import _frames, _reconstruct, _service
-from refilm.cli._usage import UsageError
 
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -146,6 +145,3 @@ def _add_health(commands: _Commands, common: _Parser, chosen: _Parser) -> None:
         help="whether the service can answer (exit code 0) or not (3)",
     )
     command.set_defaults(run=_service.health)
-
-
-__all__ = ["UsageError", "parser"]

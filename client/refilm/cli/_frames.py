@@ -17,7 +17,7 @@ from refilm._client import Client
 from refilm._errors import RequestError
 from refilm._latents import LatentsFile
 from refilm._values import Encoding, ImageFormat, ModelIdentity
-from refilm.cli._usage import UsageError, binary_stdout
+from refilm.cli._usage import UsageError, binary_stdout, in_plain_words
 
 _FORMATS: dict[str, ImageFormat] = {
     ".png": "png",
@@ -64,7 +64,7 @@ def _named(client: Client, options: argparse.Namespace) -> Iterator[tuple[str, E
     except RequestError as error:
         # A faulty frame ends the stream after the answers to all before it.
         if error.violations and done < len(pictures):
-            raise ValueError(f"{pictures[done]}: {error}") from error
+            raise ValueError(f"{pictures[done]}: {in_plain_words(error)}") from error
         raise
 
 

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 from refilm._client import Client
+from refilm._errors import InvalidRequestError
 from refilm._output import FilmSink
 from refilm.cli._report import report_for
-from refilm.cli._usage import UsageError, binary_stdout
+from refilm.cli._usage import UsageError, binary_stdout, in_plain_words
 
 
 class _WatchedFile(io.FileIO):
@@ -38,18 +39,21 @@ def run(options: argparse.Namespace) -> int:
         sys.stdin.fileno() if options.film == "-" else options.film, closefd=options.film != "-"
     )
     with film, Client(options.address) as client, report_for(options, film) as report:
-        result = client.reconstruct(
-            film,
-            out,
-            model=options.model,
-            version=options.version,
-            layout=options.layout,
-            size=options.size,
-            sound=not options.no_sound,
-            quality=options.quality,
-            latents=options.latents,
-            progress=report.progress,
-        )
+        try:
+            result = client.reconstruct(
+                film,
+                out,
+                model=options.model,
+                version=options.version,
+                layout=options.layout,
+                size=options.size,
+                sound=not options.no_sound,
+                quality=options.quality,
+                latents=options.latents,
+                progress=report.progress,
+            )
+        except InvalidRequestError as error:
+            raise ValueError(f"{options.film}: {in_plain_words(error)}") from error
         report.done(result, output, time.monotonic() - started)
     return 0
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import sys
 from typing import IO
 
+from refilm._errors import RefilmError
+
 
 class UsageError(Exception):
     """Two options contradict each other, or one does not fit the data."""
+
+
+def in_plain_words(error: RefilmError) -> str:
+    """Returns what was wrong without the paths of the request's fields, which mean no option."""
+    return "; ".join(violation.description for violation in error.violations) or str(error)
 
 
 def binary_stdout() -> IO[bytes]:
