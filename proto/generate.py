@@ -14,7 +14,7 @@ ROOT = PROTO.parent
 
 
 def generate(out: Path) -> None:
-    """Write the stubs of every file below proto/ into `out`; raises RuntimeError if protoc fails."""
+    """Write the stubs of every proto file into `out`; raises RuntimeError if protoc fails."""
     binaries = Path(sys.executable).parent
     well_known = resources.files("grpc_tools") / "_proto"
     arguments = [
