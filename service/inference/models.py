@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 ENCODER_SUFFIX = "_encoder"
 DECODER_SUFFIX = "_decoder"
 _POLL_TIMEOUT_SECONDS = 10.0
+_RETURN_SECONDS = 120.0
+"""For so long after Triton was gone, what was ready before is awaited rather than denied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Models:
         self._default_model = default_model
         self._versions: dict[str, tuple[ModelVersion, ...]] = {}
         self._reachable = False
+        self._awaited: set[tuple[str, int]] = set()
+        self._awaited_until = 0.0
         self._listeners: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
 
@@ -103,7 +108,14 @@ class Models:
             )
         if digest and not name and not version:
             return self._by_digest(digest)
-        model = self.get(name or self._default(field))
+        name = name or self._default(field)
+        if self._is_awaited(name, version):
+            raise UnavailableError(
+                f'model "{name}" is being loaded again; try again',
+                reason="MODEL_NOT_READY",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
+        model = self.get(name)
         chosen = self._by_number(model, version) if version else model.latest
         if digest and digest != chosen.digest:
             if not version:
@@ -163,6 +175,9 @@ class Models:
                 version=version.version,
                 digest=version.digest,
             )
+        if not reachable:
+            self._awaited |= {(v.name, v.version) for v in _all(self._versions)}
+            self._awaited_until = time.monotonic() + _RETURN_SECONDS
         for version in _all(self._versions) - _all(versions):
             log.info("model version gone", model=version.name, version=version.version)
         self._versions = versions
@@ -223,6 +238,15 @@ class Models:
             f"{field}.name",
             f"several models are ready and none is the default; name one of {self._names()}",
             reason="MODEL_REQUIRED",
+        )
+
+    def _is_awaited(self, name: str, version: int) -> bool:
+        ready = {v.version for v in self._versions.get(name, ())}
+        if (version in ready) if version else ready:
+            return False
+        awaited = {number for other, number in self._awaited if other == name}
+        return time.monotonic() < self._awaited_until and (
+            version in awaited if version else bool(awaited)
         )
 
     def _is_default(self, name: str) -> bool:
