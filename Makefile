@@ -43,6 +43,7 @@ format: setup-dev ## format and sort imports
 
 proto: setup-dev ## generate the stubs from proto/ and the synchronous client
 	$(BIN)/python proto/generate.py
+	$(BIN)/python client/tools/make_sync.py
 
 bench: setup-dev ## run the benchmarks; each writes its table to benchmarks/results
 	$(BIN)/python -m benchmarks

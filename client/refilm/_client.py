@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import math
 import os
-import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
@@ -19,10 +17,10 @@ from refilm import _wire as wire
 from refilm._errors import DataLossError, InternalError
 from refilm._latents import LatentsFile
 from refilm._output import FilmSink, Output
-from refilm._platform import CALL_ENDED, Items, blocking, iterate, open_channel
+from refilm._platform import Items, blocking, iterate
 from refilm._progress import Meter
 from refilm._source import FilmSource, Source
-from refilm._status import error_from_rpc
+from refilm._transport import Transport
 from refilm._values import (
     Encoding,
     FilmFacts,
@@ -41,11 +39,7 @@ from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 if TYPE_CHECKING:
-    from refilm._platform import StreamMethod, UnaryMethod
     from refilm._wire import FrameSource, LatentSource
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 ReconstructionEvent = FilmFacts | Progress | LatentBatch | bytes | Reconstruction
 """What `Client.reconstruct_stream` yields."""
@@ -81,21 +75,19 @@ class Client:
             stream_timeout: Seconds that a stream or a reconstruction may take. Each call's own
                 `timeout` goes before these; `math.inf` means no deadline.
         """
-        self._address = address
-        self._timeout = timeout
-        self._stream_timeout = stream_timeout
-        self._channel = open_channel(address, credentials)
-        self._stub = AutoencoderServiceStub(self._channel)
+        self._transport = Transport(address, credentials, timeout, stream_timeout)
+        channel = self._transport.channel
+        self._stub = AutoencoderServiceStub(channel)
         # These two wrappers are what grpc.health.v1's two messages are on the wire, so health
         # needs no further package.
-        self._check = self._channel.unary_unary(
+        self._check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=StringValue.SerializeToString,
             response_deserializer=Int32Value.FromString,
         )
 
     def __repr__(self) -> str:
-        return f"Client({self._address!r})"
+        return f"Client({self._transport.address!r})"
 
     def __enter__(self) -> Client:
         return self
@@ -110,7 +102,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection; calls that still run are cancelled."""
-        self._channel.close()
+        self._transport.close()
 
     def encode(
         self,
@@ -146,7 +138,7 @@ class Client:
             model=wire.selector(model, version),
             include_embedding=embedding,
         )
-        response = self._unary(self._stub.Encode, request, timeout)
+        response = self._transport.unary(self._stub.Encode, request, timeout)
         return wire.encoding(response)
 
     def decode(
@@ -178,7 +170,7 @@ class Client:
             model=wire.selector(model, version),
             format=wire.image_format(format),
         )
-        response = self._unary(self._stub.Decode, request, timeout)
+        response = self._transport.unary(self._stub.Decode, request, timeout)
         return wire.picture(response, format)
 
     def encode_stream(
@@ -205,7 +197,7 @@ class Client:
             for frame in iterate(frames):
                 yield pb.EncodeStreamRequest(frame=wire.frame_to_wire(frame))
 
-        responses = self._stream(self._stub.EncodeStream, requests(), timeout)
+        responses = self._transport.stream(self._stub.EncodeStream, requests(), timeout)
         with closing(responses):
             for response in responses:
                 yield wire.encoding(response)
@@ -232,7 +224,7 @@ class Client:
             for latent in iterate(latents):
                 yield pb.DecodeStreamRequest(latent=pb.Latent(values=wire.latent_to_wire(latent)))
 
-        responses = self._stream(self._stub.DecodeStream, requests(), timeout)
+        responses = self._transport.stream(self._stub.DecodeStream, requests(), timeout)
         with closing(responses):
             for response in responses:
                 yield wire.picture(response, format)
@@ -368,7 +360,7 @@ class Client:
         token = ""
         while True:
             request = pb.ListModelsRequest(page_token=token)
-            page = self._unary(self._stub.ListModels, request, timeout)
+            page = self._transport.unary(self._stub.ListModels, request, timeout)
             models.extend(wire.model(message) for message in page.models)
             token = page.next_page_token
             if not token:
@@ -382,7 +374,7 @@ class Client:
             RefilmError: Whatever else the call ended with.
         """
         request = pb.GetModelRequest(name=name)
-        response = self._unary(self._stub.GetModel, request, timeout)
+        response = self._transport.unary(self._stub.GetModel, request, timeout)
         return wire.model(response.model)
 
     def health(self, service: str = "", *, timeout: float | None = None) -> str:
@@ -397,7 +389,7 @@ class Client:
             NotFoundError: There is no such service.
             RefilmError: Whatever else the call ended with.
         """
-        answer = self._unary(self._check, StringValue(value=service), timeout)
+        answer = self._transport.unary(self._check, StringValue(value=service), timeout)
         return _HEALTH_WORDS.get(answer.value, "UNKNOWN")
 
     def _reconstruction(
@@ -410,7 +402,7 @@ class Client:
 
         meter = Meter(film)
         facts: FilmFacts | None = None
-        responses = self._stream(self._stub.ReconstructVideo, requests(), timeout)
+        responses = self._transport.stream(self._stub.ReconstructVideo, requests(), timeout)
         with closing(responses):
             for response in responses:
                 kind = response.WhichOneof("payload")
@@ -432,77 +424,3 @@ class Client:
             "the service ended the reconstruction without its summary",
             code=grpc.StatusCode.INTERNAL,
         )
-
-    def _deadline(self, timeout: float | None, default: float) -> float | None:
-        seconds = default if timeout is None else timeout
-        return None if math.isinf(seconds) else seconds
-
-    def _unary(
-        self,
-        method: UnaryMethod[_Request, _Response],
-        request: _Request,
-        timeout: float | None,
-    ) -> _Response:
-        try:
-            return method(request, timeout=self._deadline(timeout, self._timeout))
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._address) from error
-
-    def _stream(
-        self,
-        method: StreamMethod[_Request, _Response],
-        requests: Iterator[_Request],
-        timeout: float | None,
-    ) -> Generator[_Response]:
-        feed = _Feed(requests)
-        call = method(feed.messages(), timeout=self._deadline(timeout, self._stream_timeout))
-        feed.attach(call)
-        try:
-            for response in call:
-                yield response
-        except CALL_ENDED as error:
-            if feed.error is not None:
-                raise feed.error from None
-            if isinstance(error, grpc.RpcError):
-                raise error_from_rpc(error, self._address) from error
-            raise
-        finally:
-            call.cancel()
-
-
-class _Cancellable(Protocol):
-    def cancel(self) -> object: ...
-
-
-class _Feed(Generic[_Request]):
-    """Requests on their way out; keeps what the caller's side of them raised.
-
-    gRPC would log that and end the call with a word of its own.
-    """
-
-    def __init__(self, requests: Iterator[_Request]) -> None:
-        self._requests = requests
-        self._call: _Cancellable | None = None
-        # gRPC may ask for requests on a thread of its own, before the call is known here.
-        self._lock = threading.Lock()
-        self.error: Exception | None = None
-
-    def attach(self, call: _Cancellable) -> None:
-        """Names the call that an error of the requests shall end."""
-        with self._lock:
-            self._call = call
-            failed = self.error is not None
-        if failed:
-            call.cancel()
-
-    def messages(self) -> Iterator[_Request]:
-        """Yields the requests; ends the call where they raise."""
-        try:
-            for request in self._requests:
-                yield request
-        except Exception as error:
-            with self._lock:
-                self.error = error
-                call = self._call
-            if call is not None:
-                call.cancel()

@@ -1,6 +1,7 @@
 """Make the synchronous client of the asynchronous one: `python client/tools/make_sync.py [OUT]`.
 
-Reads refilm/aio/_client.py and writes refilm/_client.py below OUT (default: client/).
+Reads refilm/aio/{_client,_transport}.py and writes the same names in refilm/ below OUT (default:
+client/).
 """
 
 import subprocess
@@ -11,40 +12,44 @@ from pathlib import Path
 import unasync
 
 CLIENT = Path(__file__).parents[1]
-SOURCE = CLIENT / "refilm" / "aio" / "_client.py"
-TARGET = Path("refilm", "_client.py")
-HEADER = "# Made of refilm/aio/_client.py by `make proto`: edit that.\n# ruff: noqa: UP028\n"
+PACKAGE = CLIENT / "refilm"
+MODULES = ("_client.py", "_transport.py")
+HEADER = "# Made of refilm/aio/{name} by `make proto`: edit that.\n# ruff: noqa: UP028\n"
 REPLACEMENTS = {
-    "import ExitStack, closing, closing": "import ExitStack, closing",
+    "refilm.aio._": "refilm._",
+    "import ExitStack, aclosing, closing": "import ExitStack, closing",
     "# A call's timeout is a gRPC deadline, which the service knows too.\n": "",
     "# ruff: noqa: ASYNC109\n": "",
 }
 
 
-def make_sync(out: Path) -> Path:
-    """Write the synchronous client below `out`; returns its path."""
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Path(scratch, "async", SOURCE.name)
-        source.parent.mkdir()
-        source.write_text(SOURCE.read_text().replace("refilm.aio._platform", "refilm._platform"))
-        rule = unasync.Rule("/async/", "/sync/", {"aclosing": "closing"})
-        unasync.unasync_files([str(source)], [rule])
-        text = HEADER + Path(scratch, "sync", SOURCE.name).read_text()
+def make_sync(out: Path) -> None:
+    """Write the synchronous client's modules below `out`."""
+    target = out / "refilm"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in MODULES:
+        text = _without_async((PACKAGE / "aio" / name).read_text())
+        # Shorter lines and other names fit and sort differently.
+        text = _ruff(HEADER.format(name=name) + text, name, "check", "--select=I", "--fix")
+        (target / name).write_text(_ruff(text, name, "format"))
+
+
+def _without_async(text: str) -> str:
     for old, new in REPLACEMENTS.items():
         text = text.replace(old, new)
-    # Shorter lines and other names fit and sort differently.
-    text = _ruff(text, "check", "--select=I", "--fix")
-    text = _ruff(text, "format")
-    target = out / TARGET
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
-    return target
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch, "async", "module.py")
+        source.parent.mkdir()
+        source.write_text(text)
+        rule = unasync.Rule("/async/", "/sync/", {"aclosing": "closing"})
+        unasync.unasync_files([str(source)], [rule])
+        return Path(scratch, "sync", "module.py").read_text()
 
 
-def _ruff(text: str, *arguments: str) -> str:
+def _ruff(text: str, name: str, *arguments: str) -> str:
     # As the file that it will be, wherever it is written: imports are sorted by place.
     ruff = Path(sys.executable).with_name("ruff")
-    command = [ruff, *arguments, "--quiet", "--stdin-filename", CLIENT / TARGET, "-"]
+    command = [ruff, *arguments, "--quiet", "--stdin-filename", PACKAGE / name, "-"]
     done = subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  # our own tool
     return done.stdout
 

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import math
 import os
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import ExitStack, aclosing, closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
@@ -22,7 +20,6 @@ from refilm._latents import LatentsFile
 from refilm._output import FilmSink, Output
 from refilm._progress import Meter
 from refilm._source import FilmSource, Source
-from refilm._status import error_from_rpc
 from refilm._values import (
     Encoding,
     FilmFacts,
@@ -37,16 +34,13 @@ from refilm._values import (
     Reconstruction,
     Size,
 )
-from refilm.aio._platform import CALL_ENDED, Items, blocking, iterate, open_channel
+from refilm.aio._platform import Items, blocking, iterate
+from refilm.aio._transport import Transport
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 if TYPE_CHECKING:
     from refilm._wire import FrameSource, LatentSource
-    from refilm.aio._platform import StreamMethod, UnaryMethod
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 ReconstructionEvent = FilmFacts | Progress | LatentBatch | bytes | Reconstruction
 """What `Client.reconstruct_stream` yields."""
@@ -82,21 +76,19 @@ class Client:
             stream_timeout: Seconds that a stream or a reconstruction may take. Each call's own
                 `timeout` goes before these; `math.inf` means no deadline.
         """
-        self._address = address
-        self._timeout = timeout
-        self._stream_timeout = stream_timeout
-        self._channel = open_channel(address, credentials)
-        self._stub = AutoencoderServiceStub(self._channel)
+        self._transport = Transport(address, credentials, timeout, stream_timeout)
+        channel = self._transport.channel
+        self._stub = AutoencoderServiceStub(channel)
         # These two wrappers are what grpc.health.v1's two messages are on the wire, so health
         # needs no further package.
-        self._check = self._channel.unary_unary(
+        self._check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=StringValue.SerializeToString,
             response_deserializer=Int32Value.FromString,
         )
 
     def __repr__(self) -> str:
-        return f"Client({self._address!r})"
+        return f"Client({self._transport.address!r})"
 
     async def __aenter__(self) -> Client:
         return self
@@ -111,7 +103,7 @@ class Client:
 
     async def close(self) -> None:
         """Closes the connection; calls that still run are cancelled."""
-        await self._channel.close()
+        await self._transport.close()
 
     async def encode(
         self,
@@ -147,7 +139,7 @@ class Client:
             model=wire.selector(model, version),
             include_embedding=embedding,
         )
-        response = await self._unary(self._stub.Encode, request, timeout)
+        response = await self._transport.unary(self._stub.Encode, request, timeout)
         return wire.encoding(response)
 
     async def decode(
@@ -179,7 +171,7 @@ class Client:
             model=wire.selector(model, version),
             format=wire.image_format(format),
         )
-        response = await self._unary(self._stub.Decode, request, timeout)
+        response = await self._transport.unary(self._stub.Decode, request, timeout)
         return wire.picture(response, format)
 
     async def encode_stream(
@@ -206,7 +198,7 @@ class Client:
             async for frame in iterate(frames):
                 yield pb.EncodeStreamRequest(frame=wire.frame_to_wire(frame))
 
-        responses = self._stream(self._stub.EncodeStream, requests(), timeout)
+        responses = self._transport.stream(self._stub.EncodeStream, requests(), timeout)
         async with aclosing(responses):
             async for response in responses:
                 yield wire.encoding(response)
@@ -233,7 +225,7 @@ class Client:
             async for latent in iterate(latents):
                 yield pb.DecodeStreamRequest(latent=pb.Latent(values=wire.latent_to_wire(latent)))
 
-        responses = self._stream(self._stub.DecodeStream, requests(), timeout)
+        responses = self._transport.stream(self._stub.DecodeStream, requests(), timeout)
         async with aclosing(responses):
             async for response in responses:
                 yield wire.picture(response, format)
@@ -369,7 +361,7 @@ class Client:
         token = ""
         while True:
             request = pb.ListModelsRequest(page_token=token)
-            page = await self._unary(self._stub.ListModels, request, timeout)
+            page = await self._transport.unary(self._stub.ListModels, request, timeout)
             models.extend(wire.model(message) for message in page.models)
             token = page.next_page_token
             if not token:
@@ -383,7 +375,7 @@ class Client:
             RefilmError: Whatever else the call ended with.
         """
         request = pb.GetModelRequest(name=name)
-        response = await self._unary(self._stub.GetModel, request, timeout)
+        response = await self._transport.unary(self._stub.GetModel, request, timeout)
         return wire.model(response.model)
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> str:
@@ -398,7 +390,7 @@ class Client:
             NotFoundError: There is no such service.
             RefilmError: Whatever else the call ended with.
         """
-        answer = await self._unary(self._check, StringValue(value=service), timeout)
+        answer = await self._transport.unary(self._check, StringValue(value=service), timeout)
         return _HEALTH_WORDS.get(answer.value, "UNKNOWN")
 
     async def _reconstruction(
@@ -411,7 +403,7 @@ class Client:
 
         meter = Meter(film)
         facts: FilmFacts | None = None
-        responses = self._stream(self._stub.ReconstructVideo, requests(), timeout)
+        responses = self._transport.stream(self._stub.ReconstructVideo, requests(), timeout)
         async with aclosing(responses):
             async for response in responses:
                 kind = response.WhichOneof("payload")
@@ -433,77 +425,3 @@ class Client:
             "the service ended the reconstruction without its summary",
             code=grpc.StatusCode.INTERNAL,
         )
-
-    def _deadline(self, timeout: float | None, default: float) -> float | None:
-        seconds = default if timeout is None else timeout
-        return None if math.isinf(seconds) else seconds
-
-    async def _unary(
-        self,
-        method: UnaryMethod[_Request, _Response],
-        request: _Request,
-        timeout: float | None,
-    ) -> _Response:
-        try:
-            return await method(request, timeout=self._deadline(timeout, self._timeout))
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._address) from error
-
-    async def _stream(
-        self,
-        method: StreamMethod[_Request, _Response],
-        requests: AsyncIterator[_Request],
-        timeout: float | None,
-    ) -> AsyncGenerator[_Response]:
-        feed = _Feed(requests)
-        call = method(feed.messages(), timeout=self._deadline(timeout, self._stream_timeout))
-        feed.attach(call)
-        try:
-            async for response in call:
-                yield response
-        except CALL_ENDED as error:
-            if feed.error is not None:
-                raise feed.error from None
-            if isinstance(error, grpc.RpcError):
-                raise error_from_rpc(error, self._address) from error
-            raise
-        finally:
-            call.cancel()
-
-
-class _Cancellable(Protocol):
-    def cancel(self) -> object: ...
-
-
-class _Feed(Generic[_Request]):
-    """Requests on their way out; keeps what the caller's side of them raised.
-
-    gRPC would log that and end the call with a word of its own.
-    """
-
-    def __init__(self, requests: AsyncIterator[_Request]) -> None:
-        self._requests = requests
-        self._call: _Cancellable | None = None
-        # gRPC may ask for requests on a thread of its own, before the call is known here.
-        self._lock = threading.Lock()
-        self.error: Exception | None = None
-
-    def attach(self, call: _Cancellable) -> None:
-        """Names the call that an error of the requests shall end."""
-        with self._lock:
-            self._call = call
-            failed = self.error is not None
-        if failed:
-            call.cancel()
-
-    async def messages(self) -> AsyncIterator[_Request]:
-        """Yields the requests; ends the call where they raise."""
-        try:
-            async for request in self._requests:
-                yield request
-        except Exception as error:
-            with self._lock:
-                self.error = error
-                call = self._call
-            if call is not None:
-                call.cancel()

@@ -1,0 +1,119 @@
+"""How calls go out and come back: deadlines, errors, and streams that end cleanly."""
+
+# A call's timeout is a gRPC deadline, which the service knows too.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import grpc
+
+from refilm._status import error_from_rpc
+from refilm.aio._platform import CALL_ENDED, open_channel
+
+if TYPE_CHECKING:
+    from refilm.aio._platform import StreamMethod, UnaryMethod
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class Transport:
+    """One connection, and the two kinds of calls over it."""
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ChannelCredentials | None,
+        timeout: float,
+        stream_timeout: float,
+    ) -> None:
+        self.address = address
+        self.channel = open_channel(address, credentials)
+        self._timeout = timeout
+        self._stream_timeout = stream_timeout
+
+    async def close(self) -> None:
+        """Closes the connection; calls that still run are cancelled."""
+        await self.channel.close()
+
+    async def unary(
+        self,
+        method: UnaryMethod[_Request, _Response],
+        request: _Request,
+        timeout: float | None,
+    ) -> _Response:
+        """Returns the one answer; raises RefilmError."""
+        try:
+            return await method(request, timeout=_deadline(timeout, self._timeout))
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, self.address) from error
+
+    async def stream(
+        self,
+        method: StreamMethod[_Request, _Response],
+        requests: AsyncIterator[_Request],
+        timeout: float | None,
+    ) -> AsyncGenerator[_Response]:
+        """Yields the answers; raises RefilmError, or what `requests` raises."""
+        feed = _Feed(requests)
+        call = method(feed.messages(), timeout=_deadline(timeout, self._stream_timeout))
+        feed.attach(call)
+        try:
+            async for response in call:
+                yield response
+        except CALL_ENDED as error:
+            if feed.error is not None:
+                raise feed.error from None
+            if isinstance(error, grpc.RpcError):
+                raise error_from_rpc(error, self.address) from error
+            raise
+        finally:
+            call.cancel()
+
+
+def _deadline(timeout: float | None, default: float) -> float | None:
+    seconds = default if timeout is None else timeout
+    return None if math.isinf(seconds) else seconds
+
+
+class _Cancellable(Protocol):
+    def cancel(self) -> object: ...
+
+
+class _Feed(Generic[_Request]):
+    """Requests on their way out; keeps what the caller's side of them raised.
+
+    gRPC would log that and end the call with a word of its own.
+    """
+
+    def __init__(self, requests: AsyncIterator[_Request]) -> None:
+        self._requests = requests
+        self._call: _Cancellable | None = None
+        # gRPC may ask for requests on a thread of its own, before the call is known here.
+        self._lock = threading.Lock()
+        self.error: Exception | None = None
+
+    def attach(self, call: _Cancellable) -> None:
+        """Names the call that an error of the requests shall end."""
+        with self._lock:
+            self._call = call
+            failed = self.error is not None
+        if failed:
+            call.cancel()
+
+    async def messages(self) -> AsyncIterator[_Request]:
+        """Yields the requests; ends the call where they raise."""
+        try:
+            async for request in self._requests:
+                yield request
+        except Exception as error:
+            with self._lock:
+                self.error = error
+                call = self._call
+            if call is not None:
+                call.cancel()
