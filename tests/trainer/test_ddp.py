@@ -50,13 +50,9 @@ def test_the_gradients_of_the_processes_are_averaged(tmp_path: Path) -> None:
     together = _moments(torch.load(run / "final_0.pt"))
     assert together
     for ours, first, second in zip(together, *alone, strict=True):
-        # A bias that batch normalisation takes away again has a gradient of rounding errors alone.
-        allowed = 1e-3 * float(ours.abs().max()) + 1e-6
+        allowed = 1e-3 * float(ours.abs().max())
         torch.testing.assert_close(ours, (first + second) / 2, rtol=0, atol=allowed)
-    assert not torch.equal(
-        torch.cat([each.flatten() for each in together]),
-        torch.cat([each.flatten() for each in alone[0]]),
-    )
+        assert not torch.allclose(first, second, rtol=0, atol=10 * allowed)
 
 
 def _moments_alone(rank: int, run: Path) -> list[torch.Tensor]:
@@ -81,7 +77,9 @@ def _moments_alone(rank: int, run: Path) -> list[torch.Tensor]:
 def _moments(state: object) -> list[torch.Tensor]:
     assert isinstance(state, dict)
     optimisers = [part for name, part in sorted(state.items()) if name.endswith("optimiser")]
-    return [each["exp_avg"] for part in optimisers for each in part["state"].values()]
+    moments = [each["exp_avg"] for part in optimisers for each in part["state"].values()]
+    # Without biases: those that batch normalisation takes away again have but rounding errors.
+    return [moment for moment in moments if moment.ndim > 1]
 
 
 def _learned(state: object) -> dict[str, object]:
