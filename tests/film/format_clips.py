@@ -19,16 +19,19 @@ Maker = Callable[[Path], Path]
 MAKERS: dict[str, Maker] = {}
 """Makers by the name in the table's first column; each takes an empty folder."""
 
+LONGER: dict[str, Callable[..., Path]] = {}
+"""Those that take other options of `make_clip` as well, to make the same film longer."""
+
 HDR_PQ = Colour(matrix=9, primaries=9, transfer=16)
 HDR_HLG = Colour(matrix=9, primaries=9, transfer=18)
 FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
 
 
 def _clip(name: str, file: str, **options: object) -> None:
-    def make(folder: Path) -> Path:
-        return make_clip(folder / file, **options).path  # type: ignore[arg-type]
+    def make(folder: Path, **others: object) -> Path:
+        return make_clip(folder / file, **(options | others)).path
 
-    MAKERS[name] = make
+    MAKERS[name] = LONGER[name] = make
 
 
 def _maker(name: str) -> Callable[[Maker], Maker]:
@@ -136,7 +139,7 @@ def _joined(folder: Path, *parts: dict[str, object]) -> Path:
     path = folder / "joined.ts"
     with path.open("wb") as out:
         for number, options in enumerate(parts):
-            part = make_clip(folder / f"{number}.ts", container="mpegts", **options)  # type: ignore[arg-type]
+            part = make_clip(folder / f"{number}.ts", container="mpegts", **options)
             out.write(part.path.read_bytes())
     return path
 
@@ -144,9 +147,7 @@ def _joined(folder: Path, *parts: dict[str, object]) -> Path:
 @_maker("size-changes")
 def _size_changes(folder: Path) -> Path:
     later = [97_500 + 3750 * i for i in range(24)]
-    return _joined(
-        folder, {}, {"size": (160, 120), "pts": later, "time_base": Fraction(1, 90_000)}
-    )
+    return _joined(folder, {}, {"size": (160, 120), "pts": later, "time_base": Fraction(1, 90_000)})
 
 
 @_maker("format-changes")
@@ -273,11 +274,41 @@ _clip("too-large", "a.mkv", size=(8192, 4320), frames=1, options={"g": "1", "bf"
 @_maker("too-large-within")
 def _too_large_within(folder: Path) -> Path:
     """A bomb: the container says 320 x 180, the pictures inside are much larger."""
-    path = make_clip(folder / "a.webm", codec="libvpx-vp9", size=(6000, 4000), frames=1).path
+    path = make_clip(folder / "a.webm", codec="libvpx-vp9", size=(4104, 4096), frames=1).path
     data = path.read_bytes()
-    width, height = b"\xb0\x82" + (6000).to_bytes(2, "big"), b"\xba\x82" + (4000).to_bytes(2, "big")
+    width, height = b"\xb0\x82" + (4104).to_bytes(2, "big"), b"\xba\x82" + (4096).to_bytes(2, "big")
     assert width in data
     assert height in data
     data = data.replace(width, b"\xb0\x82" + (320).to_bytes(2, "big"))
     path.write_bytes(data.replace(height, b"\xba\x82" + (180).to_bytes(2, "big")))
+    return path
+
+
+@_maker("all-damaged")
+def _all_damaged(folder: Path) -> Path:
+    return _damage(make_clip(folder / "a.mkv", codec="mpeg2video").path, 0.0)
+
+
+@_maker("tail-damaged")
+def _tail_damaged(folder: Path) -> Path:
+    return _damage(make_clip(folder / "a.mkv", codec="libvpx-vp9", frames=72).path, 0.5)
+
+
+def _damage(path: Path, share: float) -> Path:
+    """Overwrite the payload of every picture from a share of the film on; the container stays."""
+    data = bytearray(path.read_bytes())
+    with av.open(path) as film:
+        packets = [packet for packet in film.demux(video=0) if packet.size]
+        for packet in packets[round(len(packets) * share) :]:
+            start = data.find(bytes(packet), packet.pos)
+            data[start : start + packet.size] = bytes([0x55]) * packet.size
+    path.write_bytes(data)
+    return path
+
+
+@_maker("no-index")
+def _no_index(folder: Path) -> Path:
+    path = make_clip(folder / "a.mp4").path
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"moov") - 4])
     return path

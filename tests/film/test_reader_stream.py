@@ -28,14 +28,9 @@ STREAMED = {
         "a.mp4",
         {"movflags": "frag_keyframe+dash+global_sidx", "sound": [Track()]},
     ),
-    "mov, index first": ("a.mov", {"movflags": "faststart", "sound": [Track("pcm_s16le")]}),
     "matroska": ("a.mkv", {"sound": [Track("libopus")]}),
-    "webm": ("a.webm", {"codec": "libvpx-vp9", "sound": [Track("libopus")]}),
     "mpegts": ("a.ts", {"container": "mpegts", "sound": [Track("mp2")]}),
-    "mpeg ps": ("a.mpg", {"container": "vob", "codec": "mpeg2video", "sound": [Track("mp2")]}),
     "avi": ("a.avi", {"codec": "mpeg4", "sound": [Track("libmp3lame")]}),
-    "asf": ("a.wmv", {"codec": "msmpeg4", "sound": [Track("mp2", rate=44100)]}),
-    "flv": ("a.flv", {"sound": [Track("aac", rate=44100)]}),
 }
 
 
