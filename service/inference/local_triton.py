@@ -30,6 +30,7 @@ _FIRST_STARTS = 3
 _START_SECONDS = 60.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LAST_BACKOFF_SECONDS = 30.0
+_EXIT_LOOK_SECONDS = 0.1
 _STEADY_SECONDS = 60.0
 """After so long a life, the next restart is quick again."""
 
@@ -78,7 +79,7 @@ class LocalTriton:
         while True:
             started = time.monotonic()
             assert self._process is not None and self._estate is not None  # noqa: S101
-            code = await self._process.wait()
+            code = await _exited(self._process)
             on_end()
             self._end_group()
             metrics.TRITON_RESTARTS.inc()
@@ -154,3 +155,14 @@ class LocalTriton:
         if self._process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+async def _exited(process: asyncio.subprocess.Process) -> int:
+    """Wait for a process's end.
+
+    `process.wait()` waits for the end of its output as well, which a stub that was at work when
+    Triton died keeps open for ever.
+    """
+    while process.returncode is None:  # noqa: ASYNC110 - asyncio has no event for the exit alone
+        await asyncio.sleep(_EXIT_LOOK_SECONDS)
+    return process.returncode

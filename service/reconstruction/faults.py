@@ -40,8 +40,9 @@ def short_film_fault(announced: int, tally: Tally) -> ServiceError:
 
 def _data_loss(what: str, reason: str, tally: Tally) -> ServiceError:
     position = f"{float(tally.position):.3f}"
+    delivered = f"{tally.frames_written} frames, {position} s of the film"
     return DataLossError(
-        f"{what.rstrip('.')}; delivered: {tally.frames_written} frames, {position} s of the film",
+        f"{what.rstrip('.')}; delivered: {delivered if tally.frames_written else 'nothing'}",
         reason=reason,
         metadata={"frames": str(tally.frames_written), "position_seconds": position},
     )

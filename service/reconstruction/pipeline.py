@@ -51,7 +51,7 @@ BATCHES_PASSED = 2
 """Batches in Triton, or behind it and waiting to be written, besides the two at the ends."""
 CHUNK_BYTES = 2**20
 PROGRESS_SECONDS = 0.5
-RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 """Pauses before a batch that found Triton unavailable is tried again: a local Triton that died is
 back, with its models, within these."""
 
