@@ -139,7 +139,8 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     _write_frames(out / "frames.npz", data, measures)
     write_json(out / "metrics.json", metrics)
-    _draw(reconstruct, model, data, sheet_indices(data, step), out / "contact_sheet.png")
+    chosen, remark = sheet_indices(data, step), f"{np.mean(measures.psnr):.1f} dB"
+    _draw(reconstruct, model, data, chosen, out / "contact_sheet.png", remark)
     _draw(reconstruct, model, data, _worst(data, measures), out / "worst_frames.png", "worst first")
     return metrics
 
@@ -312,7 +313,7 @@ def _draw(
     data: FrameDataset,
     indices: NDArray[np.int64],
     path: Path,
-    remark: str = "",
+    remark: str,
 ) -> None:
     def pairs() -> Iterator[Pair]:
         for first in range(0, len(indices), _BATCH):
@@ -325,5 +326,5 @@ def _draw(
                 yield Pair(source[row], results[row], data.seconds(index), shape)
 
     titles = " · ".join(film.title.replace("_", " ") for film in data.films)
-    note = " · ".join(part for part in (model.label, "200 numbers a frame", remark) if part)
+    note = f"{model.label} · 200 numbers a frame · {remark}"
     draw_sheet(pairs(), len(indices), path, title=titles, note=note)

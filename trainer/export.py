@@ -11,7 +11,6 @@ Scaling, rounding and clipping lie inside, so no caller can get them wrong.
 """
 
 import copy
-import os
 import re
 import warnings
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from trainer.durable import sync
 from trainer.errors import ContractError
 
 LATENT_SIZE = 200
@@ -89,8 +89,7 @@ def save_torchscript(module: nn.Module, path: Path) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(scripted, str(path))
     _leave_out_source_positions(path)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync(path)
 
 
 def _leave_out_source_positions(path: Path) -> None:

@@ -33,6 +33,7 @@ from trainer.dataset import (
     Shot,
     film_as_json,
 )
+from trainer.durable import replace_text, sync
 from trainer.errors import DatasetError
 from trainer.frame_store import FrameWriter
 from trainer.shots import ShotDetector
@@ -110,6 +111,7 @@ def prepare(
         columns = {name: np.concatenate(parts) for name, parts in index.items()}
         with (folder / INDEX_FILE).open("wb") as file:
             np.savez(file, allow_pickle=False, place=places, **columns)
+        sync(folder / INDEX_FILE)
         facts = {
             "format": FORMAT,
             "digest": f"sha256:{digest.hexdigest()}",
@@ -120,7 +122,7 @@ def prepare(
             "shots": [[shot.film, shot.first, shot.stop] for shot in shots],
             "warnings": warnings,
         }
-        (folder / DATASET_FILE).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+        replace_text(folder / DATASET_FILE, json.dumps(facts, indent=1) + "\n")
     return FrameDataset.open(out), warnings
 
 
@@ -142,8 +144,9 @@ def _staging(out: Path) -> Iterator[Path]:
             left.unlink()
         try:
             yield folder
-            os.sync()
+            sync(folder)
             folder.rename(out)
+            sync(out.parent)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -17,6 +17,7 @@ from pathlib import Path
 from torch import nn
 
 from trainer.card import card_text, complete_card, digest_of
+from trainer.durable import replace_text, sync
 from trainer.errors import PublishError
 from trainer.export import load_torchscript, save_torchscript
 from trainer.triton_repository import (
@@ -27,7 +28,6 @@ from trainer.triton_repository import (
     drop_facts,
     read_config,
     set_facts,
-    sync_folder,
     versions,
     write_config,
 )
@@ -133,8 +133,7 @@ def _write_half(half: nn.Module | Path, path: Path) -> None:
         save_torchscript(half, path)
         return
     shutil.copyfile(half, path)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync(path)
 
 
 def _put_in_place(
@@ -148,11 +147,7 @@ def _put_in_place(
     text = card_text(card, indent=2)
     configs = {half: read_config(folder) for half, folder in halves.items()}
     for half, folder in halves.items():
-        with (staged[half] / "card.json").open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(staged[half])
+        replace_text(staged[half] / "card.json", text + "\n")
         complete_config(configs[half], name, half)
         drop_facts(configs[half], set(versions(folder)))
         compact = card_text(card) if half == ENCODER else None
@@ -160,4 +155,4 @@ def _put_in_place(
     for half, folder in halves.items():
         write_config(folder, configs[half])
         staged[half].rename(folder / str(version))
-        sync_folder(folder)
+        sync(folder)

@@ -9,7 +9,7 @@ being finished is told from a finished one. Recipes keep checkpoints and the lik
 """
 
 import json
-import os
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import nn
 
 from trainer.card import digest_of, git_revision
 from trainer.dataset import FrameDataset
+from trainer.durable import replace_text
 from trainer.errors import RunError
 from trainer.export import save_torchscript
 
@@ -70,14 +71,13 @@ class Run:
             data: What was trained on.
             training: How it went (steps, seconds, losses), as JSON can say it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        # Files are staged under their own names: a TorchScript archive is named after its file.
+        staging = self.folder / ".staging"
+        staging.mkdir(parents=True, exist_ok=True)
         for module, path in ((encoder, self.encoder), (decoder, self.decoder)):
-            # The folder, not the file, is made up: a TorchScript archive is named after its file.
-            staging = self.folder / ".staging"
-            staging.mkdir(exist_ok=True)
             save_torchscript(module, staging / path.name)
             (staging / path.name).replace(path)
-            staging.rmdir()
+        shutil.rmtree(staging)
         facts = {
             "format": FORMAT,
             "recipe": recipe,
@@ -158,13 +158,7 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     Raises:
         ValueError: The content holds NaN or infinity.
     """
-    staged = path.with_name(f".{path.name}")
-    with staged.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(path)
+    replace_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _object(value: object) -> dict[str, object]:

@@ -9,7 +9,6 @@ version travel as configuration parameters with the version in their key, since 
 to a model as a whole: `refilm.digest.<version>` on both, `refilm.card.<version>` on the encoder.
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tritonclient.grpc.model_config_pb2 import (
 )
 
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from trainer.durable import replace_text
 from trainer.errors import PublishError
 from trainer.export import LATENT_SIZE
 
@@ -121,19 +121,4 @@ def drop_facts(config: ModelConfig, kept: set[int]) -> None:
 
 def write_config(model: Path, config: ModelConfig) -> None:
     """Replace a model's config.pbtxt at once: a reader sees the old one or the new one, whole."""
-    staged = model / ".config.pbtxt"
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text_format.MessageToString(config, as_utf8=True))
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(model / "config.pbtxt")
-    sync_folder(model)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames within a folder survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_text(model / "config.pbtxt", text_format.MessageToString(config, as_utf8=True))

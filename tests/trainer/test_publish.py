@@ -298,8 +298,8 @@ def publish_and_die(repository: Path, place: str, count: int) -> None:
         ("validate", 1),
         ("write_config", 1),
         ("write_config", 2),
-        ("sync_folder", 3),  # the decoder is in place, the encoder not
-        ("sync_folder", 4),  # both are
+        ("sync", 1),  # the decoder is in place, the encoder not
+        ("sync", 2),  # both are
     ],
 )
 def test_killed_at_any_step_what_was_published_stays_and_the_next_one_clears_up(

@@ -59,7 +59,10 @@ def test_a_run_that_was_being_finished_when_killed_is_told(
     assert main(["prepare", str(tmp_path / "film.mp4"), "--out", data]) == 0
     train = ["train", "--recipe", "pca", "--data", data, "--run", str(run)]
     assert main(train) == 0
-    (run / "decoder.pt").write_bytes((run / "encoder.pt").read_bytes())
+    # Killed while the new decoder was being written: the new encoder is in place already.
+    (run / "encoder.pt").write_bytes((run / "decoder.pt").read_bytes())
+    (run / ".staging").mkdir()
+    (run / ".staging" / "decoder.pt").write_bytes(b"half a file")
     capsys.readouterr()
     publish = ("publish", "--run", run, "--name", "film", "--repository", tmp_path / "models")
     assert "train it again" in error_of(capsys, *publish)
