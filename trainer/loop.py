@@ -139,6 +139,8 @@ def fit(
             state: State = {"step": step, "seen": seen, "seconds": spent}
             state |= {"identity": dict(identity), "losses": losses}
             state["learner"] = learner.state_dict()
+            if not _finite(state):  # a finite loss can come before an infinite step
+                raise _divergence(step, saved_step, losses)
             checkpoint.save(run, step, state)
 
     with (
@@ -248,11 +250,24 @@ def _require_finite(losses: Mapping[str, float], step: int, saved_step: int, gro
     lost = not all(math.isfinite(value) for value in losses.values())
     if group.largest([lost]) == [0]:
         return
+    raise _divergence(step, saved_step, losses)
+
+
+def _divergence(step: int, saved_step: int, losses: Mapping[str, float]) -> DivergenceError:
     shown = ", ".join(f"{name} {value}" for name, value in losses.items())
-    raise DivergenceError(
+    return DivergenceError(
         f"training diverged at step {step} ({shown}). The last checkpoint, of step {saved_step}, "
         "is still sound: go on from it with --precision fp32, or start again with another --seed"
     )
+
+
+def _finite(state: object) -> bool:
+    """Say whether every number in nested dicts and lists of tensors is finite."""
+    if isinstance(state, torch.Tensor):
+        return bool(torch.isfinite(state).all())
+    if isinstance(state, dict):
+        return all(_finite(value) for value in state.values())
+    return not isinstance(state, list) or all(_finite(value) for value in state)
 
 
 @contextmanager

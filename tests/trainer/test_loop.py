@@ -35,9 +35,10 @@ def start(run: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a good end; return what it printed, progress last."""
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    return out
+    return err + out
 
 
 def stop_after(process: subprocess.Popen[str], steps: int, how: signal.Signals) -> None:
@@ -74,7 +75,8 @@ def test_killed_and_started_again_it_reaches_the_same_bits(
     uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    before = random.randint(1, 7)
+    # The second step begins once the first one's checkpoint is written.
+    before = random.randint(2, 7)
     killed = start(run, "--steps", "9")
     stop_after(killed, before, signal.SIGKILL)
     killed.wait(60)
@@ -82,7 +84,7 @@ def test_killed_and_started_again_it_reaches_the_same_bits(
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (run / "checkpoints" / "step_00000005.tmp").write_bytes(b"half a checkpoint")
 
-    finish(start(run, "--steps", "9"))
+    assert "Going on from the checkpoint of step" in finish(start(run, "--steps", "9"))
 
     assert_equal(final(run), final(uninterrupted))
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
@@ -153,6 +155,19 @@ def fit_drifting(run: Path, steps: int, batch: int = 2) -> None:
     settings = LoopSettings(batch=batch, steps=steps, checkpoint_minutes=0)
     identity = IDENTITY | {"batch": batch}
     fit(Drifting(), MadeUpFrames(), run, settings, Group(), identity)
+
+
+def test_weights_that_diverged_are_not_saved(tmp_path: Path) -> None:
+    class Exploding(Drifting):
+        def step(self, frames: torch.Tensor) -> Mapping[str, torch.Tensor]:
+            losses = super().step(frames)
+            self.steps = self.steps if self.steps < 3 else self.steps * float("inf")
+            return losses
+
+    settings = LoopSettings(batch=2, steps=9, checkpoint_minutes=0)
+    with pytest.raises(DivergenceError, match="diverged at step 3"):
+        fit(Exploding(), MadeUpFrames(), tmp_path, settings, Group(), IDENTITY)
+    assert checkpoint.step_of(checkpoint.paths(tmp_path)[-1]) == 2
 
 
 def test_divergence_is_told_and_not_saved(tmp_path: Path) -> None:
