@@ -149,16 +149,22 @@ class _Around:
             code, reason = failure.code, failure.reason
             await self._abort(context, failure)
         finally:
-            if entered:
-                self._gate.leave()
             seconds = time.monotonic() - started
             metrics.CALLS_RUNNING.labels(self._method).dec()
             metrics.CALLS_HANDLED.labels(*self._labels, code.name).inc()
             metrics.CALL_SECONDS.labels(*self._labels).observe(seconds)
-            # Only when the call is over is its answer serialized, and counted.
-            log_line = partial(self._log, peer, code, reason, seconds)
+            # Only when the call is over is its answer serialized, and counted; until its line is
+            # written, the service does not end.
+            end = partial(self._end, entered, peer, code, reason, seconds)
             # The stub's callback type is a class where a protocol is meant: nothing can match it.
-            context.add_done_callback(lambda _: log_line())  # type: ignore[arg-type]
+            context.add_done_callback(lambda _: end())  # type: ignore[arg-type]
+
+    def _end(
+        self, entered: bool, peer: str, code: grpc.StatusCode, reason: str | None, seconds: float
+    ) -> None:
+        self._log(peer, code, reason, seconds)
+        if entered:
+            self._gate.leave()
 
     async def _abort(self, context: Context, error: ServiceError) -> None:
         status = refusal(error, self._call.request_id)

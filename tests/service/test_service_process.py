@@ -180,6 +180,8 @@ def test_the_first_signal_drains_and_loses_nothing(start: Start) -> None:
     assert stream.end() == []
     assert stream.call.code() is grpc.StatusCode.OK
     assert service.process.wait(30) == 0
+    lines = service.log_lines("call")
+    assert [line["code"] for line in lines if line["method"].endswith("/EncodeStream")] == ["OK"]
 
 
 @pytest.mark.parametrize("how", ["a second signal", "the end of the time to drain"])
