@@ -80,7 +80,8 @@ def train_and_publish(film: Path, model: str, work: Path, repository: Path) -> N
     if not (run / "run.json").exists():
         trainer("train", "--recipe", "pca", "--fit", "all", "--data", data, "--run", run)
     if not (evaluation / "metrics.json").exists():
-        trainer("evaluate", "--run", run, "--data", data, "--out", evaluation)
+        # Every tenth frame tells as much as all, in a tenth of the time.
+        trainer("evaluate", "--run", run, "--data", data, "--out", evaluation, "--every", "10")
     if not (repository / f"{model}_encoder" / "1").exists():
         trainer("publish", "--run", run, "--name", model, "--repository", repository)
 
@@ -180,15 +181,17 @@ def shown_on(bars: Progress, bar: TaskID) -> Callable[[refilm.Progress], None]:
 
 def report(film: Path, outputs: Outputs) -> None:
     """Say what came out, and where it lies."""
-    metrics = json.loads(outputs.metrics.read_text())
-    console.print(f"\n[bold]{film.name}[/bold] as 200 numbers a frame remember it\n")
-    console.print(metrics)
+    measured = json.loads(outputs.metrics.read_text())["groups"]["all"]
+    console.print(
+        f"\n[bold]{film.name}[/bold], through 200 numbers a frame: "
+        f"PSNR {measured['psnr']['mean']:.1f} dB, MS-SSIM {measured['ms_ssim']['mean']:.3f}\n"
+    )
     for what, path in (
-        ("the film, reconstructed", outputs.reconstruction),
+        ("reconstruction", outputs.reconstruction),
         ("beside the original", outputs.side_by_side),
         ("contact sheet", outputs.contact_sheet),
     ):
-        console.print(f"  {what:<24} {os.path.relpath(path)}", soft_wrap=True)
+        console.print(f"  {what:<20} {os.path.relpath(path)}", soft_wrap=True, highlight=False)
 
 
 def file_digest(path: Path) -> str:
