@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -73,11 +74,20 @@ def _sweep_one(lock_file: Path) -> None:
         name = lock_file.name.removesuffix(_LOCK)
         folder = Path(os.read(descriptor, 4096).decode())
         if folder.name == name:
+            _end_programs_in(folder)
             shutil.rmtree(folder, ignore_errors=True)
         _remove_regions(name)
         lock_file.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def _end_programs_in(folder: Path) -> None:
+    """End stubs that outlived their Triton: one that was at work can wait for it for ever."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "exe").readlink().is_relative_to(folder):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _remove_regions(name: str) -> None:
