@@ -122,6 +122,9 @@ class _Around:
         code = grpc.StatusCode.UNKNOWN
         reason: str | None = None
         entered = False
+        over = asyncio.Event()
+        # The stub's callback type is a class where a protocol is meant: nothing can match it.
+        context.add_done_callback(lambda _: over.set())  # type: ignore[arg-type]
         try:
             if self._own:
                 self._gate.enter()
@@ -156,8 +159,12 @@ class _Around:
             # Only when the call is over is its answer serialized, and counted; until its line is
             # written, the service does not end.
             end = partial(self._end, entered, peer, code, reason, seconds)
-            # The stub's callback type is a class where a protocol is meant: nothing can match it.
-            context.add_done_callback(lambda _: end())  # type: ignore[arg-type]
+            if over.is_set():
+                # The caller left in the middle of an answer: this is closed after the call, and
+                # gRPC forgets callbacks that are added now.
+                end()
+            else:
+                context.add_done_callback(lambda _: end())  # type: ignore[arg-type]  # as above
 
     def _end(
         self, entered: bool, peer: str, code: grpc.StatusCode, reason: str | None, seconds: float

@@ -121,3 +121,27 @@ def test_repositories_are_separated_by_commas(name: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("REFILM_MODEL_REPOSITORIES", name)
     expected = tuple(Path(part.strip()) for part in name.split(",") if part.strip())
     assert Settings().model_repositories == expected
+
+
+def test_a_caller_who_leaves_in_the_middle_of_an_answer_is_logged_as_well(
+    service: ServiceProcess,
+) -> None:
+    """And so counted out of the drain, which would otherwise wait for it in vain."""
+
+    def lines() -> list[dict[str, object]]:
+        method = f"{AUTOENCODER}/DecodeStream"
+        return [line for line in service.log_lines("call") if line["method"] == method]
+
+    def decoded() -> float:
+        return service.metric("refilm_frames_decoded_total")
+
+    before, frames = len(lines()), decoded()
+    latent = pb.DecodeStreamRequest(latent=pb.Latent(values=[0.0] * 200))
+    # Raw pictures, 22 MB: far more than the connection holds while nobody reads.
+    answers = service.stub.DecodeStream(iter([latent] * 200))
+    wait_for(lambda: decoded() >= frames + 64, "answers that wait to be read")
+    answers.cancel()
+
+    wait_for(lambda: len(lines()) > before, "the call's line", seconds=30)
+
+    assert lines()[-1]["code"] == "CANCELLED"
