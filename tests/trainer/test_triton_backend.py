@@ -85,6 +85,16 @@ def frames(count: int, seed: int = 0) -> np.ndarray:
     return rng.integers(0, 256, (count, 144, 256, 3), dtype=np.uint8)
 
 
+@pytest.fixture
+def as_many_threads() -> Iterator[None]:
+    """As many threads as the backend has: another number sums in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("as_many_threads")
 def test_what_is_published_is_loaded_and_answers_as_the_module_does(triton: Triton) -> None:
     for seed in (1, 2):
         load(triton.address, "film", triton.publish(seed, "film"))

@@ -12,6 +12,10 @@ import json
 import os
 from pathlib import Path
 
+# Every version of every model is a process of its own: threads that wait must leave the cores to
+# the others instead of spinning. Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 import triton_python_backend_utils as pb_utils
 
