@@ -5,6 +5,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import refilm
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -12,6 +13,7 @@ from refilm.v1 import autoencoder_pb2 as pb
 
 from service import metrics
 from service.settings import Settings
+from tests.film.clips import make_clip
 from tests.support.service_process import ROOT, ServiceProcess, wait_for
 from tests.support.status import error_of
 
@@ -145,3 +147,20 @@ def test_a_caller_who_leaves_in_the_middle_of_an_answer_is_logged_as_well(
     wait_for(lambda: len(lines()) > before, "the call's line", seconds=30)
 
     assert lines()[-1]["code"] == "CANCELLED"
+
+
+def test_a_film_that_the_client_has_reconstructed_is_logged_as_ok(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    def codes() -> list[object]:
+        method = f"{AUTOENCODER}/ReconstructVideo"
+        return [line["code"] for line in service.log_lines("call") if line["method"] == method]
+
+    before = len(codes())
+    clip = make_clip(tmp_path / "film.mp4", size=(64, 36), frames=6)
+
+    with refilm.Client(service.address) as client:
+        client.reconstruct(clip.path, tmp_path / "out.mp4")
+
+    wait_for(lambda: len(codes()) > before, "the call's line")
+    assert codes()[before:] == ["OK"]

@@ -403,6 +403,7 @@ class Client:
 
         meter = Meter(film)
         facts: FilmFacts | None = None
+        summary: pb.ReconstructVideoSummary | None = None
         responses = self._transport.stream(self._stub.ReconstructVideo, requests(), timeout)
         async with aclosing(responses):
             async for response in responses:
@@ -417,11 +418,13 @@ class Client:
                     facts = wire.film_facts(response.film)
                     meter.start(facts)
                     yield facts
-                elif kind == "summary" and facts is not None:
-                    yield meter.finish(response.summary)
-                    yield wire.reconstruction(response.summary, facts)
-                    return
-        raise InternalError(
-            "the service ended the reconstruction without its summary",
-            code=grpc.StatusCode.INTERNAL,
-        )
+                elif kind == "summary":
+                    summary = response.summary
+        # Not before the call's own end: one that is left earlier counts as cancelled there.
+        if summary is None or facts is None:
+            raise InternalError(
+                "the service ended the reconstruction without its summary",
+                code=grpc.StatusCode.INTERNAL,
+            )
+        yield meter.finish(summary)
+        yield wire.reconstruction(summary, facts)
