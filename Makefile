@@ -67,11 +67,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(PIP_INSTALL) -e "client[cli]" -e ".[service,trainer,dev]"
 	@touch $@
 
-# The contract's linter and the Node example come from npm; without npm `make test` skips what needs it.
-node_modules/.installed: package.json package-lock.json examples/node/package.json examples/node/package-lock.json
-	@mkdir -p node_modules
-	@if command -v npm >/dev/null; then npm ci --no-audit --no-fund --loglevel=error \
-		&& npm ci --prefix examples/node --no-audit --no-fund --loglevel=error && touch $@; \
+# The contract's linter and the Node example come from npm; without npm `make test` skips what needs
+# it. The linter is pinned in package.json, without a lock file: not every registry has its builds
+# for other systems, and npm ci wants them all.
+node_modules/.installed: package.json examples/node/package.json examples/node/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm install --no-package-lock --no-audit --no-fund --loglevel=error >/dev/null \
+		&& npm ci --prefix examples/node --no-audit --no-fund --loglevel=error >/dev/null && touch $@; \
 	else echo "npm is not installed: make lint cannot check the contract, the Node example is not tested"; fi
 
 clean: ## remove what was installed (.venv, node_modules); films and models in .refilm stay
