@@ -128,11 +128,16 @@ def read_facts(
     stream: VideoStream,
     first: av.VideoFrame,
     sound: dict[AudioStream, SoundAction],
+    *,
+    length_is_open: bool,
 ) -> FilmFacts:
-    """Collect what the film is from its container and its first picture."""
-    duration = _duration(container, stream)
+    """Collect what the film is from its container and its first picture.
+
+    `length_is_open`: whatever FFmpeg says of its length is not the film's.
+    """
+    duration = None if length_is_open else _duration(container, stream)
     rate = stream.average_rate or None
-    frames = stream.frames or None
+    frames = None if length_is_open else stream.frames or None
     if frames is None and duration is not None and rate is not None:
         frames = max(1, round(duration * rate))
     return FilmFacts(

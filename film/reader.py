@@ -39,7 +39,7 @@ from film.probe import (
     read_facts,
 )
 from film.source import FilmSource, is_mp4, refuse_others
-from film.structure import find_break, has_mp4_index
+from film.structure import find_break, has_mp4_index, mp4_length_is_open
 from film.timeline import JoinedTimeline, PictureTimes
 
 DEFAULT_LIMITS = ReadLimits()
@@ -143,7 +143,12 @@ class FilmReader:
         self._pictures = self._decode()
         self._first = self._read_first()
         self.facts: FilmFacts = read_facts(
-            self._container, self._head, stream, self._first, actions
+            self._container,
+            self._head,
+            stream,
+            self._first,
+            actions,
+            length_is_open=is_mp4(self._head) and mp4_length_is_open(self._file),
         )
         """What the film is."""
         size = picture_size(self.facts) if callable(picture_size) else picture_size

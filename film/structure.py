@@ -7,6 +7,7 @@ are read here, never a payload.
 
 import io
 import struct
+import sys
 from typing import BinaryIO
 
 from film.source import is_mp4
@@ -55,6 +56,46 @@ def has_mp4_index(file: BinaryIO | io.RawIOBase) -> bool:
             return False
         position += length
     return False
+
+
+def mp4_length_is_open(file: BinaryIO | io.RawIOBase) -> bool:
+    """Say whether an MP4 is fragmented and its header does not tell how long it is.
+
+    FFmpeg then takes the fragments it has seen for the whole film. What is looked at must have
+    arrived: all up to the end of the moov box. The file's position is kept.
+    """
+    position = file.tell()
+    try:
+        moov = _mp4_find(file, b"moov", 0, sys.maxsize)
+        if moov is None or (mvex := _mp4_find(file, b"mvex", *moov)) is None:
+            return False
+        if _mp4_find(file, b"mehd", *mvex) is not None:
+            return False
+        mvhd = _mp4_find(file, b"mvhd", *moov)
+        if mvhd is None:
+            return True
+        # ISO/IEC 14496-12, 8.2.2: version 1 has 64-bit times.
+        at, count = (24, 8) if _at(file, mvhd[0], 1) == b"\x01" else (16, 4)
+        return int.from_bytes(_at(file, mvhd[0] + at, count), "big") in (0, 256**count - 1)
+    finally:
+        file.seek(position)
+
+
+def _mp4_find(
+    file: BinaryIO | io.RawIOBase, kind: bytes, position: int, end: int
+) -> tuple[int, int] | None:
+    """Find the first box of a kind between two positions; return where its payload lies."""
+    while position + 8 <= end:
+        found, length = _mp4_box(file, position, end)
+        if length < 8:
+            return None
+        if found == kind:
+            header = 16 if _at(file, position, 4) == b"\0\0\0\1" else 8
+            return position + header, position + length
+        if found == b"moof":
+            return None
+        position += length
+    return None
 
 
 def _at(file: BinaryIO | io.RawIOBase, position: int, count: int) -> bytes:

@@ -235,6 +235,20 @@ def test_a_films_name_is_never_looked_at(tmp_path: Path) -> None:
     assert len(read(odd)[2]) == 3
 
 
+@pytest.mark.parametrize(
+    ("movflags", "seconds", "frames"),
+    [("", 5, 120), ("faststart", 5, 120), ("frag_keyframe+empty_moov", None, None)],
+)
+def test_a_length_is_only_told_where_the_film_tells_it(
+    tmp_path: Path, movflags: str, seconds: int | None, frames: int | None
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", frames=120, movflags=movflags, options={"g": "24"})
+    with clip.path.open("rb") as file, FilmReader(file) as reader:
+        facts = reader.facts
+        assert sum(len(batch.pts) for batch in reader.batches(32)) == 120
+    assert (facts.duration, facts.estimated_frames) == (seconds, frames)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
