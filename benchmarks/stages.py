@@ -1,0 +1,122 @@
+"""The stages of a reconstruction, each alone, with the parts and sizes of the service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from film.batch import FilmBatch
+from film.output import OutputSettings
+from film.reader import FilmReader
+from film.spool import SpoolRoom
+from film.writer import FilmWriter
+from service.inference import Inference, Models
+from service.inference.admission import Admission
+from service.inference.triton import connect
+from service.reconstruction import Reconstructor, pipeline
+from service.reconstruction.events import ReconstructionSettings
+from service.settings import GIB, Settings
+
+IN_FLIGHT = pipeline.BATCHES_PASSED + 2
+"""Batches between the reader and the writer of a reconstruction."""
+UPLOAD_BYTES = 256 * 1024
+
+
+@contextmanager
+def opened(film: Path) -> Iterator[FilmReader]:
+    """Open a film as the service does for the default settings."""
+    with film.open("rb") as file, FilmReader(file) as reader:
+        yield reader
+
+
+def read(reader: FilmReader) -> list[FilmBatch]:
+    """Read, decode and scale the whole film, in the service's batches."""
+    return list(reader.batches(pipeline.BATCH_FRAMES))
+
+
+def write(reader: FilmReader, batches: list[FilmBatch], decoded: list[NDArray[np.uint8]]) -> None:
+    """Encode and write the whole output, and forget it."""
+    writer = FilmWriter(lambda _: None, reader.facts, reader.sound_streams, OutputSettings())
+    with writer:
+        for batch, frames in zip(batches, decoded, strict=True):
+            writer.write(batch, frames)
+
+
+class Engine:
+    """The service's inference and its pipeline in this process, in front of a running Triton."""
+
+    def __init__(self, triton_address: str) -> None:
+        self._address = triton_address
+        self._loop = asyncio.Runner()
+        self._closing = AsyncExitStack()
+
+    def __enter__(self) -> Self:
+        self._loop.run(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.run(self._closing.aclose())
+        self._loop.close()
+
+    async def _start(self) -> None:
+        triton = connect(self._address)
+        self._closing.push_async_callback(triton.close)
+        models = Models(triton)
+        await models.refresh()
+        self._model = models.resolve()
+        settings = Settings()
+        places = Admission(
+            settings.max_frames_in_flight, max_wait_seconds=settings.max_wait_seconds
+        )
+        self._inference = Inference(triton, places)
+        self._reconstructor = Reconstructor(
+            self._inference,
+            SpoolRoom(None, GIB),
+            max_running=1,
+            film_bytes=GIB,
+            idle_seconds=settings.idle_seconds,
+        )
+
+    def infer(self, batches: list[FilmBatch]) -> list[NDArray[np.uint8]]:
+        """Take every batch through the model, several at once; return what it made of them."""
+        return self._loop.run(self._infer(batches))
+
+    async def _infer(self, batches: list[FilmBatch]) -> list[NDArray[np.uint8]]:
+        places = asyncio.Semaphore(IN_FLIGHT)
+
+        async def one(batch: FilmBatch) -> NDArray[np.uint8]:
+            if not len(batch.pts):
+                return batch.frames
+            async with places:
+                encoded = await self._inference.encode(self._model, batch.frames)
+                decoded = await self._inference.decode(self._model, encoded.latents)
+                return decoded.frames
+
+        return await asyncio.gather(*(one(batch) for batch in batches))
+
+    def reconstruct(self, film: Path, batch_frames: int) -> None:
+        """Reconstruct a film with the service's pipeline, in batches of another size."""
+        # The service itself has no such setting: this is where it is found out that it needs none.
+        with patch.object(pipeline, "BATCH_FRAMES", batch_frames):
+            self._loop.run(self._reconstruct(film.read_bytes()))
+
+    async def _reconstruct(self, film: bytes) -> None:
+        settings = ReconstructionSettings(
+            model=self._model,
+            output=OutputSettings(),
+            include_latents=False,
+            film_bytes=None,
+        )
+        running = self._reconstructor.start(settings, _chunks(film))
+        async for _ in running.events():
+            pass
+
+
+async def _chunks(film: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(film), UPLOAD_BYTES):
+        yield film[start : start + UPLOAD_BYTES]

@@ -1,0 +1,135 @@
+"""Every benchmark runs, and its table is whole; never how fast anything is."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks import encode, frame_store, memory, reconstruct
+from benchmarks.packets import copy_film
+from benchmarks.report import Machine, Ratio, Report, Row, Table, write
+from benchmarks.rounds import interleave, ratio
+from benchmarks.stage import Stage
+from service.reconstruction.pipeline import BATCH_FRAMES
+from tests.film.clips import Track, make_clip
+from tests.support.reconstruct import read_film
+from tests.support.service_process import ServiceProcess
+
+MACHINE = Machine(2, "Some Processor", 0.25, "abc1234", "2026-01-01")
+
+
+@pytest.fixture
+def stage(service: ServiceProcess, model_repository: Path, tmp_path: Path) -> Stage:
+    film = make_clip(tmp_path / "film.mp4", size=(160, 90), frames=60, sound=[Track()]).path
+    work = tmp_path / "work"
+    work.mkdir()
+    return Stage(service, model_repository, film, work)
+
+
+def names(table: Table) -> list[str]:
+    return [row.name for row in table.rows]
+
+
+def check_page(report: Report, folder: Path) -> None:
+    """Every row of every table is on the page, with as many cells as there are titles."""
+    for row in (row for table in report.tables for row in table.rows):
+        assert math.isfinite(row.ratio.median) and row.ratio.median > 0
+        assert row.ratio.lowest <= row.ratio.median <= row.ratio.highest
+
+    lines = write(report, MACHINE, folder).read_text().splitlines()
+
+    assert str(MACHINE) in lines
+    assert f"Reproduce it with `python -m benchmarks {report.name}`." in lines
+    for table in report.tables:
+        start = lines.index(f"## {table.title}") + 2
+        block = lines[start : start + 2 + len(table.rows)]
+        assert len({line.count("|") for line in block}) == 1
+        assert [line.split("|")[1].strip() for line in block[2:]] == names(table)
+
+
+def test_encode(stage: Stage, tmp_path: Path) -> None:
+    report = encode.run(stage, encode.Plan(frames=4, rounds=1))
+
+    check_page(report, tmp_path)
+    encoding, decoding = report.tables
+    assert len(encoding.rows) == len(decoding.rows) == 8
+    for table in report.tables:
+        assert table.rows[0].ratio == Ratio(1, 1, 1)
+
+
+def test_reconstruct(stage: Stage, tmp_path: Path) -> None:
+    plan = reconstruct.Plan(
+        rounds=1,
+        settings=("default", "without sound"),
+        settings_seconds=1,
+        batches=(8,),
+        upload_pause=0.01,
+    )
+
+    report = reconstruct.run(stage, plan)
+
+    check_page(report, tmp_path)
+    times, settings, batches, first_pictures = report.tables
+    assert times.title == "Stages, over 60 frames"
+    assert times.rows[0].ratio == Ratio(1, 1, 1)
+    alone = [row.ratio.median for row in times.rows[1:4]]
+    assert times.rows[4].ratio.median == pytest.approx(sum(alone))
+    assert times.rows[5].ratio.median == max(alone)
+    assert names(settings) == ["default", "without sound"]
+    assert names(batches) == ["8 frames", f"{BATCH_FRAMES} frames"]
+    assert all(row.ratio.highest <= 1 for row in first_pictures.rows)
+
+
+def test_memory(stage: Stage, tmp_path: Path) -> None:
+    report = memory.run(stage, memory.Plan(times=2, rounds=1))
+
+    check_page(report, tmp_path)
+    (table,) = report.tables
+    assert names(table) == list(memory.SIDES)
+    assert all(float(figure) > 10 for row in table.rows for figure in row.figures[:2])
+
+
+def test_frame_store(stage: Stage, tmp_path: Path) -> None:
+    report = frame_store.run(stage, frame_store.Plan(frames=16, rounds=1))
+
+    check_page(report, tmp_path)
+    sizes = report.tables[0]
+    assert sizes.rows[2].figures == ("110,600",), "the raw frame's bytes and its share of a header"
+
+
+def test_a_busy_machine_is_named(tmp_path: Path) -> None:
+    row = Row("a", Ratio(1, 1, 1), ("1",))
+    report = Report("some", "Some", "Why?", (Table("A", "ratio", ("s",), (row,)),))
+    busy = Machine(2, "Some Processor", 1.5, "abc1234", "2026-01-01")
+
+    idle_page = write(report, MACHINE, tmp_path).read_text()
+    busy_page = write(report, busy, tmp_path).read_text()
+
+    assert "load average 1.5" in busy_page and "was busy" in busy_page
+    assert "was busy" not in idle_page
+
+
+def test_rounds_are_compared_one_by_one() -> None:
+    """A machine that is ten times slower in one round leaves the ratio alone."""
+    assert ratio([2, 20, 4], [1, 10, 2]) == Ratio(2, 2, 2)
+
+
+def test_variants_take_turns() -> None:
+    calls: list[str] = []
+
+    times = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=2)
+
+    assert "".join(calls) == "baabba", "one round to warm up, then forwards, then backwards"
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 2, "b": 2}
+
+
+def test_a_film_twice_is_twice_as_long(stage: Stage, tmp_path: Path) -> None:
+    once = read_film(stage.film)
+    length = max(once.sounds[0].times[-1] + 1, once.times[-1])
+
+    twice = read_film(copy_film(stage.film, tmp_path / "twice.mp4", times=2))
+
+    assert len(twice.times) == 120
+    assert twice.times[:60] == once.times
+    gaps = {round(float(b - a), 3) for a, b in zip(once.times, twice.times[60:], strict=True)}
+    assert len(gaps) == 1 and float(once.times[-1]) < gaps.pop() <= float(length)
