@@ -61,8 +61,8 @@ def main() -> None:
     outputs = Outputs(
         reconstruction=work / f"{film.stem}_reconstruction.mp4",
         side_by_side=work / f"{film.stem}_side_by_side.mp4",
-        contact_sheet=work / "evaluation" / "contact_sheet.png",
-        metrics=work / "evaluation" / "metrics.json",
+        contact_sheet=work / "run" / "evaluation" / "contact_sheet.png",
+        metrics=work / "run" / "evaluation" / "metrics.json",
     )
 
     train_and_publish(film, model, work, repository)
@@ -74,14 +74,14 @@ def main() -> None:
 
 def train_and_publish(film: Path, model: str, work: Path, repository: Path) -> None:
     """Make a model of this film and put it where Triton finds it; skip what was done before."""
-    data, run, evaluation = work / "data", work / "run", work / "evaluation"
+    data, run = work / "data", work / "run"
     if not data.exists():
         trainer("prepare", film, "--out", data)
     if not (run / "run.json").exists():
         trainer("train", "--recipe", "pca", "--fit", "all", "--data", data, "--run", run)
-    if not (evaluation / "metrics.json").exists():
+    if not (run / "evaluation" / "metrics.json").exists():
         # Every tenth frame tells as much as all, in a tenth of the time.
-        trainer("evaluate", "--run", run, "--data", data, "--out", evaluation, "--every", "10")
+        trainer("evaluate", "--run", run, "--data", data, "--every", "10")
     if not (repository / f"{model}_encoder" / "1").exists():
         trainer("publish", "--run", run, "--name", model, "--repository", repository)
 
