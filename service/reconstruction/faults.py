@@ -23,7 +23,10 @@ def spool_fault(error: FilmError) -> ServiceError:
 
 def film_fault(error: FilmError, tally: Tally) -> ServiceError:
     """Return the caller's error for a film that could not be read (further)."""
-    if not isinstance(error, TruncatedFilmError | DamagedFilmError):
+    delivered_in_part = isinstance(error, TruncatedFilmError) or (
+        isinstance(error, DamagedFilmError) and tally.frames_written > 0
+    )
+    if not delivered_in_part:
         return InvalidFieldError("chunk", str(error), reason=error.reason)
     return _data_loss(str(error), error.reason, tally)
 

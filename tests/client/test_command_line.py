@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,8 @@ def test_an_interrupt_leaves_nothing_behind(refilm: Refilm) -> None:
         env=refilm.environment,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # As at a terminal: what runs in the background of a shell inherits that SIGINT is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin is not None and process.stderr is not None
     process.stdin.write(b"\0" * 100_000)

@@ -98,6 +98,15 @@ def test_a_cover_picture_is_not_a_film(channel: grpc.Channel) -> None:
     refused(reconstruct(channel, sound.getvalue()), "chunk", "NO_MOVING_PICTURE")
 
 
+def test_a_film_of_which_nothing_can_be_decoded_is_refused(
+    channel: grpc.Channel, clip: Clip
+) -> None:
+    film = bytearray(clip.path.read_bytes())
+    payload = film.index(b"mdat") + 4
+    film[payload:] = bytes(len(film) - payload)
+    refused(reconstruct(channel, bytes(film)), "chunk", "FILM_DAMAGED")
+
+
 def test_pictures_that_would_be_a_bomb_are_refused(channel: grpc.Channel, tmp_path: Path) -> None:
     # A few KB of H.264 whose pictures are 50 MB each.
     bomb = make_clip(tmp_path / "bomb.mp4", size=(8192, 4096), frames=1)
