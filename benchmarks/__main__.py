@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import encode, frame_store, memory, reconstruct
 from benchmarks.report import ROOT, Machine, Report, markdown, write
 from benchmarks.stage import Stage, set_stage, train_model
+from service.logs import configure
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,6 +32,7 @@ def main() -> None:
     for name in names:
         if name not in BENCHMARKS:
             parser.error(f'there is no benchmark "{name}"; there are {", ".join(BENCHMARKS)}')
+    configure("auto", "error")
     machine = Machine.here()
     with tempfile.TemporaryDirectory(prefix="refilm-bench-") as temporary:
         folder = Path(temporary)

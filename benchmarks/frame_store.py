@@ -34,7 +34,7 @@ class Plan:
 
 
 def run(stage: Stage, plan: Plan | None = None) -> Report:
-    """Store the film's first frames three times, and read them back."""
+    """Store frames of the film three times, and read them back."""
     plan = plan or Plan()
     frames = stage.frames(plan.frames)
     folders = {name: stage.folder / str(number) for number, name in enumerate((WEBP, PNG, RAW))}
@@ -134,6 +134,6 @@ def _read_table(title: str, times: Times, frames: int) -> Table:
     rows = []
     for name, seconds in times.items():
         each = median(seconds) / frames
-        figures = (f"{each * 1000:.2f}", f"{1 / each:,.0f}")
+        figures = (f"{each * 1000:.3f}", f"{1 / each:,.0f}")
         rows.append(Row(name, ratio(seconds, times[WEBP]), figures))
     return Table(title, "time to WebP's", ("ms a frame", "frames a second"), tuple(rows))

@@ -22,7 +22,7 @@ class Plan:
 
     times: int = 10
     """How often the film runs in the long one."""
-    rounds: int = 2
+    rounds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
         title="Memory and the film's length",
         question=(
             f"Does memory grow with the film? A film, and the same film {plan.times} times in a "
-            f"row, reconstructed by turns after one that warmed up; {plan.rounds} rounds."
+            f"row, reconstructed by turns after one that warmed up."
         ),
         tables=(
             Table(

@@ -54,7 +54,7 @@ class Plan:
 
     rounds: int = 3
     settings: tuple[str, ...] = tuple(SETTINGS)
-    settings_seconds: float = 20.0
+    settings_seconds: float = 15.0
     """Of the film, for the variants of settings and of batches."""
     batches: tuple[int, ...] = (8, 16, 32, 64)
     """Frames in a batch; the service's own number is measured as well."""

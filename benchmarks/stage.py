@@ -36,9 +36,10 @@ class Stage:
         return max(versions, key=lambda folder: int(folder.name)) / "model.pt"
 
     def frames(self, count: int) -> NDArray[np.uint8]:
-        """Return the film's first model frames, [count, 144, 256, 3]; fewer if it has fewer."""
+        """Return model frames spread over the whole film, [count, 144, 256, 3]."""
         with self.film.open("rb") as file, FilmReader(file, sound=False) as reader:
-            return next(reader.batches(count)).frames
+            frames = np.concatenate([batch.frames for batch in reader.batches(64)])
+        return frames[np.linspace(0, len(frames) - 1, count).astype(np.int64)]
 
 
 def train_model(folder: Path) -> Path:
@@ -68,4 +69,9 @@ def set_stage(repository: Path, folder: Path) -> Iterator[Stage]:
     settings = {"REFILM_LOG_LEVEL": "info"}
     with ServiceProcess(folder / "service", [repository], settings) as service:
         service.wait_until_serving()
-        yield Stage(service, repository, EXAMPLE_FILM, work)
+        try:
+            yield Stage(service, repository, EXAMPLE_FILM, work)
+        except Exception as error:
+            # The folder goes; what the service had to say must not.
+            error.add_note("".join(service.log.read_text().splitlines(keepends=True)[-20:]))
+            raise
