@@ -1,8 +1,8 @@
 """Model frames on disk: lossless WebP, one after another in pack files of a few hundred MB.
 
-A frame of Big Buck Bunny takes about 45 KB of its 110,592 bytes and 0.8 ms to read from anywhere; PNG
-takes an eighth more space, and a lossless H.264 file a third of it but 3 to 25 times the time, for
-its frames hang together.
+A frame of Big Buck Bunny takes about 45 KB of its 110,592 bytes and 0.8 ms to read from anywhere;
+PNG takes an eighth more space, and a lossless H.264 file a third of it but 3 to 25 times the time,
+for its frames hang together.
 """
 
 import io
