@@ -1,5 +1,6 @@
 """The command `refilm` as a person or a script meets it, against the real service."""
 
+import fcntl
 import json
 import os
 import pty
@@ -7,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -51,6 +54,19 @@ class Refilm:
         done = self(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        """Start it, with pipes that stay open, and as at a terminal: to be interrupted."""
+        return subprocess.Popen(
+            [*REFILM, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # What runs in the background of a shell inherits that SIGINT is ignored.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        )
 
     def names(self) -> set[str]:
         """What lies in the folder."""
@@ -240,25 +256,66 @@ def test_a_film_that_breaks_off_is_kept_as_far_as_it_goes(refilm: Refilm, small_
 
 
 def test_an_interrupt_leaves_nothing_behind(refilm: Refilm) -> None:
-    process = subprocess.Popen(
-        [*REFILM, "reconstruct", "-", "-o", "out.mp4"],
-        cwd=refilm.folder,
-        env=refilm.environment,
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # As at a terminal: what runs in the background of a shell inherits that SIGINT is ignored.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdin is not None and process.stderr is not None
+    process = refilm.start("reconstruct", "-", "-o", "out.mp4")
+    assert process.stdin is not None
     process.stdin.write(b"\0" * 100_000)
     process.stdin.flush()
     # The output's unfinished file says that the command is under way.
     while not refilm.names():
         assert process.poll() is None
+    ends_interrupted(process)
+    assert refilm.names() == set()
+
+
+def test_an_interrupt_does_not_wait_for_standard_input(refilm: Refilm) -> None:
+    process = refilm.start("encode", "-", "-o", "out.npz")
+    assert process.stdin is not None
+    process.stdin.write(b"half a picture")
+    process.stdin.flush()
+    while waiting_in(process.stdin) or not refilm.names():
+        assert process.poll() is None
+    ends_interrupted(process)
+    assert refilm.names() == set()
+
+
+def test_an_interrupt_does_not_wait_for_who_reads_the_output(
+    refilm: Refilm, small_film: Path
+) -> None:
+    process = refilm.start("reconstruct", small_film, "-o", "-", "--latents", "out.npz")
+    assert process.stdout is not None
+    # Far less than the film: what does not fit waits to be written.
+    fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+    while not waiting_in(process.stdout):
+        assert process.poll() is None
+    assert refilm.names()
+    ends_interrupted(process)
+    assert refilm.names() == set()
+
+
+def test_a_second_interrupt_ends_what_cannot_clean_up(refilm: Refilm) -> None:
+    (refilm.folder / "two.jsonl").write_text(f"{[0.0] * 200}\n" * 2)
+    # Nobody ever opens the other end of the second picture's file.
+    os.mkfifo(refilm.folder / "1.png")
+    process = refilm.start("decode", "two.jsonl", "-o", "%d.png")
+    while "0.png" not in refilm.names():
+        assert process.poll() is None
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == -signal.SIGINT
+
+
+def waiting_in(pipe: IO[bytes]) -> int:
+    """Return how many bytes were written to a pipe and not read."""
+    answer = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
+
+
+def ends_interrupted(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt it, and see it end as an interrupted command shall."""
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
+    assert process.stderr is not None
     assert process.stderr.read() == b"refilm: interrupted\n"
-    assert refilm.names() == set()
 
 
 def test_a_reader_that_has_had_enough_ends_it_quietly(refilm: Refilm, pictures: list[Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import re
 import sys
@@ -17,6 +18,7 @@ from refilm._client import Client
 from refilm._errors import RequestError
 from refilm._latents import LatentsFile
 from refilm._values import Encoding, ImageFormat, ModelIdentity
+from refilm.cli._interrupt import with_client
 from refilm.cli._usage import UsageError, binary_stdout, in_plain_words
 
 _FORMATS: dict[str, ImageFormat] = {
@@ -34,11 +36,12 @@ def encode(options: argparse.Namespace) -> int:
         raise UsageError("--json prints the latents and -o saves them: give one of the two")
     if options.embedding and not options.json:
         raise UsageError("--embedding goes with --json")
-    with Client(options.address) as client:
+
+    def show_or_save(client: Client) -> None:
         encodings = _named(client, options)
         if options.output:
             _save(encodings, Path(options.output))
-            return 0
+            return
         for name, encoding in encodings:
             if options.json:
                 print(json.dumps(_as_json(name, encoding)), flush=True)
@@ -46,6 +49,8 @@ def encode(options: argparse.Namespace) -> int:
                 first = " ".join(f"{value:.4g}" for value in encoding.latent[:4])
                 model = encoding.model
                 print(f"{name}  {model.name} v{model.version}  {first} … ({len(encoding.latent)})")
+
+    with_client(options.address, show_or_save)
     return 0
 
 
@@ -54,7 +59,7 @@ def _named(client: Client, options: argparse.Namespace) -> Iterator[tuple[str, E
     done = 0
     try:
         for encoding in client.encode_stream(
-            (sys.stdin.buffer.read() if name == "-" else name for name in pictures),
+            (_stdin() if name == "-" else name for name in pictures),
             model=options.model,
             version=options.version,
             embedding=options.embedding,
@@ -66,6 +71,13 @@ def _named(client: Client, options: argparse.Namespace) -> Iterator[tuple[str, E
         if error.violations and done < len(pictures):
             raise ValueError(f"{pictures[done]}: {in_plain_words(error)}") from error
         raise
+
+
+def _stdin() -> bytes:
+    # On gRPC's thread: left behind in a read of sys.stdin, it would hold a lock that the
+    # interpreter's end needs.
+    with io.FileIO(sys.stdin.fileno(), closefd=False) as file:
+        return file.readall()
 
 
 def _as_json(name: str, encoding: Encoding) -> dict[str, object]:
@@ -108,7 +120,8 @@ def decode(options: argparse.Namespace) -> int:
     model: str | ModelIdentity = options.model
     if not options.model and not options.version and made_by is not None:
         model = made_by
-    with Client(options.address) as client:
+
+    def save(client: Client) -> None:
         pictures = client.decode_stream(
             latents, model=model, version=options.version, format=_FORMATS[suffix]
         )
@@ -124,6 +137,8 @@ def decode(options: argparse.Namespace) -> int:
                 print(json.dumps({"picture": str(path), "model": model_json}), flush=True)
             else:
                 print(f"{path}  {picture.model.name} v{picture.model.version}", flush=True)
+
+    with_client(options.address, save)
     return 0
 
 

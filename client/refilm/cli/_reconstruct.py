@@ -11,6 +11,7 @@ from pathlib import Path
 from refilm._client import Client
 from refilm._errors import InvalidRequestError
 from refilm._output import FilmSink
+from refilm.cli._interrupt import with_client
 from refilm.cli._report import report_for
 from refilm.cli._usage import UsageError, binary_stdout, in_plain_words
 
@@ -38,8 +39,9 @@ def run(options: argparse.Namespace) -> int:
     film = _WatchedFile(
         sys.stdin.fileno() if options.film == "-" else options.film, closefd=options.film != "-"
     )
-    with film, Client(options.address) as client, report_for(options, film) as report:
-        try:
+
+    def reconstruct(client: Client) -> None:
+        with report_for(options, film) as report:
             result = client.reconstruct(
                 film,
                 out,
@@ -52,9 +54,13 @@ def run(options: argparse.Namespace) -> int:
                 latents=options.latents,
                 progress=report.progress,
             )
-        except InvalidRequestError as error:
-            raise ValueError(f"{options.film}: {in_plain_words(error)}") from error
-        report.done(result, output, time.monotonic() - started)
+            report.done(result, output, time.monotonic() - started)
+
+    try:
+        with film:
+            with_client(options.address, reconstruct)
+    except InvalidRequestError as error:
+        raise ValueError(f"{options.film}: {in_plain_words(error)}") from error
     return 0
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 
 from refilm._client import Client
+from refilm.cli._interrupt import with_client
 
 _SERVICE = "refilm.v1.AutoencoderService"
 _EXIT_NOT_SERVING = 3
@@ -14,8 +15,7 @@ _EXIT_NOT_SERVING = 3
 
 def models(options: argparse.Namespace) -> int:
     """Lists the models, a line a version."""
-    with Client(options.address) as client:
-        found = client.models()
+    found = with_client(options.address, Client.models)
     if options.json:
         for model in found:
             print(json.dumps(dataclasses.asdict(model)))
@@ -46,11 +46,14 @@ def models(options: argparse.Namespace) -> int:
 
 def health(options: argparse.Namespace) -> int:
     """Says whether the service can answer, all in all and for the autoencoder."""
-    with Client(options.address) as client:
-        words = {name: client.health(name) for name in ("", _SERVICE)}
+    words = with_client(options.address, _healths)
     if options.json:
         print(json.dumps({name or "overall": word for name, word in words.items()}))
     else:
         for name, word in words.items():
             print(f"{name or 'overall'}: {word}")
     return 0 if all(word == "SERVING" for word in words.values()) else _EXIT_NOT_SERVING
+
+
+def _healths(client: Client) -> dict[str, str]:
+    return {name: client.health(name) for name in ("", _SERVICE)}
