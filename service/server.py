@@ -108,7 +108,12 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
     stack.push_async_callback(triton.close)
     models = Models(triton, default_model=settings.default_model)
     admission = Admission(settings.max_frames_in_flight, max_wait_seconds=settings.max_wait_seconds)
-    inference = Inference(triton, admission, on_unavailable=models.poll_soon)
+    inference = Inference(
+        triton,
+        admission,
+        on_unavailable=models.poll_soon,
+        on_process_lost=local.restart if local is not None else lambda: None,
+    )
     metrics.FRAMES_IN_FLIGHT.set_function(lambda: admission.in_flight)
     metrics.FRAMES_WAITING.set_function(lambda: admission.waiting)
 

@@ -16,7 +16,7 @@ from service import metrics
 from service.errors import UnavailableError
 from service.inference.admission import Admission
 from service.inference.models import DECODER_SUFFIX, ENCODER_SUFFIX, ModelVersion
-from service.inference.triton import service_error
+from service.inference.triton import ModelProcessLostError, service_error
 
 log = structlog.get_logger(__name__)
 
@@ -58,10 +58,12 @@ class Inference:
         admission: Admission,
         *,
         on_unavailable: Callable[[], None] = lambda: None,
+        on_process_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._triton = triton
         self._admission = admission
         self._on_unavailable = on_unavailable
+        self._on_process_lost = on_process_lost
 
     async def encode(
         self,
@@ -145,6 +147,8 @@ class Inference:
                     error=error.message(),
                 )
                 failure = service_error(error)
+                if isinstance(failure, ModelProcessLostError):
+                    self._on_process_lost()
                 if isinstance(failure, UnavailableError):
                     self._on_unavailable()
                 raise failure from None

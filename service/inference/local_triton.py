@@ -97,6 +97,11 @@ class LocalTriton:
             if await self._start_once():
                 on_start()
 
+    def restart(self) -> None:
+        """End this Triton, of which a part is lost; `keep_alive` starts the next one."""
+        if self._process is not None and self._process.returncode is None:
+            self._end_group()
+
     async def stop(self) -> None:
         """End Triton and its stubs at once (they hold nothing to save) and remove its traces."""
         if self._process is not None and self._process.returncode is None:

@@ -21,6 +21,14 @@ _CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
+_LOST_PROCESS = "Stub process"
+"""What Triton's Python backend names when a model's own process died, or gave no sign of life for a
+second, which a loaded machine can bring about. It does not start it again by itself."""
+
+
+class ModelProcessLostError(UnavailableError):
+    """The process that ran a model is lost to a Triton that goes on without it."""
+
 
 def connect(address: str) -> InferenceServerClient:
     """Return a client of the Triton at `address` (host:port); connects when first used."""
@@ -49,6 +57,11 @@ def service_error(error: InferenceServerException) -> ServiceError:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return OverloadedError(
                 "the inference server is overloaded; try again", retry_after=RETRY_AFTER_SECONDS
+            )
+        case _ if _LOST_PROCESS in (error.message() or ""):
+            return ModelProcessLostError(
+                "the process that ran the model ended, or did not answer; try again",
+                retry_after=RETRY_AFTER_SECONDS,
             )
         case _:
             return ServerSideError("the model failed on this input", reason="INFERENCE_FAILED")

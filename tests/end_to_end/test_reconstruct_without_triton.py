@@ -62,6 +62,24 @@ def test_a_film_goes_on_after_triton_was_killed(
     assert own_service.metric("refilm_triton_restarts_total") == 1
 
 
+def kill_stubs(service: ServiceProcess) -> None:
+    """Kill the processes that run the model; Triton itself lives, or ends over it."""
+    for child in service.children():
+        if "stub" in child.name():
+            child.kill()
+
+
+def test_a_film_goes_on_after_the_model_s_processes_were_killed(
+    own_service: ServiceProcess, example_film: Path
+) -> None:
+    answer = reconstruct_with(
+        own_service, example_film.read_bytes(), lambda: kill_stubs(own_service)
+    )
+
+    assert answer.error is None
+    assert answer.summary is not None and answer.summary.frames == 1440
+
+
 def test_a_film_is_unavailable_once_triton_is_gone(
     own_service: ServiceProcess, tmp_path: Path, example_film: Path
 ) -> None:
