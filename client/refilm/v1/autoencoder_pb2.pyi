@@ -730,6 +730,10 @@ class ReconstructVideoSettings(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     INCLUDE_LATENTS_FIELD_NUMBER: _builtins.int
     FILM_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    FILM_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FILM_ID_FIELD_NUMBER: _builtins.int
     layout: Global___Layout.ValueType
     """What the picture shows."""
     size: Global___Size.ValueType
@@ -744,6 +748,19 @@ class ReconstructVideoSettings(_message.Message):
     """The film's size in bytes, where the caller knows it. A stream that ends before that many bytes
     ends with DATA_LOSS even if the container looks whole; more bytes are INVALID_ARGUMENT.
     """
+    film: _builtins.str
+    """Reconstructs this film of the library, "films/{film}", in place of bytes from the caller, who sends
+    none. What exists already is streamed at once; what is missing is made segment by segment, kept,
+    and shared with everyone who asks for the same.
+    """
+    store: _builtins.bool
+    """Keeps the caller's own film in the library as well, with its latents and this rendition. The film
+    is there when the call ends with OK; a film that breaks off is not kept.
+    """
+    title: _builtins.str
+    """Where store is set: what people call the film; at most 200 characters."""
+    film_id: _builtins.str
+    """Where store is set: the film's id, as UploadSettings.film_id."""
     @_builtins.property
     def model(self) -> Global___ModelSelector:
         """The model that shall reconstruct the film; resolved once."""
@@ -758,10 +775,14 @@ class ReconstructVideoSettings(_message.Message):
         quality: Global___Quality.ValueType = ...,
         include_latents: _builtins.bool = ...,
         film_size_bytes: _builtins.int = ...,
+        film: _builtins.str = ...,
+        store: _builtins.bool = ...,
+        title: _builtins.str = ...,
+        film_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["film_size_bytes", b"film_size_bytes", "include_latents", b"include_latents", "layout", b"layout", "model", b"model", "quality", b"quality", "size", b"size", "sound", b"sound"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["film", b"film", "film_id", b"film_id", "film_size_bytes", b"film_size_bytes", "include_latents", b"include_latents", "layout", b"layout", "model", b"model", "quality", b"quality", "size", b"size", "sound", b"sound", "store", b"store", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1024,6 +1045,7 @@ class ReconstructVideoProgress(_message.Message):
     FRAMES_RECONSTRUCTED_FIELD_NUMBER: _builtins.int
     FRAMES_WRITTEN_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    FRAMES_REUSED_FIELD_NUMBER: _builtins.int
     bytes_received: _builtins.int
     """Film bytes that have arrived."""
     frames_decoded: _builtins.int
@@ -1032,6 +1054,8 @@ class ReconstructVideoProgress(_message.Message):
     """Frames that went through the model."""
     frames_written: _builtins.int
     """Frames written to the output."""
+    frames_reused: _builtins.int
+    """Of the frames written, those that existed before this call. Of films of the library only."""
     @_builtins.property
     def position(self) -> _duration_pb2.Duration:
         """Where in the film the last written frame lies, from the film's start."""
@@ -1044,10 +1068,11 @@ class ReconstructVideoProgress(_message.Message):
         frames_reconstructed: _builtins.int = ...,
         frames_written: _builtins.int = ...,
         position: _duration_pb2.Duration | None = ...,
+        frames_reused: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_received", b"bytes_received", "frames_decoded", b"frames_decoded", "frames_reconstructed", b"frames_reconstructed", "frames_written", b"frames_written", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_received", b"bytes_received", "frames_decoded", b"frames_decoded", "frames_reconstructed", b"frames_reconstructed", "frames_reused", b"frames_reused", "frames_written", b"frames_written", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1097,6 +1122,8 @@ class ReconstructVideoSummary(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     STAGE_TIMES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    FILM_FIELD_NUMBER: _builtins.int
+    RENDITION_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Frames of the output: as many as the film has."""
     bytes_received: _builtins.int
@@ -1105,6 +1132,10 @@ class ReconstructVideoSummary(_message.Message):
     """Bytes of the output."""
     film_digest: _builtins.str
     """"sha256:" and 64 hexadecimal digits over the film's bytes."""
+    film: _builtins.str
+    """The film of the library, "films/{film}", where it was one or has become one."""
+    rendition: _builtins.str
+    """The rendition, "films/{film}/renditions/{rendition}", where the film is one of the library."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """From the first frame's presentation to the end of the last."""
@@ -1132,10 +1163,12 @@ class ReconstructVideoSummary(_message.Message):
         model: Global___ModelIdentity | None = ...,
         stage_times: Global___StageTimes | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        film: _builtins.str = ...,
+        rendition: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "model", b"model", "stage_times", b"stage_times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duration", b"duration", "film_digest", b"film_digest", "frames", b"frames", "model", b"model", "stage_times", b"stage_times", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duration", b"duration", "film", b"film", "film_digest", b"film_digest", "frames", b"frames", "model", b"model", "rendition", b"rendition", "stage_times", b"stage_times", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
