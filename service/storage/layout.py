@@ -1,0 +1,92 @@
+"""The bucket's layout: every key that the library uses.
+
+    films/<film>/film.json                                    the commit point: a film exists when this does
+    films/<film>/source                                       its bytes as they came
+    films/<film>/latents/<digest>/manifest.json               the commit point: every part with rows, times, digest
+    films/<film>/latents/<digest>/<attempt>/000001.npy        [rows, 200] float32, in presentation order
+    films/<film>/latents/<digest>/<attempt>/000001.pts.npy            [rows] int64, in the film's time base
+    films/<film>/latents/<digest>/<attempt>/000001.embeddings.npy     [rows, 200] float16, of unit length
+    films/<film>/latents/<digest>/<attempt>/000001.detail.npy         [rows] float32, how much there is to see
+    films/<film>/renditions/<rendition>/manifest.json         the commit point: every segment with frames, digest
+    films/<film>/renditions/<rendition>/<attempt>/init.mp4, 000001.m4s, ...
+    films/<film>/renditions/<rendition>/<attempt>/000001.json a segment that is whole: how to go on from it
+    films/<film>/renditions/<rendition>/lease/000001          who works on it
+    films/<film>/reconstructions/<id>/job.json, ended.json    work that outlives calls
+    deleted/<film>.json                                       a film that was deleted; its id is not used again
+    uploads/<upload>/upload.json, parts/<offset>, source, film.json   an upload on its way
+    pending/<film>~<id>                                       reconstructions that have not ended
+    catalog/<digest>/<film>                                   which films have latents of a model
+
+Written once, never changed, except the lease. `<digest>` is the 64 hexadecimal digits of a model's
+digest, `<rendition>` that and 16 digits of the settings' own, joined by "-".
+"""
+
+import re
+
+FILMS = "films/"
+DELETED = "deleted/"
+UPLOADS = "uploads/"
+PENDING = "pending/"
+CATALOG = "catalog/"
+
+FILM_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def film_folder(film: str) -> str:
+    """Return the prefix of everything that is kept of a film."""
+    return f"{FILMS}{film}/"
+
+
+def film_facts(film: str) -> str:
+    """Return the key of film.json."""
+    return f"{film_folder(film)}film.json"
+
+
+def film_source(film: str) -> str:
+    """Return the key of a film's bytes."""
+    return f"{film_folder(film)}source"
+
+
+def latents_folder(film: str, digest: str) -> str:
+    """Return the prefix of a film's latents of one model; `digest` with or without "sha256:"."""
+    return f"{film_folder(film)}latents/{hexadecimal(digest)}/"
+
+
+def rendition_folder(film: str, rendition: str) -> str:
+    """Return the prefix of a rendition."""
+    return f"{film_folder(film)}renditions/{rendition}/"
+
+
+def reconstruction_folder(film: str, reconstruction: str) -> str:
+    """Return the prefix of a reconstruction, the work."""
+    return f"{film_folder(film)}reconstructions/{reconstruction}/"
+
+
+def deleted(film: str) -> str:
+    """Return the key of the note that a film was deleted."""
+    return f"{DELETED}{film}.json"
+
+
+def upload_folder(upload: str) -> str:
+    """Return the prefix of an upload."""
+    return f"{UPLOADS}{upload}/"
+
+
+def pending(film: str, reconstruction: str) -> str:
+    """Return the key that says a reconstruction has not ended."""
+    return f"{PENDING}{film}~{reconstruction}"
+
+
+def catalog_folder(digest: str) -> str:
+    """Return the prefix below which the films with latents of a model are named."""
+    return f"{CATALOG}{hexadecimal(digest)}/"
+
+
+def catalog(digest: str, film: str) -> str:
+    """Return the key that says a film has latents of a model."""
+    return f"{catalog_folder(digest)}{film}"
+
+
+def hexadecimal(digest: str) -> str:
+    """Return a digest's 64 hexadecimal digits."""
+    return digest.removeprefix("sha256:")
