@@ -1,1 +1,1 @@
-"""Objects in a bucket or a folder, and the library's layout in them. The only place that knows S3."""
+"""Objects in a bucket or a folder, and the library's layout. The only place that knows S3."""

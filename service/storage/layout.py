@@ -1,21 +1,25 @@
 """The bucket's layout: every key that the library uses.
 
-    films/<film>/film.json                                    the commit point: a film exists when this does
-    films/<film>/source                                       its bytes as they came
-    films/<film>/latents/<digest>/manifest.json               the commit point: every part with rows, times, digest
-    films/<film>/latents/<digest>/<attempt>/000001.npy        [rows, 200] float32, in presentation order
-    films/<film>/latents/<digest>/<attempt>/000001.pts.npy            [rows] int64, in the film's time base
-    films/<film>/latents/<digest>/<attempt>/000001.embeddings.npy     [rows, 200] float16, of unit length
-    films/<film>/latents/<digest>/<attempt>/000001.detail.npy         [rows] float32, how much there is to see
-    films/<film>/renditions/<rendition>/manifest.json         the commit point: every segment with frames, digest
-    films/<film>/renditions/<rendition>/<attempt>/init.mp4, 000001.m4s, ...
-    films/<film>/renditions/<rendition>/<attempt>/000001.json a segment that is whole: how to go on from it
-    films/<film>/renditions/<rendition>/lease/000001          who works on it
-    films/<film>/reconstructions/<id>/job.json, ended.json    work that outlives calls
-    deleted/<film>.json                                       a film that was deleted; its id is not used again
-    uploads/<upload>/upload.json, parts/<offset>, source, film.json   an upload on its way
-    pending/<film>~<id>                                       reconstructions that have not ended
-    catalog/<digest>/<film>                                   which films have latents of a model
+    films/<film>/film.json                   the commit point: a film exists when this does
+    films/<film>/source                      its bytes as they came
+    films/<film>/latents/<digest>/
+        manifest.json                        the commit point: every part with rows, times, digest
+        <attempt>/000001.npy                 [rows, 200] float32, in presentation order
+        <attempt>/000001.pts.npy             [rows] int64, in the film's time base
+        <attempt>/000001.embeddings.npy      [rows, 200] float16, of unit length
+        <attempt>/000001.detail.npy          [rows] float32, how much there is to see
+    films/<film>/renditions/<rendition>/
+        manifest.json                        the commit point: every segment with frames, digest
+        <attempt>/init.mp4, 000001.m4s, ...
+        <attempt>/000001.json                a segment that is whole: how to go on from it
+        lease/000001                         who works on it
+    films/<film>/reconstructions/<id>/
+        job.json, ended.json                 work that outlives calls
+    deleted/<film>.json                      a film that was deleted; its id is not used again
+    uploads/<upload>/
+        upload.json, parts/<offset>, source, film.json    an upload on its way
+    pending/<film>~<id>                      reconstructions that have not ended
+    catalog/<digest>/<film>                  which films have latents of a model
 
 Written once, never changed, except the lease. `<digest>` is the 64 hexadecimal digits of a model's
 digest, `<rendition>` that and 16 digits of the settings' own, joined by "-".
