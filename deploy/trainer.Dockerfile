@@ -1,0 +1,25 @@
+# The trainer, with torch (on x86-64 PyPI's build of it brings CUDA along). From the checkout's top:
+#   docker build -f deploy/trainer.Dockerfile -t refilm-trainer .
+FROM python:3.11-slim-bookworm AS build
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/refilm
+WORKDIR /src
+COPY pyproject.toml LICENSE ./
+COPY film film
+COPY service/__init__.py service/__init__.py
+COPY trainer trainer
+RUN /opt/refilm/bin/pip install ".[trainer]"
+
+FROM python:3.11-slim-bookworm
+
+# A volume first mounted on /models or /work takes their owner over.
+RUN useradd --uid 10001 --user-group --no-create-home refilm \
+  && install --directory --owner refilm --group refilm /models /work
+COPY --from=build /opt/refilm /opt/refilm
+
+ENV PATH=/opt/refilm/bin:$PATH PYTHONUNBUFFERED=1
+USER 10001:10001
+WORKDIR /work
+VOLUME ["/models", "/work"]
+ENTRYPOINT ["python", "-m", "trainer"]
