@@ -101,7 +101,7 @@ class Reconstructor:
     def __call__(self, frames: Tensor) -> Tensor:
         """Return the reconstructions of uint8 frames ``[N, 144, 256, 3]``."""
         with torch.inference_mode():
-            reconstructions: Tensor = self._decoder(self._encoder(frames.to(self.device))[0])
+            reconstructions: Tensor = self._decoder(self._encoder(frames.to(self.device))[0])[0]
         return reconstructions
 
 

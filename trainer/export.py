@@ -5,9 +5,11 @@ The only place that knows TorchScript (deprecated upstream since torch 2.11).
 The contract, kept by every recipe's pair of modules:
 
 - encoder: uint8 ``[N, 144, 256, 3]`` RGB -> (latent, embedding), both float32 ``[N, 200]``;
-- decoder: float32 ``[N, 200]`` -> uint8 ``[N, 144, 256, 3]`` RGB.
+- decoder: float32 ``[N, 200]`` -> (uint8 ``[N, 144, 256, 3]`` RGB, embedding float32 ``[N, 200]``).
 
-Scaling, rounding and clipping lie inside, so no caller can get them wrong.
+The decoder's embedding is the encoder's own of the same latent, so that a latent that came without
+its embedding can be searched for. Scaling, rounding and clipping lie inside, so no caller can get
+them wrong.
 """
 
 import copy

@@ -95,6 +95,7 @@ def complete_config(config: ModelConfig, name: str, half: str) -> None:
     else:
         config.input.append(ModelInput(name="INPUT__0", data_type=TYPE_FP32, dims=_LATENT))
         config.output.append(ModelOutput(name="OUTPUT__0", data_type=TYPE_UINT8, dims=_FRAME))
+        config.output.append(ModelOutput(name="OUTPUT__1", data_type=TYPE_FP32, dims=_LATENT))
     config.version_policy.all.CopyFrom(ModelVersionPolicy.All())
     if known:
         return

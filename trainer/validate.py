@@ -31,11 +31,11 @@ def validate(encoder: torch.jit.ScriptModule, decoder: torch.jit.ScriptModule) -
                 "script the module instead of tracing or freezing it"
             )
     with torch.inference_mode():
-        latents = _validate_encoder(encoder)
-        _validate_decoder(decoder, latents)
+        latents, embeddings = _validate_encoder(encoder)
+        _validate_decoder(decoder, latents, embeddings)
 
 
-def _validate_encoder(encoder: torch.jit.ScriptModule) -> Tensor:
+def _validate_encoder(encoder: torch.jit.ScriptModule) -> tuple[Tensor, Tensor]:
     frames = _frames(max(BATCH_SIZES))
     whole = _encode(encoder, frames.clone())
     for size in BATCH_SIZES:
@@ -48,7 +48,7 @@ def _validate_encoder(encoder: torch.jit.ScriptModule) -> Tensor:
     again = _encode(encoder, frames)
     if not (torch.equal(again[0], whole[0]) and torch.equal(again[1], whole[1])):
         raise ContractError("The encoder gives the same frames different latents each time")
-    return whole[0]
+    return whole
 
 
 def _encode(encoder: torch.jit.ScriptModule, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,42 +56,41 @@ def _encode(encoder: torch.jit.ScriptModule, frames: Tensor) -> tuple[Tensor, Te
     if not (isinstance(results, tuple) and len(results) == 2):
         raise ContractError("The encoder must return two tensors: latents and embeddings")
     latents, embeddings = results
-    shape = (len(frames), LATENT_SIZE)
-    for what, tensor in (("latents", latents), ("embeddings", embeddings)):
-        _check_tensor(f"The encoder's {what}", tensor, shape, torch.float32)
-        if not bool(torch.isfinite(tensor).all()):
-            raise ContractError(f"The encoder's {what} are not all finite")
-    length = torch.linalg.vector_norm(embeddings, dim=1)
-    if not torch.allclose(length, torch.ones_like(length), atol=1e-3):
-        raise ContractError(
-            f"The encoder's embeddings must have length 1, one has {float(length.min()):.6g}"
-        )
+    _check_numbers("The encoder's latents", latents, len(frames))
+    _check_embeddings("The encoder's embeddings", embeddings, len(frames))
     return latents, embeddings
 
 
-def _validate_decoder(decoder: torch.jit.ScriptModule, latents: Tensor) -> None:
-    whole = _decode(decoder, latents.clone())
+def _validate_decoder(decoder: torch.jit.ScriptModule, latents: Tensor, embeddings: Tensor) -> None:
+    whole, own_embeddings = _decode(decoder, latents.clone())
+    _same("The decoder's embeddings are not the encoder's", own_embeddings, embeddings)
     for size in BATCH_SIZES:
         given = latents[:size].clone()
-        frames = _decode(decoder, given)
+        frames, own = _decode(decoder, given)
         if not torch.equal(given, latents[:size]):
             raise ContractError("The decoder changes the latents it is given")
+        _same("The decoder's embeddings depend on the batch", own, embeddings[:size])
         difference = int((frames.to(torch.int16) - whole[:size].to(torch.int16)).abs().max())
         if difference > _GREY_LEVELS:
             raise ContractError(
                 f"The decoder's frames depend on the batch: by {difference} grey levels, "
                 f"{_GREY_LEVELS} is allowed"
             )
-    if not torch.equal(_decode(decoder, latents), whole):
+    if not torch.equal(_decode(decoder, latents)[0], whole):
         raise ContractError("The decoder gives the same latents different frames each time")
     _decode(decoder, torch.zeros(1, LATENT_SIZE))
     _decode(decoder, torch.full((1, LATENT_SIZE), 1e6))
 
 
-def _decode(decoder: torch.jit.ScriptModule, latents: Tensor) -> Tensor:
-    frames = _run("decoder", decoder, latents)
+def _decode(decoder: torch.jit.ScriptModule, latents: Tensor) -> tuple[Tensor, Tensor]:
+    results = _run("decoder", decoder, latents)
+    if not (isinstance(results, tuple) and len(results) == 2):
+        raise ContractError("The decoder must return two tensors: frames and embeddings")
+    frames, embeddings = results
     shape = (len(latents), MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3)
-    return _check_tensor("The decoder's frames", frames, shape, torch.uint8)
+    _check_tensor("The decoder's frames", frames, shape, torch.uint8)
+    _check_embeddings("The decoder's embeddings", embeddings, len(latents))
+    return frames, embeddings
 
 
 def _run(half: str, module: torch.jit.ScriptModule, argument: Tensor) -> object:
@@ -111,6 +110,19 @@ def _check_tensor(what: str, tensor: object, shape: tuple[int, ...], dtype: torc
             f"{what} must be {dtype} {list(shape)}, not {tensor.dtype} {list(tensor.shape)}"
         )
     return tensor
+
+
+def _check_numbers(what: str, tensor: object, count: int) -> Tensor:
+    numbers = _check_tensor(what, tensor, (count, LATENT_SIZE), torch.float32)
+    if not bool(torch.isfinite(numbers).all()):
+        raise ContractError(f"{what} are not all finite")
+    return numbers
+
+
+def _check_embeddings(what: str, tensor: object, count: int) -> None:
+    length = torch.linalg.vector_norm(_check_numbers(what, tensor, count), dim=1)
+    if not torch.allclose(length, torch.ones_like(length), atol=1e-3):
+        raise ContractError(f"{what} must have length 1, one has {float(length.min()):.6g}")
 
 
 def _same(what: str, one: Tensor, other: Tensor) -> None:

@@ -112,6 +112,24 @@ class Inference:
         _count(metrics.FRAMES_DECODED, "decode", model, len(latents), queued, computed)
         return Decoded(result.as_numpy("OUTPUT__0"), queued, computed)
 
+    async def embed(
+        self,
+        model: ModelVersion,
+        latents: NDArray[np.float32],
+        *,
+        within: float | None = None,
+        patient: bool = True,
+    ) -> NDArray[np.float32]:
+        """Return the unit-length embeddings of `latents` [N, 200]; otherwise as `encode`.
+
+        They are what the model's encoder gives beside these latents.
+        """
+        result, _, _ = await self._run(
+            model, DECODER_SUFFIX, latents, "FP32", ("OUTPUT__1",), within, patient
+        )
+        embeddings: NDArray[np.float32] = result.as_numpy("OUTPUT__1")
+        return embeddings
+
     async def _run(
         self,
         model: ModelVersion,

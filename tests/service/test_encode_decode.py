@@ -63,7 +63,7 @@ def test_decode_equals_the_module_within_a_grey_level(service: ServiceProcess, d
     latent = np.random.default_rng(0).normal(0, 2, 200).astype(np.float32)
     answer = service.stub.Decode(pb.DecodeRequest(latent=latent.tolist()))
     with torch.inference_mode():
-        expected = decoder(torch.from_numpy(latent[np.newaxis]))[0].numpy()
+        expected = decoder(torch.from_numpy(latent[np.newaxis]))[0][0].numpy()
     found = pixels(answer.frame)
     assert found.shape == (144, 256, 3)
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1

@@ -30,10 +30,12 @@ class TinyDecoder(nn.Module):
         super().__init__()
         self.weights: Tensor
         self.register_buffer("weights", _directions(seed))
+        self.whiten = Whitening(torch.zeros(LATENT_SIZE), torch.eye(LATENT_SIZE))
 
-    def forward(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         averages = torch.matmul(latents, self.weights).reshape(-1, 3, 9, 16)
-        return to_frames(nn.functional.interpolate(averages, size=(144, 256)) + 0.5)
+        frames = to_frames(nn.functional.interpolate(averages, size=(144, 256)) + 0.5)
+        return frames, self.whiten(latents)
 
 
 def _directions(seed: int) -> Tensor:

@@ -134,7 +134,7 @@ def test_a_picture_is_decoded_alike_in_any_company(tmp_path: Path) -> None:
     decoder = load_torchscript(tmp_path / "decoder.pt")
     with torch.inference_mode():
         latents, embeddings = encoder(frames())
-        pictures = decoder(latents)
+        pictures, found = decoder(latents)
         alone = [encoder(frame[None]) for frame in frames()]
         black = torch.zeros(3, 144, 256, 3, dtype=torch.uint8)
         mixed = encoder(torch.cat([frames()[:1], black]))[0][:1]
@@ -145,7 +145,8 @@ def test_a_picture_is_decoded_alike_in_any_company(tmp_path: Path) -> None:
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(6))
     torch.testing.assert_close(torch.cat([each[0] for each in alone]), latents)
     torch.testing.assert_close(mixed, latents[:1])
-    again = torch.cat([decoder(each[0]) for each in alone])
+    torch.testing.assert_close(found, embeddings)
+    again = torch.cat([decoder(each[0])[0] for each in alone])
     assert (again.int() - pictures.int()).abs().max() <= 1
 
 

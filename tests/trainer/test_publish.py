@@ -66,7 +66,10 @@ def test_the_configuration_is_what_triton_reads(tmp_path: Path) -> None:
         ("OUTPUT__1", config_pb2.TYPE_FP32, [200]),
     ]
     assert tensors(decoder.input) == [("INPUT__0", config_pb2.TYPE_FP32, [200])]
-    assert tensors(decoder.output) == [("OUTPUT__0", config_pb2.TYPE_UINT8, frame)]
+    assert tensors(decoder.output) == [
+        ("OUTPUT__0", config_pb2.TYPE_UINT8, frame),
+        ("OUTPUT__1", config_pb2.TYPE_FP32, [200]),
+    ]
     for config in (encoder, decoder):
         assert config.backend == "pytorch"
         assert config.max_batch_size == 64
@@ -232,24 +235,40 @@ def test_an_encoder_that_breaks_the_contract_is_refused(
     assert contents(tmp_path) == before
 
 
-class Transposed(Wrapped):
+class FramesOnly(Wrapped):
     def forward(self, latents: Tensor) -> Tensor:
-        return self.inner(latents).permute(0, 3, 1, 2)
+        return self.inner(latents)[0]
+
+
+class Transposed(Wrapped):
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        frames, embeddings = self.inner(latents)
+        return frames.permute(0, 3, 1, 2), embeddings
 
 
 class Floats(Wrapped):
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.inner(latents).float()
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        frames, embeddings = self.inner(latents)
+        return frames.float(), embeddings
+
+
+class OtherEmbeddings(Wrapped):
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        frames, embeddings = self.inner(latents)
+        return frames, -embeddings
 
 
 class BatchDecoder(Wrapped):
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.inner(latents - latents.mean(0, keepdim=True))
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        frames, _ = self.inner(latents - latents.mean(0, keepdim=True))
+        return frames, self.inner(latents)[1]
 
 
 @pytest.mark.parametrize(
     ("wrap", "reason"),
     [
+        (FramesOnly, "must return two tensors"),
+        (OtherEmbeddings, "embeddings are not the encoder's"),
         (Transposed, r"must be torch.uint8 \[\d, 144, 256, 3\], not torch.uint8 \[\d, 3, 144"),
         (Floats, "not torch.float32"),
         (BatchDecoder, "frames depend on the batch"),

@@ -104,9 +104,11 @@ def test_what_is_published_is_loaded_and_answers_as_the_module_does(triton: Trit
         expected = triton.module("film_encoder", version)(torch.from_numpy(given))
         assert np.array_equal(latents, expected[0].numpy())
         assert np.array_equal(embeddings, expected[1].numpy())
-        (decoded,) = triton.ask("film_decoder", latents, version, ("OUTPUT__0",))
+        outputs = ("OUTPUT__0", "OUTPUT__1")
+        decoded, again = triton.ask("film_decoder", latents, version, outputs)
         expected = triton.module("film_decoder", version)(torch.tensor(latents))
-        assert np.array_equal(decoded, expected.numpy())
+        assert np.array_equal(decoded, expected[0].numpy())
+        assert np.array_equal(again, embeddings)
 
 
 def test_only_the_outputs_asked_for_come_back(triton: Triton) -> None:

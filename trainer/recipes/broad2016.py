@@ -207,7 +207,8 @@ class Broad2016:
         """
         latents = self._settle(reference)
         whitening = Whitening(latents.mean(0), torch.cov(latents.T))
-        encoder, decoder = ServedEncoder(self.encoder, whitening), ServedDecoder(self.decoder)
+        encoder = ServedEncoder(self.encoder, whitening)
+        decoder = ServedDecoder(self.decoder, whitening)
         return encoder.to("cpu"), decoder.to("cpu")
 
     def _settle(self, reference: Tensor) -> Tensor:

@@ -166,12 +166,13 @@ class ServedEncoder(nn.Module):
 
 
 class ServedDecoder(nn.Module):
-    """Latents -> frames, as `trainer.export` asks."""
+    """Latents -> (frames, embedding), as `trainer.export` asks."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, whitening: Whitening) -> None:
         super().__init__()
         self.decoder = decoder
+        self.whitening = whitening
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Return frames."""
-        return to_frames((self.decoder(latents) + 1.0) / 2.0)
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Return frames and embeddings."""
+        return to_frames((self.decoder(latents) + 1.0) / 2.0), self.whitening(latents)

@@ -54,6 +54,7 @@ class Components:
         found = variances[:count] > _LEAST_SHARE * variances.max().clamp(min=1e-12)
         self.directions[:, :count] = directions[:, :count] * found
         self.variances[:count] = variances[:count] * found
+        self.whitening = Whitening(torch.zeros(LATENT_SIZE), torch.diag(self.variances))
 
 
 class PcaEncoder(nn.Module):
@@ -65,8 +66,7 @@ class PcaEncoder(nn.Module):
         self.directions: Tensor
         self.register_buffer("mean", components.mean)
         self.register_buffer("directions", components.directions)
-        covariance = torch.diag(components.variances)
-        self.whitening = Whitening(torch.zeros(LATENT_SIZE), covariance)
+        self.whitening = components.whitening
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode uint8 frames ``[N, 144, 256, 3]`` to latents and embeddings ``[N, 200]``."""
@@ -76,7 +76,7 @@ class PcaEncoder(nn.Module):
 
 
 class PcaDecoder(nn.Module):
-    """Coordinates along the directions to frames."""
+    """Coordinates along the directions to frames, and to embeddings."""
 
     def __init__(self, components: Components) -> None:
         super().__init__()
@@ -84,11 +84,13 @@ class PcaDecoder(nn.Module):
         self.directions: Tensor
         self.register_buffer("mean", components.mean)
         self.register_buffer("directions", components.directions.T.contiguous())
+        self.whitening = components.whitening
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Decode latents ``[N, 200]`` to uint8 frames ``[N, 144, 256, 3]``."""
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode latents ``[N, 200]`` to uint8 frames ``[N, 144, 256, 3]`` and embeddings."""
         pixels = latents @ self.directions + self.mean
-        return to_frames(pixels.view(-1, 144, 256, 3).permute(0, 3, 1, 2))
+        frames = to_frames(pixels.view(-1, 144, 256, 3).permute(0, 3, 1, 2))
+        return frames, self.whitening(latents)
 
 
 def find_components(data: FrameDataset, on_frames: OnFrames) -> Components:

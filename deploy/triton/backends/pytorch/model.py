@@ -78,13 +78,15 @@ class TritonPythonModel:
         results = results if isinstance(results, (tuple, list)) else (results,)
         shares = {
             name: torch.split(result.contiguous(), sizes)
-            for name, result in zip(self._outputs, results, strict=True)
+            # An older version of a model may have fewer results than its newest one is configured
+            # for: what it has is still to be had.
+            for name, result in zip(self._outputs, results, strict=False)
         }
         return [
             pb_utils.InferenceResponse(
                 [
                     pb_utils.Tensor.from_dlpack(name, shares[name][index])
-                    for name in self._outputs
+                    for name in shares
                     if name in request.requested_output_names()
                 ]
             )
