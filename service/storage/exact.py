@@ -1,0 +1,62 @@
+"""Reads that give exactly the bytes that must be there, or say what is damaged."""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import cast
+
+import grpc
+
+from service.errors import NotFoundError, Resource, ServerSideError
+from service.storage.objects import ObjectNotFoundError, ObjectStore
+
+
+class DamagedError(ServerSideError):
+    """What is stored of a film is not what was written."""
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason = "STORED_DATA_DAMAGED"
+
+    def __init__(self, film: str, what: str) -> None:
+        """`film`: its id. `what`: which part of it and what is wrong, without keys."""
+        name = f"films/{film}"
+        super().__init__(
+            f"what is stored of {name} is damaged: {what}; delete the film and store it again",
+            resource=Resource("film", name),
+        )
+
+
+def film_deleted(film: str) -> NotFoundError:
+    """Return the error of work for a film that was deleted while it went on; `film`: its id."""
+    name = f"films/{film}"
+    return NotFoundError(
+        f"{name} was deleted", reason="FILM_NOT_FOUND", resource=Resource("film", name)
+    )
+
+
+def exact_pieces(
+    store: ObjectStore, key: str, start: int, size: int, *, film: str, what: str
+) -> Iterator[bytes]:
+    """Yield the `size` bytes from `start` on, at most 1 MiB at a time.
+
+    `film` (its id) and `what` ("part 3 of the latents") are for the DamagedError that is raised
+    where the object is missing or shorter.
+    """
+    if not size:
+        return
+    left = size
+    try:
+        with closing(cast("Generator[bytes]", store.read(key, start, size))) as pieces:
+            for piece in pieces:
+                left -= len(piece)
+                yield piece
+    except ObjectNotFoundError:
+        raise DamagedError(film, f"{what} is missing") from None
+    if left:
+        raise DamagedError(film, f"{what} is shorter than it was written")
+
+
+def exact_bytes(
+    store: ObjectStore, key: str, start: int, size: int, *, film: str, what: str
+) -> bytes:
+    """Return the `size` bytes from `start` on; otherwise as `exact_pieces`."""
+    return b"".join(exact_pieces(store, key, start, size, film=film, what=what))
