@@ -8,6 +8,8 @@
         <attempt>/000001.pts.npy             [rows] int64, in the film's time base
         <attempt>/000001.embeddings.npy      [rows, 200] float16, of unit length
         <attempt>/000001.detail.npy          [rows] float32, how much there is to see
+        <attempt>/index.embeddings.npy       about one row a second, [M, 200] float16; beside it
+                                             index.rows.npy, index.seconds.npy, index.detail.npy
     films/<film>/renditions/<rendition>/
         manifest.json                        the commit point: every segment with frames, digest
         <attempt>/init.mp4, 000001.m4s, ...
