@@ -74,6 +74,10 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of all films that are being reconstructed, together.",
     )
+    storage_directory: Path = Field(
+        default=Path(".refilm/library"),
+        description="The folder that keeps the library; made where it is missing.",
+    )
     idle_seconds: float = Field(
         default=60.0,
         gt=0,

@@ -39,7 +39,10 @@ class ObjectInfo:
 
 
 class ObjectStore(Protocol):
-    """Objects by key: names of letters, digits, "-", "_", "." and "/", at most 900 bytes.
+    """Objects by key.
+
+    A key is names joined by "/", of letters, digits, "-", "_", "~" and ".", none of which begins
+    with "."; at most 900 bytes, and 255 a name. No key is the folder of another.
 
     An object is visible whole or not at all, and safely kept once the call that wrote it returns.
     """
@@ -71,7 +74,8 @@ class ObjectStore(Protocol):
     def read(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
         """Yield an object's bytes from `start` on, at most `size`; raises ObjectNotFoundError.
 
-        An iterator that is not exhausted must be closed.
+        Nothing is asked, and nothing raised, before the first piece is. An iterator that is not
+        exhausted must be closed.
         """
 
     def info(self, key: str) -> ObjectInfo:
@@ -84,9 +88,10 @@ class ObjectStore(Protocol):
         """
 
     def folders(self, prefix: str, *, after: str = "") -> Iterator[str]:
-        """Yield the names of the folders directly below `prefix` (which ends with "/"), by name.
+        """Yield the names of the folders directly below `prefix` (which ends with "/").
 
-        Those after the name `after` only. Page by page as well.
+        In the order of the keys in them ("a-b" before "a", for "-" comes before "/"), those after
+        the name `after` in that order. Page by page as well.
         """
 
     def delete(self, keys: Iterable[str]) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -27,7 +28,7 @@ class StorageThreads:
         """
         return await asyncio.wrap_future(self._submit(lambda: call(*args, **kwargs)))
 
-    async def iterate(self, iterator: Iterator[T]) -> AsyncIterator[T]:
+    async def iterate(self, iterator: Iterator[T]) -> AsyncGenerator[T, None]:
         """Yield what `iterator` yields, each item pulled on a thread.
 
         The iterator is closed on a thread once this generator ends, is closed or cancelled. Who may
@@ -45,11 +46,15 @@ class StorageThreads:
             close = getattr(iterator, "close", None)
             if pull is not None and close is not None:
                 # A pull that was cancelled may still run, and nobody can close what runs.
-                pull.add_done_callback(lambda _: self._pool.submit(close))
+                pull.add_done_callback(lambda _: self._begin(close))
 
     def close(self) -> None:
         """Begin no further call; those that run go on to their end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, call: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the pool was closed, and the service ends
+            self._pool.submit(call)
 
     def _submit(self, call: Callable[[], T]) -> Future[T]:
         # The context goes along, so that log lines name the call they belong to.

@@ -48,6 +48,7 @@ class ServiceProcess:
             "REFILM_METRICS_PORT": "0",
             "REFILM_ADDRESS_FILE": str(self._address_file),
             "REFILM_MODEL_REPOSITORIES": ",".join(str(path) for path in repositories),
+            "REFILM_STORAGE_DIRECTORY": str(folder / "library"),
             "REFILM_MODELS_POLL_SECONDS": "0.5",
             "REFILM_LOG_LEVEL": "debug",
             **(settings or {}),
