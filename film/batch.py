@@ -10,6 +10,7 @@ from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
 from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.segments import ReadingPoint
 
 
 @dataclass(slots=True)
@@ -29,6 +30,14 @@ class FilmBatch:
     """The same pictures at the size asked for, each [H, W, 3] RGB; None if not asked for."""
     sound: list[av.Packet[AudioStream]] = field(default_factory=list)
     """Undecoded packets of the film's sound streams, in file order."""
+    reading: ReadingPoint | None = None
+    """From a segmented reader: how to begin reading with this batch's first picture, where that
+    begins a segment."""
+
+    @property
+    def begins_segment(self) -> bool:
+        """Whether a segment begins with this batch; none begins within one."""
+        return self.reading is not None
 
 
 class BatchMaker:

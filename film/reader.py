@@ -38,6 +38,7 @@ from film.probe import (
     open_container,
     read_facts,
 )
+from film.segments import ResumePoint
 from film.source import FilmSource, is_mp4, refuse_others
 from film.structure import find_break, has_mp4_index, mp4_length_is_open
 from film.timeline import JoinedTimeline, PictureTimes
@@ -67,6 +68,8 @@ class FilmReader:
         limits: ReadLimits = DEFAULT_LIMITS,
         picture_size: PictureSize = None,
         sound: bool = True,
+        segmented: bool = False,
+        resume: ResumePoint | None = None,
     ) -> None:
         """Open a film.
 
@@ -76,6 +79,10 @@ class FilmReader:
             picture_size: width and height of pictures wanted beside the model frames, or what says
                 so once the facts are known.
             sound: whether sound packets are wanted.
+            segmented: whether batches shall tell where segments begin, and never cross that.
+            resume: read on after whole segments (implies `segmented`): all sound from the film's
+                beginning on, which a `SegmentWriter` that goes on sorts out, then the pictures as
+                they would have come. Batches of sound alone come first.
 
         Raises:
             NotAFilmError: no film can be read from the bytes.

@@ -1,0 +1,131 @@
+"""Segments: the whole pieces in which a film of the library is reconstructed, and going on after one.
+
+Where segments begin follows from the pictures' times alone, so that work that was interrupted makes
+the same segments again. After each one stands a `ResumePoint`: all that is needed to go on there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Self, cast
+
+FIRST_SECONDS = Fraction(2)
+"""The first segment is short, so that playing can begin."""
+LATER_SECONDS = Fraction(10)
+
+_FORMAT = 1
+"""Of the JSON; one that says otherwise was written by another version."""
+
+
+class ResumeError(ValueError):
+    """What was begun cannot be gone on with; it must be done again from its beginning."""
+
+
+class SegmentPlan:
+    """Says where segments begin: with the first picture, then with the first one that is at least
+    2 s after it, from then on with the first that is at least 10 s after the last beginning."""
+
+    def __init__(self, time_base: Fraction, finished: int = 0) -> None:
+        """Set up for a film's time base; `finished` segments lie before the first time asked."""
+        self._time_base = time_base
+        self._begun = finished
+        self._first: int | None = None
+
+    def begins(self, pts: int) -> bool:
+        """Say whether a segment begins with the picture at `pts`; to be asked for each, in order."""
+        if self._first is not None:
+            length = FIRST_SECONDS if self._begun == 1 else LATER_SECONDS
+            if (pts - self._first) * self._time_base < length:
+                return False
+        self._first = pts
+        self._begun += 1
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingPoint:
+    """What a reader needs to go on with the picture that begins a segment."""
+
+    finished: int
+    """Segments before it."""
+    pts: int
+    """The picture's time in the film's time base."""
+    state: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The reader's own; plain JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where work on a film stands after a whole segment."""
+
+    segments: int
+    """Whole segments; the next one's number is one more."""
+    frames: int
+    """Pictures in them."""
+    position: Fraction
+    """Seconds of the film in them, from its first picture on."""
+    warnings: tuple[str, ...]
+    """What was repaired or left out in them, one sentence each."""
+    reading: ReadingPoint | None
+    """Where the reader goes on; None: the film has ended, nothing is left to do."""
+    writing: dict[str, Any] = field(repr=False)
+    """The writer's own; plain JSON."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last segment is among the whole ones."""
+        return self.reading is None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON; a few kilobytes for a film of two hours."""
+        reading = self.reading
+        return {
+            "format": _FORMAT,
+            "segments": self.segments,
+            "frames": self.frames,
+            "position": str(self.position),
+            "warnings": list(self.warnings),
+            "reading": None
+            if reading is None
+            else {"finished": reading.finished, "pts": reading.pts, "state": reading.state},
+            "writing": self.writing,
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """Read what `to_json` returned.
+
+        Raises:
+            ResumeError: it is something else, or of another version.
+        """
+        try:
+            fields = cast("dict[str, Any]", data)
+            if fields["format"] != _FORMAT:
+                raise ValueError
+            reading = fields["reading"]
+            return cls(
+                segments=int(fields["segments"]),
+                frames=int(fields["frames"]),
+                position=Fraction(fields["position"]),
+                warnings=tuple(map(str, fields["warnings"])),
+                reading=None if reading is None else ReadingPoint(**reading),
+                writing=dict(fields["writing"]),
+            )
+        except (TypeError, KeyError, ValueError, AttributeError):
+            raise ResumeError("this is no point to resume from") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A whole segment of the output: fragments of an MP4 to be put behind its header."""
+
+    number: int
+    """From 1."""
+    data: bytes = field(repr=False)
+    frames: int
+    """Pictures in it."""
+    first_pts: int
+    """Its first picture's time in the film's time base."""
+    resume: ResumePoint
+    """How to go on after it."""
