@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ClientSideError
+from service.errors import ClientSideError, Resource
 from service.storage.exact import exact_bytes, exact_pieces
 from service.storage.latents_manifest import LatentsManifest
 from service.storage.npy import NpyKind
@@ -20,6 +20,11 @@ LATENTS = NpyKind(".npy", np.dtype("<f4"), (LATENT_SIZE,))
 PTS = NpyKind(".pts.npy", np.dtype("<i8"), ())
 EMBEDDINGS = NpyKind(".embeddings.npy", np.dtype("<f2"), (LATENT_SIZE,))
 DETAIL = NpyKind(".detail.npy", np.dtype("<f4"), ())
+
+
+TIME_TOLERANCE = Fraction(1, 1_000_000)
+"""Seconds. Times travel to the microsecond: the frame that begins at 2/3 s is meant by 0.666666 as
+well as by 0.666667."""
 
 
 class TimeOutOfRangeError(ClientSideError):
@@ -129,23 +134,20 @@ class LatentsReader:
     def row_at(self, manifest: LatentsManifest, seconds: Fraction) -> int:
         """Return the row of the frame that is shown at a time, in seconds from the first frame.
 
-        At the film's very end that is the last. Raises TimeOutOfRangeError or DamagedError.
+        At the film's very end that is the last; times are meant to within TIME_TOLERANCE. Raises
+        TimeOutOfRangeError or DamagedError.
         """
-        if not 0 <= seconds <= manifest.duration:
-            raise TimeOutOfRangeError(
-                f"{_readable(seconds)} s is outside of films/{manifest.film}, which lasts from 0 "
-                f"to {_readable(manifest.duration)} s",
-                metadata={
-                    "film": f"films/{manifest.film}",
-                    "duration_seconds": _readable(manifest.duration),
-                },
-            )
-        return self._rows_until(manifest, manifest.origin_pts + seconds // manifest.time_base) - 1
+        if not 0 <= seconds <= manifest.duration + TIME_TOLERANCE:
+            raise time_out_of_range(manifest, seconds)
+        ticks = (seconds + TIME_TOLERANCE) // manifest.time_base
+        return self._rows_until(manifest, manifest.origin_pts + ticks) - 1
 
     def rows_between(
         self, manifest: LatentsManifest, start: Fraction | None, stop: Fraction | None
     ) -> tuple[int, int]:
         """Return the first row, and the one after the last, of frames that begin in a stretch.
+
+        Both times are meant to within TIME_TOLERANCE.
 
         Args:
             manifest: the film's.
@@ -164,10 +166,8 @@ class LatentsReader:
 
     def _rows_before(self, manifest: LatentsManifest, seconds: Fraction) -> int:
         """Return how many frames begin before a time."""
-        if seconds <= 0:
-            return 0
         # -(-a // b): rounded up. The frame at exactly this time is not before it.
-        pts = manifest.origin_pts - (-seconds // manifest.time_base)
+        pts = manifest.origin_pts - (-(seconds - TIME_TOLERANCE) // manifest.time_base)
         return self._rows_until(manifest, pts - 1)
 
     def _rows_until(self, manifest: LatentsManifest, pts: int) -> int:
@@ -217,6 +217,16 @@ class LatentsReader:
         return kind.decode(
             exact_bytes(self._store, key, start, rows * kind.row_bytes, film=film, what=what)
         )
+
+
+def time_out_of_range(manifest: LatentsManifest, seconds: Fraction) -> TimeOutOfRangeError:
+    """Return the error of a time that lies outside of a film; it names the film's duration."""
+    name, duration = f"films/{manifest.film}", _readable(manifest.duration)
+    return TimeOutOfRangeError(
+        f"{_readable(seconds)} s is outside of {name}, which lasts from 0 to {duration} s",
+        resource=Resource("film", name),
+        metadata={"film": name, "duration_seconds": duration},
+    )
 
 
 def beside(key: str, kind: NpyKind) -> str:
