@@ -128,7 +128,7 @@ class Latents(LatentsReader):
     def drop_attempt(self, film: str, digest: str, attempt: str) -> None:
         """Remove what an attempt wrote; one that was committed stays."""
         manifest = self.find(film, digest)
-        if manifest is not None and manifest.attempt == attempt:
+        if manifest is not None and attempt in manifest.attempts:
             return
         folder = f"{layout.latents_folder(film, digest)}{attempt}/"
         self._store.delete(info.key for info in self._store.list(folder))

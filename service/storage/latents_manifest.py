@@ -79,8 +79,13 @@ class LatentsManifest:
 
     @property
     def attempt(self) -> str:
-        """The attempt whose files these are."""
-        return self.parts[0].key.split("/")[-2]
+        """The attempt that made the last part, and keeps the index arrays."""
+        return self.parts[-1].key.split("/")[-2]
+
+    @property
+    def attempts(self) -> frozenset[str]:
+        """All whose files these are: one that goes on keeps what was finished before it."""
+        return frozenset(part.key.split("/")[-2] for part in self.parts)
 
     @property
     def duration(self) -> Fraction:
@@ -104,8 +109,8 @@ class LatentsManifest:
         folder = layout.latents_folder(self.film, self.model.digest)
         parts = []
         for part in self.parts:
-            if part.key != f"{folder}{self.attempt}/{part.key.rsplit('/', 1)[1]}":
-                raise ValueError("the parts are not all of one attempt at these latents")
+            if not part.key.startswith(folder):
+                raise ValueError("a part is not one of these latents")
             parts.append(part.to_json() | {"key": part.key.removeprefix(folder)})
         return json.dumps(
             {

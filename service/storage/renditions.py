@@ -75,16 +75,16 @@ class RenditionManifest:
     created: datetime
 
     @property
-    def attempt(self) -> str:
-        """The attempt whose files these are."""
-        return self.init_key.split("/")[-2]
+    def attempts(self) -> frozenset[str]:
+        """All whose files these are: one that goes on keeps what was finished before it."""
+        keys = (self.init_key, *(segment.key for segment in self.segments))
+        return frozenset(key.split("/")[-2] for key in keys)
 
     def encode(self) -> bytes:
         """Return it as stored."""
         folder = layout.rendition_folder(self.film, self.rendition)
-        attempt = f"{folder}{self.attempt}/"
-        if not all(s.key.startswith(attempt) for s in self.segments):
-            raise ValueError("the segments are not all of one attempt at this rendition")
+        if not all(segment.key.startswith(folder) for segment in self.segments):
+            raise ValueError("a segment is not one of this rendition")
         return json.dumps(
             {
                 "version": VERSION,
@@ -166,7 +166,7 @@ class Renditions:
     def drop_attempt(self, film: str, rendition: str, attempt: str) -> None:
         """Remove what an attempt wrote; one that was committed stays."""
         manifest = self.find(film, rendition)
-        if manifest is not None and manifest.attempt == attempt:
+        if manifest is not None and attempt in manifest.attempts:
             return
         folder = f"{layout.rendition_folder(film, rendition)}{attempt}/"
         self._store.delete(info.key for info in self._store.list(folder))
