@@ -1,0 +1,126 @@
+"""Resource names: how they are made, and how those of a request are read.
+
+Whatever is not exactly such a name is refused here, so that nothing else of a request ever becomes
+part of a key.
+"""
+
+import re
+from typing import NamedTuple, NoReturn
+
+from service.errors import InvalidFieldError
+from service.storage import layout
+
+_HEX64 = "[0-9a-f]{64}"
+_FILM = f"films/(?P<film>{layout.FILM_ID.pattern})"
+_FILM_NAME = re.compile(_FILM)
+_RENDITION_NAME = re.compile(f"{_FILM}/renditions/(?P<rendition>{_HEX64}-[0-9a-f]{{16}})")
+_LATENTS_NAME = re.compile(f"{_FILM}/latents/(?P<digest>{_HEX64})")
+_RECONSTRUCTION_NAME = re.compile(
+    f"{_FILM}/reconstructions/(?P<reconstruction>[a-z0-9][a-z0-9-]{{0,127}})"
+)
+
+ALL_FILMS = "films/-"
+"""The parent of what belongs to any film."""
+
+
+class RenditionName(NamedTuple):
+    """What a rendition's name names."""
+
+    film: str
+    rendition: str
+
+
+class LatentsName(NamedTuple):
+    """What the name of a film's latents names."""
+
+    film: str
+    digest: str
+    """The model's, "sha256:…"."""
+
+
+class ReconstructionName(NamedTuple):
+    """What a reconstruction's name names."""
+
+    film: str
+    reconstruction: str
+
+
+def film_name(film: str) -> str:
+    """Return a film's name."""
+    return f"films/{film}"
+
+
+def rendition_name(film: str, rendition: str) -> str:
+    """Return a rendition's name."""
+    return f"films/{film}/renditions/{rendition}"
+
+
+def latents_name(film: str, digest: str) -> str:
+    """Return the name of a film's latents; `digest` with or without "sha256:"."""
+    return f"films/{film}/latents/{layout.hexadecimal(digest)}"
+
+
+def reconstruction_name(film: str, reconstruction: str) -> str:
+    """Return a reconstruction's name."""
+    return f"films/{film}/reconstructions/{reconstruction}"
+
+
+def parse_film_name(name: str, field: str) -> str:
+    """Return the id in a film's name; `field` is the name's path in the request.
+
+    Raises InvalidFieldError (NAME_REQUIRED, INVALID_NAME), as the others do.
+    """
+    match = _FILM_NAME.fullmatch(name)
+    if match is None:
+        _refuse(name, field, "films/{film}")
+    return match["film"]
+
+
+def parse_parent_name(name: str, field: str) -> str | None:
+    """Return the id in a film's name, or None for "films/-", which means all films."""
+    return None if name == ALL_FILMS else parse_film_name(name, field)
+
+
+def parse_rendition_name(name: str, field: str) -> RenditionName:
+    """Return what a rendition's name names."""
+    match = _RENDITION_NAME.fullmatch(name)
+    if match is None:
+        _refuse(name, field, "films/{film}/renditions/{rendition}")
+    return RenditionName(match["film"], match["rendition"])
+
+
+def parse_latents_name(name: str, field: str) -> LatentsName:
+    """Return what the name of a film's latents names."""
+    match = _LATENTS_NAME.fullmatch(name)
+    if match is None:
+        _refuse(name, field, "films/{film}/latents/{64 hexadecimal digits}")
+    return LatentsName(match["film"], f"sha256:{match['digest']}")
+
+
+def parse_reconstruction_name(name: str, field: str) -> ReconstructionName:
+    """Return what a reconstruction's name names."""
+    match = _RECONSTRUCTION_NAME.fullmatch(name)
+    if match is None:
+        _refuse(name, field, "films/{film}/reconstructions/{reconstruction}")
+    return ReconstructionName(match["film"], match["reconstruction"])
+
+
+def parse_download_name(name: str, field: str) -> str | RenditionName | LatentsName:
+    """Return what a name of something with bytes names: a film's id, a rendition, latents."""
+    if (film := _FILM_NAME.fullmatch(name)) is not None:
+        return film["film"]
+    if _RENDITION_NAME.fullmatch(name):
+        return parse_rendition_name(name, field)
+    if _LATENTS_NAME.fullmatch(name):
+        return parse_latents_name(name, field)
+    _refuse(
+        name, field, "films/{film}, films/{film}/renditions/{rendition} or films/{film}/latents/…"
+    )
+
+
+def _refuse(name: str, field: str, form: str) -> NoReturn:
+    if not name:
+        raise InvalidFieldError(field, f"is empty; give {form}", reason="NAME_REQUIRED")
+    raise InvalidFieldError(
+        field, f"{name[:200]!r} is no such name; its form is {form}", reason="INVALID_NAME"
+    )
