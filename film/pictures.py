@@ -12,6 +12,7 @@ from av.sidedata.sidedata import SideData
 from numpy.typing import NDArray
 
 from film.frame import Scaler
+from film.letterbox import NO_BARS, Bars
 from film.tone_map import ToneMapper, needs_mapping
 
 
@@ -107,6 +108,12 @@ class Deinterlacer:
 
 
 def _deinterlacing_graph(frame: av.VideoFrame) -> av.filter.Graph:
+    # One picture a frame, and only those flagged interlaced.
+    return _graph(frame, "bwdif", "mode=send_frame:deint=interlaced")
+
+
+def _graph(frame: av.VideoFrame, name: str, arguments: str) -> av.filter.Graph:
+    """Make a graph of one filter for pictures like the one given."""
     graph = av.filter.Graph()
     graph.threads = 1
     graph.link_nodes(
@@ -118,24 +125,50 @@ def _deinterlacing_graph(frame: av.VideoFrame) -> av.filter.Graph:
             colorspace=str(frame.colorspace),
             range=str(frame.color_range),
         ),
-        # One picture a frame, and only those flagged interlaced.
-        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+        graph.add(name, arguments),
         graph.add("buffersink"),
     ).configure()
     return graph
 
 
+class Cropper:
+    """Cuts the bars off decoded pictures of one film."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._kind: tuple[object, ...] | None = None
+        self._graph: av.filter.Graph | None = None
+
+    def crop(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Return the picture without its bars; itself where there are none, or nothing else."""
+        bars = self._bars
+        # Whole pixels of the colour planes, which are half as large.
+        left, top = bars.left + bars.left % 2, bars.top + bars.top % 2
+        width, height = frame.width - left - bars.right, frame.height - top - bars.bottom
+        if not bars or width < 2 or height < 2:
+            return frame
+        kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        if self._graph is None or self._kind != kind:
+            place = f"w={width}:h={height}:x={left}:y={top}"
+            self._graph, self._kind = _graph(frame, "crop", place), kind
+        self._graph.push(frame)
+        return self._graph.vpull()
+
+
 class Renderer:
     """Makes upright RGB of one size out of decoded pictures, whatever they are."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, bars: Bars = NO_BARS) -> None:
+        """Take the size, and what is cut off the stored pictures before they are scaled."""
         self._width = width
         self._height = height
+        self._cropper = Cropper(bars)
         self._scalers: dict[tuple[bool, bool], Callable[[av.VideoFrame], NDArray[np.uint8]]] = {}
 
     def render(self, frame: av.VideoFrame, orientation: Orientation) -> NDArray[np.uint8]:
         """Render a picture, [height, width, 3] RGB."""
-        return orientation.apply(self._scaler(orientation.transposed, needs_mapping(frame))(frame))
+        scale = self._scaler(orientation.transposed, needs_mapping(frame))
+        return orientation.apply(scale(self._cropper.crop(frame)))
 
     def _scaler(
         self, transposed: bool, mapped: bool

@@ -1,0 +1,115 @@
+"""Bars around a film's picture: letterbox, pillarbox, both, of one height or not.
+
+A bar is found from several pictures of a film together: it stays dark and still while the picture
+beside it moves, and it ends in a straight edge that goes across. A picture that is dark itself has
+no such edge and is left alone.
+"""
+
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, VideoReformatter
+from numpy.typing import NDArray
+
+from film.frame import SCALING
+
+_DARKEST_LEVEL = 72
+"""Luma of the brightest bars there are: black ones after a strong brightening."""
+_NOISE = 10
+"""Levels by which compression may lift a bar's pixel at any time."""
+_BAR_SHARE = 0.65
+"""Of a bar's row, at least so much is bar; the rest may be a logo or subtitles."""
+_EDGE_DROP = 0.35
+"""By so much the share falls where the picture begins."""
+_EDGE_ROWS = 4
+"""Rows, counted from the last that is bar, within which the picture must show."""
+_LARGEST_SHARE = 0.4
+"""A bar takes at most so much of the picture's height or width."""
+_LEAST_ROWS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars around a stored picture, in its pixels."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+    def __bool__(self) -> bool:
+        """Say whether there are any."""
+        return bool(self.left or self.top or self.right or self.bottom)
+
+
+NO_BARS = Bars()
+
+
+class BarsFinder:
+    """Finds the bars that some pictures of one film have in common.
+
+    It keeps two pictures' worth of memory, however many it is shown.
+    """
+
+    def __init__(self) -> None:
+        self._brightest: NDArray[np.uint8] | None = None
+        self._darkest: NDArray[np.uint8] | None = None
+        self._reformatter = VideoReformatter()
+
+    def add_frame(self, frame: av.VideoFrame) -> None:
+        """Look at a decoded picture, as it is stored."""
+        grey = self._reformatter.reformat(
+            frame,
+            format="gray",
+            dst_color_range=ColorRange.JPEG,
+            interpolation=SCALING,
+            threads=1,
+        )
+        self.add(grey.to_ndarray().view(np.uint8))
+
+    def add(self, luma: NDArray[np.uint8]) -> None:
+        """Look at a picture's luma, [H, W], 0 to 255.
+
+        A film whose pictures change their size is judged by those of the first one's.
+        """
+        if self._brightest is None or self._darkest is None:
+            self._brightest, self._darkest = luma.copy(), luma.copy()
+        elif luma.shape == self._brightest.shape:
+            np.maximum(self._brightest, luma, out=self._brightest)
+            np.minimum(self._darkest, luma, out=self._darkest)
+
+    def find(self) -> Bars:
+        """Return the bars; none where no picture was seen."""
+        if self._brightest is None or self._darkest is None:
+            return NO_BARS
+        brightest = self._brightest.astype(np.int16)
+        still = brightest - self._darkest <= _NOISE
+        # Twice: bars on both sides hide in each row how much of it is picture, and the other way.
+        top, bottom = _pair(brightest, still)
+        rows = slice(top, brightest.shape[0] - bottom)
+        left, right = _pair(brightest[rows].T, still[rows].T)
+        columns = slice(left, brightest.shape[1] - right)
+        top, bottom = _pair(brightest[:, columns], still[:, columns])
+        return Bars(left, top, right, bottom)
+
+
+def _pair(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return how many rows at the top and at the bottom are bars."""
+    return _bar(brightest, still), _bar(brightest[::-1], still[::-1])
+
+
+def _bar(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> int:
+    """Return how many rows at the top are a bar."""
+    level = int(np.median(brightest[0]))
+    if level > _DARKEST_LEVEL:
+        return 0
+    dark = still & (np.abs(brightest - level) <= _NOISE)
+    share = dark.mean(axis=1)
+    inside = np.flatnonzero(share < _BAR_SHARE)
+    height = int(inside[0]) if len(inside) else len(share)
+    if not _LEAST_ROWS <= height <= _LARGEST_SHARE * len(share):
+        return 0
+    if share[height : height + _EDGE_ROWS].min() > np.median(share[:height]) - _EDGE_DROP:
+        return 0
+    return height
