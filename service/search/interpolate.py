@@ -1,7 +1,7 @@
 """What lies between two latents, and how it looks."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from enum import Enum
 
 import numpy as np
@@ -77,7 +77,7 @@ def _any_across(direction: NDArray[np.float64]) -> NDArray[np.float64]:
 
 async def decoded(
     inference: Inference, model: ModelVersion, latents: NDArray[np.float32]
-) -> AsyncIterator[NDArray[np.uint8]]:
+) -> AsyncGenerator[NDArray[np.uint8], None]:
     """Yield the pictures of latents [N, 200] in order, batches [n, 144, 256, 3].
 
     The next batch is in work while one is looked at, and no more than that. Close it (`aclosing`)

@@ -1,0 +1,256 @@
+"""The Interpolate call: its ends, the one model of both, and the pictures or the film between."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from refilm.v1 import latents_pb2 as pb
+
+from film.muxer import MAX_CHUNK_BYTES
+from film.sequence import SequenceWriter
+from service.errors import DigestMismatchError, InvalidFieldError
+from service.inference import Inference, Models, ModelVersion
+from service.rpc import convert
+from service.rpc.call import current_call
+from service.rpc.film_latents import FilmLatents, Watch, digest_of
+from service.rpc.times import seconds_of
+from service.search.interpolate import Mode, decoded, interpolate
+from service.storage.films import Film
+from service.storage.latents import Latents
+from service.storage.threads import StorageThreads
+
+MAX_STEPS = 1000
+DEFAULT_FRAME_RATE = 24.0
+MAX_FRAME_RATE = 120.0
+_FINEST_RATE = 1001
+"""Rates travel as float32: 23.976024 means 24000/1001."""
+
+_MODES = {
+    pb.INTERPOLATION_MODE_UNSPECIFIED: Mode.LINEAR,
+    pb.INTERPOLATION_MODE_LINEAR: Mode.LINEAR,
+    pb.INTERPOLATION_MODE_SPHERICAL: Mode.SPHERICAL,
+}
+_PICTURES: dict[int, convert.ImageFormat | None] = {
+    pb.INTERPOLATION_FORMAT_UNSPECIFIED: "jpeg",
+    pb.INTERPOLATION_FORMAT_JPEG: "jpeg",
+    pb.INTERPOLATION_FORMAT_PNG: "png",
+    pb.INTERPOLATION_FORMAT_RAW: None,
+}
+
+Result = TypeVar("Result")
+Latent = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    field: str
+    film: Film
+    seconds: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    field: str
+    latent: Latent
+    digest: str
+    """Of the model that made it; empty: the request's."""
+
+
+class Interpolation:
+    """Answers Interpolate."""
+
+    def __init__(
+        self,
+        models: Models,
+        inference: Inference,
+        film_latents: FilmLatents,
+        latents: Latents,
+        storage_threads: StorageThreads,
+        frame_threads: ThreadPoolExecutor,
+    ) -> None:
+        self._models = models
+        self._inference = inference
+        self._film_latents = film_latents
+        self._latents = latents
+        self._storage_threads = storage_threads
+        self._frame_threads = frame_threads
+
+    async def responses(
+        self, request: pb.InterpolateRequest
+    ) -> AsyncGenerator[pb.InterpolateResponse, None]:
+        """Yield the model, and then pictures or a film's bytes; close it where not exhausted."""
+        steps, mode, rate = _settings(request)
+        ends = [
+            await self._end(getattr(request, "from"), "from"),
+            await self._end(request.to, "to"),
+        ]
+        model = await self._model(request, ends)
+        current_call().model = model
+        first, last = [await self._latent(end, model) for end in ends]
+        latents = interpolate(first, last, steps, mode)
+
+        watch = Watch(self._film_latents, [end.film for end in ends if isinstance(end, _Moment)])
+        await watch.look()
+        yield pb.InterpolateResponse(model=convert.model_identity(model))
+        async with aclosing(decoded(self._inference, model, latents)) as batches:
+            messages = (
+                self._film(batches, rate, steps)
+                if request.format == pb.INTERPOLATION_FORMAT_MP4
+                else self._pictures(batches, _PICTURES[request.format])
+            )
+            async with aclosing(messages):
+                async for message in messages:
+                    await watch.look()
+                    yield message
+
+    async def _end(self, end: pb.InterpolationEnd, field: str) -> _Moment | _Given:
+        match end.WhichOneof("end"):
+            case "moment":
+                film = await self._film_latents.film(end.moment.film, f"{field}.moment.film")
+                seconds = seconds_of(end.moment.time, f"{field}.moment.time")
+                return _Moment(field, film, seconds)
+            case "latent":
+                digest = end.latent.model_digest
+                if digest:
+                    digest_of(digest, f"{field}.latent.model_digest")
+                latent = convert.latent(end.latent.values, f"{field}.latent.values")
+                return _Given(field, latent, digest)
+            case _:
+                raise InvalidFieldError(
+                    field, "is missing; set a moment or a latent", reason="END_REQUIRED"
+                )
+
+    async def _model(
+        self, request: pb.InterpolateRequest, ends: list[_Moment | _Given]
+    ) -> ModelVersion:
+        """Return the model that decodes; raises DigestMismatchError where an end is not its own."""
+        selector = request.model
+        if selector.name or selector.version or selector.digest:
+            model = convert.resolve(self._models, selector)
+        else:
+            model = self._models.resolve(digest=await self._digest_of(ends))
+        for end in ends:
+            if isinstance(end, _Given) and end.digest not in ("", model.digest):
+                raise _mismatch(
+                    f"{end.field}.latent is of the model {end.digest}, and {model.digest} decodes",
+                    end.digest,
+                    model.digest,
+                )
+        return model
+
+    async def _digest_of(self, ends: list[_Moment | _Given]) -> str:
+        """Return the one digest that both ends are, or may be, of; "": any, so the default."""
+        choices = []
+        for end in ends:
+            if isinstance(end, _Moment):
+                stored = await self._film_latents.all_of(end.film)
+                choices.append({manifest.model.digest for manifest in stored})
+            elif end.digest:
+                choices.append({end.digest})
+        if not choices:
+            return ""
+        common = set.intersection(*choices)
+        if not common:
+            first, last = (min(choice) for choice in choices)
+            raise _mismatch(
+                f'"from" is of the model {first}, "to" of {last}; latents of different models do '
+                "not meet",
+                first,
+                last,
+            )
+        return common.pop() if len(common) == 1 else ""
+
+    async def _latent(self, end: _Moment | _Given, model: ModelVersion) -> Latent:
+        if isinstance(end, _Given):
+            return end.latent
+        manifest = await self._film_latents.of_digest(end.film, model.digest)
+
+        def read() -> Latent:
+            row = self._latents.row_at(manifest, end.seconds)
+            return self._latents.latents(manifest, row, row + 1).reshape(-1)
+
+        return await self._storage_threads.run(read)
+
+    async def _pictures(
+        self,
+        batches: AsyncIterator[NDArray[np.uint8]],
+        image_format: convert.ImageFormat | None,
+    ) -> AsyncGenerator[pb.InterpolateResponse, None]:
+        async for frames in batches:
+            messages = await asyncio.gather(
+                *(self._run(convert.frame_message, frame, image_format) for frame in frames)
+            )
+            for message in messages:
+                current_call().frames += 1
+                yield pb.InterpolateResponse(frame=message)
+
+    async def _film(
+        self, batches: AsyncIterator[NDArray[np.uint8]], rate: Fraction, steps: int
+    ) -> AsyncGenerator[pb.InterpolateResponse, None]:
+        """Write the film batch by batch: what is kept here is what one batch became."""
+        written = bytearray()
+        writer = await self._run(SequenceWriter, written.extend, rate, steps)
+        work: Future[None] = Future()
+        work.set_result(None)
+        try:
+            async for frames in batches:
+                work = self._frame_threads.submit(writer.write, frames)
+                await asyncio.wrap_future(work)
+                current_call().frames += len(frames)
+                for chunk in _taken(written):
+                    yield pb.InterpolateResponse(chunk=chunk)
+            work = self._frame_threads.submit(writer.close)
+            await asyncio.wrap_future(work)
+            for chunk in _taken(written):
+                yield pb.InterpolateResponse(chunk=chunk)
+        finally:
+            # A cancelled write may still run, and the writer is for one thread at a time.
+            work.add_done_callback(lambda _: self._frame_threads.submit(writer.abort))
+
+    async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._frame_threads, function, *arguments)
+
+
+def _settings(request: pb.InterpolateRequest) -> tuple[int, Mode, Fraction]:
+    if not 2 <= request.steps <= MAX_STEPS:
+        raise InvalidFieldError(
+            "steps",
+            f"is {request.steps}; must be from 2 (both ends) to {MAX_STEPS}",
+            reason="INVALID_STEPS",
+        )
+    if request.mode not in _MODES:
+        raise InvalidFieldError(
+            "mode", f"{request.mode} is no InterpolationMode", reason="INVALID_MODE"
+        )
+    if request.format not in pb.InterpolationFormat.values():
+        raise InvalidFieldError(
+            "format", f"{request.format} is no InterpolationFormat", reason="INVALID_FORMAT"
+        )
+    rate = request.frame_rate or DEFAULT_FRAME_RATE
+    if not 1 <= rate <= MAX_FRAME_RATE:
+        raise InvalidFieldError(
+            "frame_rate",
+            f"is {rate:g}; must be from 1 to {MAX_FRAME_RATE:g}, or 0 for {DEFAULT_FRAME_RATE:g}",
+            reason="INVALID_FRAME_RATE",
+        )
+    return request.steps, _MODES[request.mode], Fraction(rate).limit_denominator(_FINEST_RATE)
+
+
+def _mismatch(message: str, one: str, other: str) -> DigestMismatchError:
+    return DigestMismatchError(message, metadata={"first_digest": one, "second_digest": other})
+
+
+def _taken(written: bytearray) -> list[bytes]:
+    """Return what was written since the last time, in chunks."""
+    chunks = [
+        bytes(written[at : at + MAX_CHUNK_BYTES]) for at in range(0, len(written), MAX_CHUNK_BYTES)
+    ]
+    written.clear()
+    return chunks
