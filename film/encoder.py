@@ -45,6 +45,8 @@ class PictureEncoder:
         time_base: Fraction,
         rate: Fraction | None,
         quality: Quality,
+        *,
+        short_start: bool = True,
     ) -> None:
         """Add a video stream to `container`.
 
@@ -55,6 +57,7 @@ class PictureEncoder:
             time_base: the unit of the pictures' times, in seconds.
             rate: average pictures a second, for the encoder's decisions alone.
             quality: how much may be lost.
+            short_start: whether the second key frame comes early.
         """
         sane = rate is not None and 1 <= rate <= 1000
         stream = container.add_stream("libx264", rate=rate if sane else _FALLBACK_RATE)
@@ -75,9 +78,15 @@ class PictureEncoder:
         context.open()
         self.stream: VideoStream = stream
         self._last_key: Fraction | None = None
-        self._group = _FIRST_GROUP
+        self._first_group = _FIRST_GROUP if short_start else _GROUP
+        self._group = self._first_group
         self._times: deque[int] = deque()
         self._waiting: deque[av.Packet[VideoStream]] = deque()
+
+    @property
+    def extradata(self) -> bytes:
+        """What the output's header says of the encoder and its settings."""
+        return self.stream.codec_context.extradata or b""
 
     def encode(self, picture: av.VideoFrame, pts: int) -> list[av.Packet[VideoStream]]:
         """Take the next picture, `pts` in the film's time base.
@@ -90,7 +99,7 @@ class PictureEncoder:
         seconds = time * self.time_base
         if self._last_key is None or seconds - self._last_key >= self._group:
             picture.pict_type = PictureType.I
-            self._group = _FIRST_GROUP if self._last_key is None else _GROUP
+            self._group = self._first_group if self._last_key is None else _GROUP
             self._last_key = seconds
         self._times.append(time)
         self._waiting.extend(self.stream.encode(picture))

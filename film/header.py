@@ -7,7 +7,7 @@ begins and cuts the priming of its sound, and the film's duration where it is kn
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from film.ticks import Placement
@@ -20,7 +20,7 @@ _AT_NORMAL_SPEED = 1 << 16
 
 def complete_header(
     header: bytes,
-    placements: Mapping[int, Placement],
+    placements: Sequence[Placement],
     movie_timescale: int,
     duration: Fraction | None,
 ) -> bytes:
@@ -28,34 +28,34 @@ def complete_header(
 
     Args:
         header: as FFmpeg writes it with `empty_moov`.
-        placements: by a track's place in the file, from 0.
+        placements: of the tracks, in their order.
         movie_timescale: the header's ticks a second.
         duration: the film's, in seconds.
     """
     parts = []
-    for kind, payload in _boxes(header):
+    for kind, payload in boxes(header):
         if kind == b"moov":
             payload = _complete_moov(payload, placements, movie_timescale, duration)
-        parts.append(_box(kind, payload))
+        parts.append(box(kind, payload))
     return b"".join(parts)
 
 
 def _complete_moov(
     moov: bytes,
-    placements: Mapping[int, Placement],
+    placements: Sequence[Placement],
     movie_timescale: int,
     duration: Fraction | None,
 ) -> bytes:
     parts = []
     track = 0
-    for kind, payload in _boxes(moov):
+    for kind, payload in boxes(moov):
         if kind == b"trak":
             payload = _with_edits(payload, placements[track], movie_timescale)
             track += 1
         elif kind == b"mvex" and duration is not None:
             ticks = round(duration * movie_timescale)
-            payload = _box(b"mehd", struct.pack(">IQ", _VERSION_1, ticks)) + payload
-        parts.append(_box(kind, payload))
+            payload = box(b"mehd", struct.pack(">IQ", _VERSION_1, ticks)) + payload
+        parts.append(box(kind, payload))
     return b"".join(parts)
 
 
@@ -71,13 +71,14 @@ def _with_edits(trak: bytes, placement: Placement, movie_timescale: int) -> byte
     elst = struct.pack(">II", _VERSION_1, len(entries))
     for length, media_time in entries:
         elst += struct.pack(">QqI", length, media_time, _AT_NORMAL_SPEED)
-    edits = _box(b"edts", _box(b"elst", elst))
+    edits = box(b"edts", box(b"elst", elst))
     return b"".join(
-        _box(kind, payload) + (edits if kind == b"tkhd" else b"") for kind, payload in _boxes(trak)
+        box(kind, payload) + (edits if kind == b"tkhd" else b"") for kind, payload in boxes(trak)
     )
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the type and the payload of each box."""
     at = 0
     while at < len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -85,5 +86,6 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += size
 
 
-def _box(kind: bytes, payload: bytes) -> bytes:
+def box(kind: bytes, payload: bytes) -> bytes:
+    """Return a box."""
     return struct.pack(">I4s", _HEADER + len(payload), kind) + payload

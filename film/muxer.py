@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import av
@@ -35,32 +35,46 @@ _OPTIONS = {
 class Muxer:
     """Writes fragments that begin with key frames. Streams are added to `container` first."""
 
-    def __init__(self, sink: Callable[[bytes], None]) -> None:
-        """Set up; `sink` gets at most `MAX_CHUNK_BYTES` at a time, and may block or raise."""
+    def __init__(self, sink: Callable[[bytes], None], *, piece: bool = False) -> None:
+        """Set up.
+
+        Args:
+            sink: gets at most `MAX_CHUNK_BYTES` at a time, and may block or raise.
+            piece: what is written is a piece of a film, without the index at its end.
+        """
         self.bytes = 0
         """Bytes given to the sink."""
         self._sink = sink
         self._buffer = _Buffer()
+        options = dict(_OPTIONS)
+        if piece:
+            options["movflags"] += "+skip_trailer"
         self.container = av.open(
             self._buffer,
             "w",
             format="mp4",
-            container_options=dict(_OPTIONS),
+            container_options=options,
             buffer_size=MAX_CHUNK_BYTES,
         )
 
     def begin(
-        self, placements: Mapping[int, Placement], movie_timescale: int, duration: Fraction | None
+        self,
+        placements: Sequence[Placement],
+        movie_timescale: int,
+        duration: Fraction | None,
+        fragment: int = 1,
     ) -> None:
         """Write the header.
 
         Args:
-            placements: of every stream, by its index.
+            placements: of every stream, in their order.
             movie_timescale: the header's ticks a second.
             duration: the film's, in seconds, where it is known.
+            fragment: the first one's number.
         """
         self._placements = placements
         self.container.container_options["movie_timescale"] = str(movie_timescale)
+        self.container.container_options["fragment_index"] = str(fragment)
         self.container.start_encoding()
         header = self._buffer.take()
         self._give(complete_header(header, placements, movie_timescale, duration))

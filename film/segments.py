@@ -1,4 +1,4 @@
-"""Segments: the whole pieces in which a film of the library is reconstructed, and going on after one.
+"""Segments, the whole pieces in which a film is reconstructed, and how to go on after one.
 
 Where segments begin follows from the pictures' times alone, so that work that was interrupted makes
 the same segments again. After each one stands a `ResumePoint`: all that is needed to go on there.
@@ -23,8 +23,11 @@ class ResumeError(ValueError):
 
 
 class SegmentPlan:
-    """Says where segments begin: with the first picture, then with the first one that is at least
-    2 s after it, from then on with the first that is at least 10 s after the last beginning."""
+    """Says where segments begin.
+
+    With the first picture, then with the first one that is at least 2 s after it, from then on with
+    the first that is at least 10 s after the last beginning.
+    """
 
     def __init__(self, time_base: Fraction, finished: int = 0) -> None:
         """Set up for a film's time base; `finished` segments lie before the first time asked."""
@@ -33,7 +36,7 @@ class SegmentPlan:
         self._first: int | None = None
 
     def begins(self, pts: int) -> bool:
-        """Say whether a segment begins with the picture at `pts`; to be asked for each, in order."""
+        """Say whether one begins with the picture at `pts`; to be asked for each, in order."""
         if self._first is not None:
             length = FIRST_SECONDS if self._begun == 1 else LATER_SECONDS
             if (pts - self._first) * self._time_base < length:
