@@ -2,6 +2,7 @@
 
     films/<film>/film.json                   the commit point: a film exists when this does
     films/<film>/source                      its bytes as they came
+    films/<film>/upload.json                 which upload has, or had, the film's id
     films/<film>/latents/<digest>/
         manifest.json                        the commit point: every part with rows, times, digest
         <attempt>/000001.npy                 [rows, 200] float32, in presentation order
@@ -19,7 +20,10 @@
         job.json, ended.json                 work that outlives calls
     deleted/<film>.json                      a film that was deleted; its id is not used again
     uploads/<upload>/
-        upload.json, parts/<offset>, source, film.json    an upload on its way
+        upload.json                          what the upload is
+        parts/<offset>-<digest>              8 MiB from there; the digest of all bytes up to its end
+        source, taken/<attempt>              bytes that came by URL, and a copy nobody can change
+        end.json                             how it ended: complete or dropped
     pending/<film>~<id>                      reconstructions that have not ended
     catalog/<digest>/<film>                  which films have latents of a model
 
@@ -76,6 +80,41 @@ def deleted(film: str) -> str:
 def upload_folder(upload: str) -> str:
     """Return the prefix of an upload."""
     return f"{UPLOADS}{upload}/"
+
+
+def film_claim(film: str) -> str:
+    """Return the key that says which upload has a film's id."""
+    return f"{film_folder(film)}upload.json"
+
+
+def upload_record(upload: str) -> str:
+    """Return the key of what an upload is."""
+    return f"{upload_folder(upload)}upload.json"
+
+
+def upload_parts(upload: str) -> str:
+    """Return the prefix of an upload's parts."""
+    return f"{upload_folder(upload)}parts/"
+
+
+def upload_part(upload: str, offset: int, digest: str) -> str:
+    """Return the key of a part; `digest` is of all the film's bytes up to the part's end."""
+    return f"{upload_parts(upload)}{offset:020d}-{hexadecimal(digest)}"
+
+
+def upload_source(upload: str) -> str:
+    """Return the key that an upload URL writes."""
+    return f"{upload_folder(upload)}source"
+
+
+def upload_taken(upload: str, attempt: str) -> str:
+    """Return the key of a copy of that."""
+    return f"{upload_folder(upload)}taken/{attempt}"
+
+
+def upload_end(upload: str) -> str:
+    """Return the key of how an upload ended."""
+    return f"{upload_folder(upload)}end.json"
 
 
 def pending(film: str, reconstruction: str) -> str:
