@@ -1,4 +1,4 @@
-"""One film on its way through: bytes, spool, frames, latents, frames, film.
+"""One film on its way through: bytes, frames, latents, frames, film.
 
 Each stage is a task of one task group, joined to the next by a bounded queue; what blocks (disk,
 FFmpeg) runs on the stage's own thread. A slow stage, a slow Triton or a caller who does not read
@@ -7,40 +7,23 @@ whatever happens behind it. An error or a cancellation ends all stages.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from film.batch import FilmBatch
 from film.errors import FilmError
 from film.facts import FilmFacts
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
-from film.output import OutputSettings, output_size, picture_size
+from film.output import OutputSettings, picture_size
 from film.reader import FilmReader
-from film.spool import Spool
-from film.writer import FilmWriter
-from service.errors import IdleCallerError, InvalidFieldError, ServiceError, UnavailableError
-from service.inference import LATENT_SIZE, Inference
-from service.reconstruction.events import (
-    Event,
-    FilmOpened,
-    LatentsMade,
-    OutputChunk,
-    ReconstructionSettings,
-    StageSeconds,
-    Summary,
-)
-from service.reconstruction.faults import film_fault, short_film_fault, spool_fault
+from film.segments import ResumePoint
+from service.errors import ServiceError
+from service.inference import Inference, ModelVersion
+from service.reconstruction.events import StageSeconds
+from service.reconstruction.passed import NOTHING_PASSED, Passed
+from service.reconstruction.persistence import persistently
+from service.reconstruction.source import Source
 from service.reconstruction.stage import StageThread
 from service.reconstruction.tally import Tally
-from service.reconstruction.watched import WatchedFile
-
-T = TypeVar("T")
 
 BATCH_FRAMES = 32
 """Measured with a `pca` model on two cores that were busy with other work as well, 640 x 360,
@@ -52,25 +35,34 @@ BATCHES_READ = 1
 """Batches that wait for a place in front of Triton."""
 BATCHES_PASSED = 2
 """Batches in Triton, or behind it and waiting to be written, besides the two at the ends."""
-CHUNK_BYTES = 2**20
 PROGRESS_SECONDS = 0.5
-RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
-"""Pauses before a batch that found Triton unavailable is tried again: a local Triton that died is
-back, with its models, within these."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Passed:
-    """What the model made of a batch."""
+class Output(Protocol):
+    """What is made of the decoded frames."""
 
-    latents: NDArray[np.float32]
-    frames: NDArray[np.uint8]
+    @property
+    def seconds(self) -> float:
+        """How long the writer was busy."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the work waits for somebody to take what is made."""
 
-_NOTHING_PASSED = _Passed(
-    np.empty((0, LATENT_SIZE), np.float32),
-    np.empty((0, MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3), np.uint8),
-)
+    async def open(self, reader: FilmReader, stages: asyncio.TaskGroup) -> None:
+        """Begin, with an opened film; further stages may be added."""
+
+    async def write(self, batch: FilmBatch, passed: Passed) -> None:
+        """Take the film's next pictures and what the model made of them."""
+
+    async def close(self, reader: FilmReader, fault: ServiceError | None) -> None:
+        """Finish: all that can be decoded was written. `fault`: why that was not the whole film."""
+
+    def tick(self) -> None:
+        """Do what is to be done about twice a second."""
+
+    async def release(self) -> None:
+        """End its thread; give up what is not finished."""
 
 
 class Pipeline:
@@ -78,39 +70,31 @@ class Pipeline:
 
     def __init__(
         self,
-        settings: ReconstructionSettings,
+        model: ModelVersion,
+        settings: OutputSettings,
         *,
         inference: Inference,
-        spool: Spool,
-        chunks: AsyncIterable[bytes],
-        events: asyncio.Queue[Event],
-        idle_seconds: float,
+        source: Source,
+        output: Output,
+        tally: Tally,
+        segmented: bool = False,
+        resume: ResumePoint | None = None,
     ) -> None:
+        self._model = model
         self._settings = settings
         self._inference = inference
-        self._spool = spool
-        self._chunks = chunks
-        self._events = events
-        self._idle_seconds = idle_seconds
+        self._source = source
+        self._output = output
+        self._tally = tally
+        self._segmented = segmented
+        self._resume = resume
 
-        self._file = WatchedFile(spool.open())
-        self._spooling = StageThread("film-spool")
         self._reading = StageThread("film-read")
-        self._writing = StageThread("film-write")
         self._reader: FilmReader | None = None
-        self._writer: FilmWriter | None = None
-        self._fresh_output: list[bytes] = []
-
         self._read: asyncio.Queue[FilmBatch | None] = asyncio.Queue(BATCHES_READ)
-        self._passed: asyncio.Queue[tuple[FilmBatch, asyncio.Task[_Passed]] | None]
+        self._passed: asyncio.Queue[tuple[FilmBatch, asyncio.Task[Passed]] | None]
         self._passed = asyncio.Queue(BATCHES_PASSED)
-
-        self._tally = Tally(settings.model)
-        self._last_chunk_at = time.monotonic()
-        self._waits_for_end_since: float | None = None
         self._receiving: asyncio.Task[None]
-        self._all_received = asyncio.Event()
-        self._opened = False
         self._ended = asyncio.Event()
         self._film_error: FilmError | None = None
 
@@ -122,45 +106,18 @@ class Pipeline:
         """
         try:
             async with asyncio.TaskGroup() as stages:
-                self._receiving = stages.create_task(self._receive())
+                self._receiving = stages.create_task(self._source.receive())
                 stages.create_task(self._decode_film(stages))
                 stages.create_task(self._watch())
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
         finally:
-            # A second cancellation must not cut this short: threads end and the spool goes.
+            # A second cancellation must not cut this short: threads end and the source goes.
             await asyncio.shield(asyncio.ensure_future(self._close()))
-        if (fault := self._fault()) is not None:
+        if (fault := self._source.fault(self._film_error)) is not None:
             raise fault
 
-    # The caller's bytes to the spool.
-
-    async def _receive(self) -> None:
-        async for chunk in self._chunks:
-            self._last_chunk_at = time.monotonic()
-            self._tally.bytes_received += len(chunk)
-            self._check_size()
-            try:
-                await self._spooling.run(self._spool.write, chunk)
-            except FilmError as error:
-                raise spool_fault(error) from None
-        if not self._tally.bytes_received:
-            raise InvalidFieldError(
-                "chunk", "the stream ended without one byte of a film", reason="EMPTY_FILM"
-            )
-        self._all_received.set()
-        await self._spooling.run(self._spool.finish)
-
-    def _check_size(self) -> None:
-        announced = self._settings.film_bytes
-        if announced is not None and self._tally.bytes_received > announced:
-            raise InvalidFieldError(
-                "settings.film_size_bytes",
-                f"the film holds more than the {announced} bytes announced",
-                reason="FILM_SIZE_MISMATCH",
-            )
-
-    # The spool to batches of frames.
+    # The film's bytes to batches of frames.
 
     async def _decode_film(self, stages: asyncio.TaskGroup) -> None:
         """Hand on all that can be decoded, also of a film that then turns out to be at fault."""
@@ -170,12 +127,10 @@ class Pipeline:
             self._film_error = error
             self._end()
             return
-        size = output_size(reader.facts, self._settings.output)
-        await self._events.put(FilmOpened(reader.facts, size))
-        self._opened = True
+        await self._output.open(reader, stages)
         stages.create_task(self._pass_batches(stages))
-        stages.create_task(self._encode_film(reader))
-        batches = reader.batches(_batch_frames(reader.facts, self._settings.output))
+        stages.create_task(self._write_film(reader))
+        batches = reader.batches(_batch_frames(reader.facts, self._settings))
         try:
             while (batch := await self._reading.run(next, batches, None)) is not None:
                 self._tally.decoded(len(batch.pts))
@@ -185,12 +140,15 @@ class Pipeline:
         await self._read.put(None)
 
     def _open_reader(self) -> FilmReader:
-        output = self._settings.output
+        settings = self._settings
         self._reader = FilmReader(
-            self._file,
-            picture_size=lambda facts: picture_size(facts, output),
-            sound=output.sound,
+            self._source.file,
+            picture_size=lambda facts: picture_size(facts, settings),
+            sound=settings.sound,
+            segmented=self._segmented,
+            resume=self._resume,
         )
+        self._tally.time_base = self._reader.facts.time_base
         return self._reader
 
     # Batches through the model: several at once, in order.
@@ -200,143 +158,69 @@ class Pipeline:
             await self._passed.put((batch, stages.create_task(self._pass(batch))))
         await self._passed.put(None)
 
-    async def _pass(self, batch: FilmBatch) -> _Passed:
+    async def _pass(self, batch: FilmBatch) -> Passed:
         if not len(batch.pts):
-            return _NOTHING_PASSED
-        model = self._settings.model
-        encoded = await _persistently(lambda: self._inference.encode(model, batch.frames))
-        decoded = await _persistently(lambda: self._inference.decode(model, encoded.latents))
+            return NOTHING_PASSED
+        model = self._model
+        encoded = await persistently(lambda: self._inference.encode(model, batch.frames))
+        decoded = await persistently(lambda: self._inference.decode(model, encoded.latents))
         self._tally.reconstructed(len(batch.pts), encoded.compute_seconds, decoded.compute_seconds)
-        return _Passed(encoded.latents, decoded.frames)
+        return Passed(encoded.latents, encoded.embeddings, decoded.frames)
 
-    # Decoded frames to the output film.
+    # Decoded frames to the output.
 
-    async def _encode_film(self, reader: FilmReader) -> None:
-        writer = await self._writing.run(self._open_writer, reader)
+    async def _write_film(self, reader: FilmReader) -> None:
         while (entry := await self._passed.get()) is not None:
             batch, passing = entry
-            passed = await passing
-            if self._settings.include_latents and len(batch.pts):
-                await self._events.put(LatentsMade(batch.pts, passed.latents))
-            await self._writing.run(writer.write, batch, passed.frames)
-            self._tally.wrote(batch, reader.facts.time_base)
-            await self._put_output()
-        await self._writing.run(writer.close)
-        await self._put_output()
-        await self._put_end(reader, writer)
-
-    def _open_writer(self, reader: FilmReader) -> FilmWriter:
-        self._writer = FilmWriter(
-            self._fresh_output.append, reader.facts, reader.sound_streams, self._settings.output
-        )
-        return self._writer
-
-    async def _put_output(self) -> None:
-        """Pass on what the writer has made since the last call; its thread is at rest."""
-        output = b"".join(self._fresh_output)
-        self._fresh_output.clear()
-        for start in range(0, len(output), CHUNK_BYTES):
-            chunk = output[start : start + CHUNK_BYTES]
-            self._tally.bytes_sent += len(chunk)
-            await self._events.put(OutputChunk(chunk))
-
-    async def _put_end(self, reader: FilmReader, writer: FilmWriter) -> None:
-        await self._events.put(self._tally.progress())
+            await self._output.write(batch, await passing)
+        await self._output.close(reader, self._source.fault(self._film_error))
         if self._film_error is None:
             # What follows the last frame belongs to the film as well: its size, its digest.
-            self._waits_for_end_since = time.monotonic()
+            self._source.wait_for_end()
             await self._receiving
         self._end()
-        if self._fault() is None:
-            await self._events.put(await self._summary(reader, writer))
 
     def _end(self) -> None:
-        """End what runs beside the stages; no more of the caller's bytes are needed."""
+        """End what runs beside the stages; no more of the film's bytes are needed."""
         self._ended.set()
         self._receiving.cancel()
-
-    async def _summary(self, reader: FilmReader, writer: FilmWriter) -> Summary:
-        digest = await self._spooling.run(self._spool.digest)
-        self._count_seconds()
-        return Summary(
-            frames=self._tally.frames_written,
-            duration=self._tally.position,
-            bytes_received=self._tally.bytes_received,
-            bytes_sent=self._tally.bytes_sent,
-            film_digest=digest,
-            stage_seconds=self._tally.seconds,
-            warnings=(*reader.warnings, *writer.warnings),
-        )
-
-    def _fault(self) -> ServiceError | None:
-        """Return what is wrong with the film, as far as it was read."""
-        announced = self._settings.film_bytes
-        received = self._tally.bytes_received
-        if announced is not None and self._all_received.is_set() and received < announced:
-            return short_film_fault(announced, self._tally)
-        if self._film_error is not None:
-            return film_fault(self._film_error, self._tally)
-        return None
 
     # Beside the stages.
 
     async def _watch(self) -> None:
-        """Tell the caller how far the work is; end a call whose caller sends nothing any more."""
+        """See to what is to be done about twice a second."""
         while not self._ended.is_set():
             try:
                 await asyncio.wait_for(self._ended.wait(), PROGRESS_SECONDS)
             except TimeoutError:
                 self._count_seconds()
-                self._check_idle()
-                # A caller who does not keep up is not told about it.
-                if self._opened and not self._events.full():
-                    self._events.put_nowait(self._tally.progress())
-
-    def _check_idle(self) -> None:
-        """Raise IdleCallerError when the work waits for bytes, and nothing else, for too long."""
-        waiting_since = self._file.waiting_since or self._waits_for_end_since
-        if waiting_since is None or self._all_received.is_set() or self._events.full():
-            return
-        idle = time.monotonic() - max(waiting_since, self._last_chunk_at)
-        if idle >= self._idle_seconds:
-            raise IdleCallerError(
-                f"no byte of the film came for {idle:.0f} s; send its bytes, or half-close the "
-                "stream where it ends",
-                metadata={"bytes_received": str(self._tally.bytes_received)},
-            )
+                if not self._output.is_full:
+                    self._source.check_idle()
+                self._output.tick()
 
     # What is left behind.
-
-    def _end_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.abort()  # Without effect on one that was closed.
 
     def _end_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
-        self._file.close()
+        self._source.file.close()
 
     def _count_seconds(self) -> None:
-        seconds = StageSeconds(
-            read=self._reading.seconds - self._file.waited, write=self._writing.seconds
-        )
+        read = self._reading.seconds - self._source.file.waited
         known = self._tally.seconds
         self._tally.busy(
-            StageSeconds(
-                read=max(0.0, seconds.read - known.read), write=seconds.write - known.write
-            )
+            StageSeconds(read=max(0.0, read - known.read), write=self._output.seconds - known.write)
         )
 
     async def _close(self) -> None:
-        """End every thread, close each container on its own, give the spool's bytes back."""
-        self._spool.cancel()
+        """End every thread, close each container on its own, give the source back."""
+        self._source.cancel()
         async with AsyncExitStack() as ends:
             # The last one first: the writer still refers to the reader's streams.
-            ends.push_async_callback(self._spooling.end, self._spool.close)
+            ends.push_async_callback(self._source.close)
             ends.push_async_callback(self._reading.end, self._end_reader)
-            ends.push_async_callback(self._writing.end, self._end_writer)
+            ends.push_async_callback(self._output.release)
         self._count_seconds()
         self._tally.close()
         # What is left in the queues is large, and tasks refer to the frames that refer to them:
@@ -350,16 +234,6 @@ def _batch_frames(facts: FilmFacts, output: OutputSettings) -> int:
         return BATCH_FRAMES
     width, height = size
     return max(1, min(BATCH_FRAMES, BATCH_PICTURE_BYTES // (width * height * 3)))
-
-
-async def _persistently(infer: Callable[[], Awaitable[T]]) -> T:
-    """Await `infer()`, again and again while Triton is unavailable, a bounded number of times."""
-    for pause in RETRY_SECONDS:
-        try:
-            return await infer()
-        except UnavailableError:
-            await asyncio.sleep(pause)
-    return await infer()
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,7 +10,10 @@ from service.errors import OverloadedError
 from service.inference import Inference
 from service.reconstruction.events import Event, ReconstructionSettings
 from service.reconstruction.faults import spool_fault
+from service.reconstruction.live import LiveOutput
 from service.reconstruction.pipeline import Pipeline
+from service.reconstruction.source import ArrivingFilm
+from service.reconstruction.tally import Tally
 
 EVENTS_WAITING = 8
 """Events that wait for the caller, at most 1 MiB each."""
@@ -105,14 +108,25 @@ class Reconstructor:
             spool = Spool(self._room, self._film_bytes)
         except SpoolFullError as error:
             raise spool_fault(error) from None
+        tally = Tally(settings.model)
+        output = LiveOutput(
+            settings.output, tally, events, include_latents=settings.include_latents
+        )
         await Pipeline(
-            settings,
+            settings.model,
+            settings.output,
             inference=self._inference,
-            spool=spool,
-            chunks=chunks,
-            events=events,
-            idle_seconds=self._idle_seconds,
+            source=ArrivingFilm(
+                spool,
+                chunks,
+                tally,
+                announced=settings.film_bytes,
+                idle_seconds=self._idle_seconds,
+            ),
+            output=output,
+            tally=tally,
         ).run()
+        await events.put(tally.summary(spool.digest(), output.warnings))
 
     def _ended(self, work: "asyncio.Task[None]") -> None:
         self._running -= 1

@@ -6,7 +6,7 @@ from fractions import Fraction
 from film.batch import FilmBatch
 from service import metrics
 from service.inference import ModelVersion
-from service.reconstruction.events import Progress, StageSeconds
+from service.reconstruction.events import Progress, StageSeconds, Summary
 
 _MODEL_QUEUE = metrics.RECONSTRUCTION_QUEUE.labels("model")
 _WRITE_QUEUE = metrics.RECONSTRUCTION_QUEUE.labels("write")
@@ -17,6 +17,8 @@ class Tally:
     """Counts of one film on its way through; adds them to the service's metrics as well."""
 
     model: ModelVersion
+    time_base: Fraction = Fraction(0)
+    """The film's, once it is known."""
     bytes_received: int = 0
     bytes_sent: int = 0
     frames_decoded: int = 0
@@ -40,7 +42,7 @@ class Tally:
         _WRITE_QUEUE.inc(frames)
         self.busy(StageSeconds(encode=encode_seconds, decode=decode_seconds))
 
-    def wrote(self, batch: FilmBatch, time_base: Fraction) -> None:
+    def wrote(self, batch: FilmBatch) -> None:
         """Count a batch that is in the output now."""
         frames = len(batch.pts)
         if not frames:
@@ -52,7 +54,7 @@ class Tally:
             # The film does not say: as long as the picture before it.
             duration = last - (int(batch.pts[-2]) if frames > 1 else self._last_pts)
         self._last_pts = last
-        self.position = (last + duration - self._first_pts) * time_base
+        self.position = (last + duration - self._first_pts) * self.time_base
         self.frames_written += frames
         _WRITE_QUEUE.dec(frames)
         metrics.FRAMES_RECONSTRUCTED.labels(self.model.name, str(self.model.version)).inc(frames)
@@ -76,4 +78,16 @@ class Tally:
             frames_reconstructed=self.frames_reconstructed,
             frames_written=self.frames_written,
             position=self.position,
+        )
+
+    def summary(self, film_digest: str, warnings: tuple[str, ...]) -> Summary:
+        """Return what a caller is told at the end."""
+        return Summary(
+            frames=self.frames_written,
+            duration=self.position,
+            bytes_received=self.bytes_received,
+            bytes_sent=self.bytes_sent,
+            film_digest=film_digest,
+            stage_seconds=self.seconds,
+            warnings=warnings,
         )

@@ -3,13 +3,11 @@
 import io
 import time
 
-from film.spool import SpoolReader
-
 
 class WatchedFile(io.RawIOBase):
     """Passes reads on and measures them, so that waiting for the caller is told from work."""
 
-    def __init__(self, file: SpoolReader) -> None:
+    def __init__(self, file: io.RawIOBase) -> None:
         super().__init__()
         self._file = file
         self.waiting_since: float | None = None
@@ -29,7 +27,7 @@ class WatchedFile(io.RawIOBase):
         """Return up to `size` bytes; waits for bytes that have not arrived yet."""
         began = self.waiting_since = time.monotonic()
         try:
-            return self._file.read(size)
+            return self._file.read(size) or b""
         finally:
             self.waiting_since = None
             self.waited += time.monotonic() - began
