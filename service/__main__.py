@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from service import logs
 from service.server import StartError, serve
@@ -16,8 +17,7 @@ def main() -> int:
         settings = Settings()
     except ValidationError as error:
         for fault in error.errors():
-            name = "REFILM_" + "_".join(str(part) for part in fault["loc"]).upper()
-            print(f"{name}: {fault['msg']} (it is {fault['input']!r})", file=sys.stderr)
+            print(_fault_line(fault), file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
     try:
@@ -25,6 +25,15 @@ def main() -> int:
     except StartError as error:
         print(f"The service cannot start: {error}", file=sys.stderr)
         return 1
+
+
+def _fault_line(fault: ErrorDetails) -> str:
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        # Settings that contradict each other. The input is all of them, the secret ones too.
+        return message
+    name = "REFILM_" + "_".join(str(part) for part in fault["loc"]).upper()
+    return f"{name}: {message} (it is {fault['input']!r})"
 
 
 if __name__ == "__main__":

@@ -43,6 +43,23 @@ RECONSTRUCTION_QUEUE = Gauge(
     ("stage",),
 )
 RECONSTRUCTIONS_RUNNING = Gauge("refilm_reconstructions_running", "Films in work.")
+WORKS_RUNNING = Gauge("refilm_works_running", "Renditions of library films in work here.")
+SEGMENTS = Counter(
+    "refilm_segments_total",
+    "Segments of library films: made here, or found whole and reused by work that went on.",
+    ("model", "version", "kind"),
+)
+JOBS = Gauge(
+    "refilm_jobs",
+    "Started reconstructions that have not ended, as this replica last saw them: queued, running "
+    "here.",
+    ("state",),
+)
+JOBS_ENDED = Counter(
+    "refilm_jobs_ended_total",
+    "Started reconstructions that this replica has ended: succeeded, failed, cancelled.",
+    ("state",),
+)
 STAGE_SECONDS = Counter(
     "refilm_reconstruction_stage_seconds_total",
     "How long the stages of reconstructions (read, encode, decode, write) were busy.",
@@ -77,6 +94,22 @@ MODEL_VERSION_READY = Gauge(
     "refilm_model_version_ready",
     "1 for each model version that can answer now.",
     ("model", "version", "digest", "recipe"),
+)
+
+STORE_UP = Gauge("refilm_store_up", "1 while the library's store answers.")
+STORE_SECONDS = Histogram(
+    "refilm_store_seconds",
+    "How long operations of the library's store took, tries and streaming included.",
+    ("operation",),
+    buckets=_SECONDS,
+)
+STORE_ERRORS = Counter(
+    "refilm_store_errors_total",
+    "Operations of the library's store that failed after their last try.",
+    ("operation", "reason"),
+)
+STORE_RETRIES = Counter(
+    "refilm_store_retries_total", "Requests to the S3 server that were tried again."
 )
 
 

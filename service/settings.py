@@ -1,9 +1,10 @@
 """The service's settings: read once from `REFILM_…` environment variables, never changed."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 1024**3
@@ -76,7 +77,47 @@ class Settings(BaseSettings):
     )
     storage_directory: Path = Field(
         default=Path(".refilm/library"),
-        description="The folder that keeps the library; made where it is missing.",
+        description="The folder that keeps the library where no S3 endpoint is set; made where it "
+        "is missing.",
+    )
+    s3_endpoint: str = Field(
+        default="",
+        description="The S3 server that keeps the library: a URL (`https://host:port`), or "
+        "host:port. Empty: the folder keeps it.",
+    )
+    s3_secure: bool | None = Field(
+        default=None,
+        description="TLS to an endpoint without `http://` or `https://`. Empty: with TLS.",
+    )
+    s3_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) to trust the S3 server by. Empty: `SSL_CERT_FILE`, or the "
+        "usual authorities.",
+    )
+    s3_public_endpoint: str = Field(
+        default="",
+        description="Where callers reach the S3 server, for the URLs that are signed for them. "
+        "Empty: where the service does.",
+    )
+    s3_region: str = Field(default="us-east-1", min_length=1, description="Region of the bucket.")
+    s3_path_style: bool = Field(
+        default=True,
+        description="The bucket in the path of URLs; false: in front of the host's name.",
+    )
+    s3_bucket: str = Field(
+        default="refilm", min_length=1, description="The bucket that keeps the library."
+    )
+    s3_create_bucket: bool = Field(default=True, description="Make the bucket where it is missing.")
+    s3_access_key: SecretStr | None = Field(default=None, description="Access key.")
+    s3_access_key_file: Path | None = Field(
+        default=None, description="A file that holds the access key, instead."
+    )
+    s3_secret_key: SecretStr | None = Field(default=None, description="Secret key.")
+    s3_secret_key_file: Path | None = Field(
+        default=None, description="A file that holds the secret key, instead."
+    )
+    s3_session_token: SecretStr | None = Field(
+        default=None, description="Session token of temporary keys."
     )
     idle_seconds: float = Field(
         default=60.0,
@@ -100,7 +141,71 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("address_file", "spool_directory", mode="before")
+    @field_validator(
+        "address_file",
+        "spool_directory",
+        "s3_secure",
+        "s3_ca_file",
+        "s3_access_key",
+        "s3_access_key_file",
+        "s3_secret_key",
+        "s3_secret_key_file",
+        "s3_session_token",
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        keys = {
+            "REFILM_S3_ACCESS_KEY": (self.s3_access_key, self.s3_access_key_file),
+            "REFILM_S3_SECRET_KEY": (self.s3_secret_key, self.s3_secret_key_file),
+        }
+        for name, (value, file) in keys.items():
+            if value and file:
+                raise ValueError(f"{name} and {name}_FILE are both set: set one of them")
+            if self.s3_endpoint and not value and not file:
+                raise ValueError(f"REFILM_S3_ENDPOINT needs {name} or {name}_FILE")
+            if not self.s3_endpoint and (value or file):
+                raise ValueError(
+                    f"{name} is set and REFILM_S3_ENDPOINT is not: the library would be kept in a "
+                    "folder"
+                )
+        if self.s3_secure is not None and "://" in self.s3_endpoint:
+            raise ValueError(
+                "REFILM_S3_SECURE is for an endpoint without http:// or https://, and this says it"
+            )
+        if self.s3_ca_file and not self.s3_url.startswith("https://"):
+            raise ValueError("REFILM_S3_CA_FILE is for an endpoint with TLS, and this has none")
+        return self
+
+    @field_validator("s3_endpoint", "s3_public_endpoint")
+    @classmethod
+    def _is_endpoint(cls, value: str) -> str:
+        url = urlsplit(value if "://" in value else f"https://{value}")
+        if value and (
+            url.scheme not in ("http", "https")
+            or not url.hostname
+            or url.username is not None
+            or url.path.strip("/")
+            or url.query
+        ):
+            raise ValueError("must be https://host:port, http://host:port or host:port")
+        return value.rstrip("/")
+
+    @property
+    def s3_url(self) -> str:
+        """The S3 server's address with `http://` or `https://`; empty without one."""
+        return self._with_scheme(self.s3_endpoint)
+
+    @property
+    def s3_public_url(self) -> str:
+        """The same of the address that callers use."""
+        return self._with_scheme(self.s3_public_endpoint)
+
+    def _with_scheme(self, endpoint: str) -> str:
+        if not endpoint or "://" in endpoint:
+            return endpoint
+        return f"{'http' if self.s3_secure is False else 'https'}://{endpoint}"
