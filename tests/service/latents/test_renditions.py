@@ -1,0 +1,125 @@
+"""Renditions in the store: the segments read as one file."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from film.output import Layout, OutputSettings, Quality, Size
+from service.storage import layout
+from service.storage.exact import DamagedError
+from service.storage.objects import ObjectStore
+from service.storage.renditions import (
+    RenditionManifest,
+    Renditions,
+    RenditionSegment,
+    rendition_id,
+)
+from tests.support.stored_latents import model
+
+PCA = model("a")
+SETTINGS = OutputSettings(sound=False, quality=Quality.HIGH)
+RENDITION = rendition_id(PCA.digest, SETTINGS)
+PIECES = [np.random.default_rng(size).bytes(size) for size in (700, 5000, 1, 3_000_000, 800)]
+WHOLE = b"".join(PIECES)
+
+
+def written(store: ObjectStore, attempt: str = "attempt-1") -> RenditionManifest:
+    folder = f"{layout.rendition_folder('film', RENDITION)}{attempt}/"
+    keys = [f"{folder}init.mp4", *(f"{folder}{number:06d}.m4s" for number in range(1, 5))]
+    for key, data in zip(keys, PIECES, strict=True):
+        store.put(key, data)
+    segments = tuple(
+        RenditionSegment(key, len(data), 10, 1000 * number, "0" * 64)
+        for number, (key, data) in enumerate(zip(keys[1:], PIECES[1:], strict=True))
+    )
+    return RenditionManifest(
+        "film",
+        "uid",
+        RENDITION,
+        PCA,
+        SETTINGS,
+        Fraction(1, 24000),
+        40,
+        Fraction(5, 3),
+        ("The sound was left out.",),
+        keys[0],
+        len(PIECES[0]),
+        segments,
+        datetime.now(UTC),
+    )
+
+
+@pytest.fixture
+def committed(store: ObjectStore) -> tuple[Renditions, RenditionManifest]:
+    renditions = Renditions(store)
+    return renditions, renditions.commit(written(store))
+
+
+places = st.integers(690, 710) | st.integers(5690, 5710) | st.integers(0, len(WHOLE) + 5)
+
+
+def test_what_is_found_is_what_was_committed(store: ObjectStore) -> None:
+    manifest = written(store)
+    assert Renditions(store).find("film", RENDITION) is None
+    assert Renditions(store).commit(manifest) == manifest
+    assert Renditions(store).find("film", RENDITION) == manifest
+    assert list(Renditions(store).list("film")) == [manifest]
+    assert list(Renditions(store).list("other")) == []
+
+
+def test_any_bytes_are_those_of_the_joined_segments(committed) -> None:
+    renditions, manifest = committed
+    assert renditions.size(manifest) == len(WHOLE)
+
+    @settings(max_examples=60, deadline=None)
+    @given(start=places, size=st.none() | places)
+    def read(start: int, size: int | None) -> None:
+        pieces = list(renditions.bytes(manifest, start, size))
+        stop = None if size is None else start + size
+        assert b"".join(pieces) == WHOLE[start:stop]
+        assert all(0 < len(piece) <= 2**20 for piece in pieces)
+
+    read()
+
+
+def test_the_second_commit_gets_the_first_one_back(store: ObjectStore) -> None:
+    first = Renditions(store).commit(written(store, "attempt-1"))
+    late = Renditions(store)
+    second = late.commit(written(store, "attempt-2"))
+    assert second == first
+    late.drop_attempt("film", RENDITION, "attempt-2")
+    late.drop_attempt("film", RENDITION, "attempt-1")
+    left = [info.key for info in store.list(layout.rendition_folder("film", RENDITION))]
+    assert not any("attempt-2" in key for key in left)
+    assert b"".join(late.bytes(second)) == WHOLE
+
+
+@pytest.mark.parametrize("damage", ["missing", "shorter"])
+def test_damage_is_said_without_a_key(store: ObjectStore, committed, damage: str) -> None:
+    renditions, manifest = committed
+    key = manifest.segments[1].key
+    if damage == "missing":
+        store.delete([key])
+    else:
+        store.put(key, b"")
+    with pytest.raises(DamagedError, match=f"segment 2 of a rendition is {damage}") as caught:
+        list(renditions.bytes(manifest))
+    assert key not in caught.value.message
+
+
+def test_every_setting_has_a_rendition_of_its_own() -> None:
+    ids = {
+        rendition_id(digest, OutputSettings(layout_, size, sound, quality))
+        for digest, layout_, size, sound, quality in product(
+            (PCA.digest, model("b").digest), Layout, Size, (True, False), Quality
+        )
+    }
+    assert len(ids) == 2 * len(Layout) * len(Size) * 2 * len(Quality)
+    assert rendition_id(PCA.digest, replace(SETTINGS)) == RENDITION
+    assert RENDITION.startswith("a" * 64 + "-") and len(RENDITION) == 64 + 1 + 16

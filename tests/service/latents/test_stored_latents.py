@@ -1,0 +1,260 @@
+"""Latents in the store: what is read is what was written, wherever the edges of the parts lie."""
+
+import io
+import threading
+from bisect import bisect_left, bisect_right
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import NotFoundError
+from service.storage import layout
+from service.storage.exact import DamagedError
+from service.storage.films import Films
+from service.storage.latents import Latents, LatentsManifest, TimeOutOfRangeError
+from service.storage.objects import ObjectNotFoundError, ObjectStore
+from tests.support.stored_latents import (
+    add_latents,
+    model,
+    new_film,
+    random_rows,
+    store_film,
+    write_parts,
+)
+
+PCA = model("a")
+ROWS = random_rows(700, gaps=(1001, 1001, 500, 3000), origin=-777)
+PART_ROWS = (240, 1, 37, 300)
+TOLERANCE = Fraction(1, 1_000_000)
+
+rows = st.integers(0, len(ROWS.pts))
+times = st.fractions(min_value=0, max_value=ROWS.duration) | st.sampled_from(ROWS.seconds)
+
+
+@settings(max_examples=40, deadline=None)
+@given(one=rows, other=rows)
+def test_any_rows_are_those_written(stored_rows, one: int, other: int) -> None:
+    latents, manifest = stored_rows
+    start, stop = sorted((one, other))
+    for read, expected in (
+        (latents.latents, ROWS.latents),
+        (latents.embeddings, ROWS.embeddings),
+        (latents.pts, ROWS.pts),
+        (latents.detail, ROWS.detail),
+    ):
+        found = read(manifest, start, stop)
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected[start:stop])
+
+
+@settings(max_examples=30, deadline=None)
+@given(one=rows, other=rows, stride=st.integers(1, 400))
+def test_strided_parts_are_a_slice(stored_rows, one: int, other: int, stride: int) -> None:
+    latents, manifest = stored_rows
+    start, stop = sorted((one, other))
+    chunks = list(latents.parts(manifest, start, stop, stride=stride, embeddings=True))
+    wanted = slice(start, stop, stride)
+    empty = np.empty((0, 200), np.float32)
+    assert [row for chunk in chunks for row in chunk.rows] == list(range(700))[wanted]
+    assert [pts for chunk in chunks for pts in chunk.pts] == ROWS.pts[wanted].tolist()
+    found = np.concatenate([empty, *(chunk.latents for chunk in chunks)])
+    assert np.array_equal(found, ROWS.latents[wanted])
+    found = np.concatenate([empty, *(chunk.embeddings for chunk in chunks)])
+    assert np.array_equal(found, ROWS.embeddings[wanted])
+
+
+def whole_file() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, ROWS.latents)
+    return buffer.getvalue()
+
+
+WHOLE_FILE = whole_file()
+places = st.integers(0, 300) | st.integers(0, len(WHOLE_FILE) + 10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(start=places, size=st.none() | st.integers(0, 300) | st.integers(0, len(WHOLE_FILE)))
+def test_the_one_npy_file_is_what_numpy_saves(stored_rows, start: int, size: int | None) -> None:
+    latents, manifest = stored_rows
+    stop = None if size is None else start + size
+    assert b"".join(latents.npy_bytes(manifest, start, size)) == WHOLE_FILE[start:stop]
+    assert latents.npy_size(manifest) == len(WHOLE_FILE)
+
+
+@settings(max_examples=60, deadline=None)
+@given(time=times)
+def test_at_a_time_the_frame_is_the_one_shown(stored_rows, time: Fraction) -> None:
+    latents, manifest = stored_rows
+    shown = bisect_right(ROWS.seconds, time + TOLERANCE) - 1
+    assert latents.row_at(manifest, time) == shown
+
+
+@settings(max_examples=60, deadline=None)
+@given(one=st.none() | times, other=st.none() | times)
+def test_a_stretch_has_the_frames_that_begin_in_it(stored_rows, one, other) -> None:
+    latents, manifest = stored_rows
+    start = 0 if one is None else bisect_left(ROWS.seconds, one - TOLERANCE)
+    stop = 700 if other is None else bisect_left(ROWS.seconds, other - TOLERANCE)
+    if other is not None and other >= ROWS.duration:
+        stop = 700
+    assert latents.rows_between(manifest, one, other) == (start, max(start, stop))
+
+
+def test_a_time_rounded_to_the_microsecond_still_means_its_frame(stored_rows) -> None:
+    latents, manifest = stored_rows
+    for row, seconds in enumerate(ROWS.seconds):
+        for rounded in (seconds // TOLERANCE * TOLERANCE, -(-seconds // TOLERANCE) * TOLERANCE):
+            assert latents.row_at(manifest, rounded) == row
+            assert latents.rows_between(manifest, rounded, None)[0] == row
+
+
+@pytest.mark.parametrize("beyond", [Fraction(-1, 100), ROWS.duration + Fraction(1, 100)])
+def test_a_time_outside_of_the_film_is_refused_with_its_duration(stored_rows, beyond) -> None:
+    latents, manifest = stored_rows
+    with pytest.raises(TimeOutOfRangeError, match=r"from 0 to 40\.11875 s") as caught:
+        latents.row_at(manifest, beyond)
+    assert caught.value.reason == "TIME_OUT_OF_RANGE"
+    assert float(caught.value.metadata["duration_seconds"]) == pytest.approx(float(ROWS.duration))
+    assert latents.row_at(manifest, ROWS.duration) == 699
+
+
+def test_the_index_has_a_row_at_or_right_after_each_second_and_the_last(stored_rows) -> None:
+    latents, manifest = stored_rows
+    index = latents.index_rows(manifest)
+    expected = {bisect_left(ROWS.seconds, second) for second in range(int(ROWS.duration) + 1)}
+    expected = sorted((expected - {700}) | {699})
+    assert index.rows.tolist() == expected
+    assert np.array_equal(index.embeddings, ROWS.embeddings[expected])
+    assert np.array_equal(index.detail, ROWS.detail[expected])
+    assert index.seconds.tolist() == [float(ROWS.seconds[row]) for row in expected]
+
+
+def test_of_two_that_commit_one_wins_and_the_other_leaves_nothing(store: ObjectStore) -> None:
+    film = new_film("raced")
+    Films(store).add(film)
+    both = [Latents(store), Latents(store)]
+    manifests = [
+        write_parts(latents, film, PCA, random_rows(50, seed), attempt=f"attempt-{seed}")
+        for seed, latents in enumerate(both)
+    ]
+    winners: dict[int, LatentsManifest] = {}
+    ready = threading.Barrier(2)
+
+    def commit(number: int) -> None:
+        ready.wait()
+        winners[number] = both[number].commit(manifests[number])
+
+    threads = [threading.Thread(target=commit, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert winners[0] == winners[1]
+    won = manifests.index(next(m for m in manifests if m.parts == winners[0].parts))
+    for number in range(2):
+        both[number].drop_attempt(film.id, PCA.digest, f"attempt-{number}")
+    left = [info.key for info in store.list(layout.latents_folder(film.id, PCA.digest))]
+    assert left and not any(f"/attempt-{1 - won}/" in key for key in left)
+    found = Latents(store).find(film.id, PCA.digest)
+    assert found is not None
+    kept = Latents(store).latents(found, 0, 50)
+    assert np.array_equal(kept, random_rows(50, won).latents)
+
+
+def test_the_catalog_names_the_films_of_a_model(store: ObjectStore) -> None:
+    other = model("b")
+    for film_id in ("one", "three", "two"):
+        store_film(store, film_id, PCA, random_rows(3))
+    film = store_film(store, "both", PCA, random_rows(3))
+    add_latents(store, film, other, random_rows(3))
+    latents = Latents(store)
+    assert list(latents.catalog(PCA.digest)) == ["both", "one", "three", "two"]
+    assert list(latents.catalog(PCA.digest, after="one")) == ["three", "two"]
+    assert list(latents.catalog(other.digest)) == ["both"]
+    assert [found.model for found in latents.list("both")] == [PCA, other]
+
+
+def test_a_missing_catalog_entry_is_put_back(store: ObjectStore) -> None:
+    film = store_film(store, "forgotten", PCA, random_rows(3))
+    store.delete([layout.catalog(PCA.digest, film.id)])
+    assert list(Latents(store).catalog(PCA.digest)) == []
+    assert Latents(store).find(film.id, PCA.digest) is not None
+    assert list(Latents(store).catalog(PCA.digest)) == [film.id]
+
+
+def test_a_deleted_film_does_not_come_back_into_the_catalog(store: ObjectStore) -> None:
+    film = store_film(store, "gone", PCA, random_rows(3))
+    store.delete([layout.catalog(PCA.digest, film.id), layout.film_facts(film.id)])
+    Latents(store).find(film.id, PCA.digest)
+    assert list(Latents(store).catalog(PCA.digest)) == []
+
+
+def test_nothing_is_found_before_the_commit(store: ObjectStore) -> None:
+    film = new_film("begun")
+    Films(store).add(film)
+    latents = Latents(store)
+    write_parts(latents, film, PCA, random_rows(50))
+    assert latents.find(film.id, PCA.digest) is None
+    assert list(latents.list(film.id)) == []
+    assert list(latents.catalog(PCA.digest)) == []
+
+
+def read_all(latents: Latents, manifest: LatentsManifest) -> None:
+    for _ in latents.parts(manifest, embeddings=True):
+        pass
+    latents.detail(manifest, 0, manifest.rows)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".pts.npy", ".embeddings.npy", ".detail.npy"])
+@pytest.mark.parametrize("damage", ["missing", "shorter", "empty"])
+def test_damage_is_said_with_its_part_and_no_key(
+    store: ObjectStore, suffix: str, damage: str
+) -> None:
+    film = store_film(store, "damaged", PCA, random_rows(50), part_rows=(20,))
+    latents = Latents(store)
+    manifest = latents.find(film.id, PCA.digest)
+    assert manifest is not None
+    read_all(latents, manifest)
+    key = manifest.parts[1].key.replace(".npy", suffix)
+    data = store.get(key)
+    if damage == "missing":
+        store.delete([key])
+    else:
+        store.put(key, data[:-10] if damage == "shorter" else b"")
+    with pytest.raises(DamagedError) as caught:
+        read_all(latents, manifest)
+    assert "part 2" in caught.value.message and "films/damaged" in caught.value.message
+    assert "/latents/" not in caught.value.message and "a" * 64 not in caught.value.message
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"version": 2}', b"[]", b"\xff"])
+def test_a_damaged_manifest_is_said(store: ObjectStore, data: bytes) -> None:
+    film = store_film(store, "damaged", PCA, random_rows(5))
+    store.put(f"{layout.latents_folder(film.id, PCA.digest)}manifest.json", data)
+    with pytest.raises(DamagedError, match="films/damaged"):
+        Latents(store).find(film.id, PCA.digest)
+
+
+def test_a_commit_for_a_film_that_is_deleted_meanwhile_says_so(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = new_film("raced")
+    Films(store).add(film)
+    latents = Latents(store)
+    manifest = write_parts(latents, film, PCA, random_rows(5))
+    create = store.create
+
+    def create_and_lose(key: str, data: bytes) -> bool:
+        created = create(key, data)
+        store.delete([info.key for info in store.list(layout.film_folder(film.id))])
+        return created
+
+    monkeypatch.setattr(store, "create", create_and_lose)
+    with pytest.raises(NotFoundError, match="films/raced was deleted"):
+        latents.commit(manifest)
+    with pytest.raises(ObjectNotFoundError):
+        store.info(layout.catalog(PCA.digest, film.id))
