@@ -14,7 +14,7 @@ import grpc
 import structlog
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
-from refilm.v1 import autoencoder_pb2, autoencoder_pb2_grpc
+from refilm.v1 import autoencoder_pb2_grpc
 
 from film.spool import SpoolRoom
 from service import metrics
@@ -26,10 +26,14 @@ from service.inference.triton import connect
 from service.inference.wheel import LocalTritonError
 from service.reconstruction import Reconstructor
 from service.rpc.autoencoder import AutoencoderService
-from service.rpc.health import Health
+from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
 from service.rpc.reconstruct_video import ReconstructVideo
 from service.settings import Settings
+from service.storage.health import StoreHealth
+from service.storage.objects import ObjectStore
+from service.storage.open import StoreSettingsError, open_store
+from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +122,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
     metrics.FRAMES_WAITING.set_function(lambda: admission.waiting)
 
     def models_changed() -> None:
-        health.set(serving=models.ready)
+        health.set_models(models.ready)
         metrics.TRITON_UP.set(models.reachable)
         metrics.MODEL_VERSION_READY.clear()
         for model in models.list():
@@ -141,6 +145,8 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
         await stack.enter_async_context(
             _background(local.keep_alive(on_end=models.mark_unreachable, on_start=restarted))
         )
+
+    _store, _storage_threads = await _open_library(settings, stack, health)
 
     reconstructor = Reconstructor(
         inference,
@@ -165,7 +171,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
     health.add_to(server)
     reflection.enable_server_reflection(
         (
-            autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"].full_name,
+            *filter(None, SERVICE_NAMES),
             "grpc.health.v1.Health",
             reflection.SERVICE_NAME,
         ),
@@ -183,6 +189,23 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
         stack.callback(settings.address_file.unlink, missing_ok=True)
     log.info("serving", **addresses, models=[model.name for model in models.list()])
     return server, gate, health
+
+
+async def _open_library(
+    settings: Settings, stack: AsyncExitStack, health: Health
+) -> tuple[ObjectStore, StorageThreads]:
+    """Open the store and watch it. One that does not answer keeps nothing but the library away."""
+    try:
+        store = open_store(settings)
+    except StoreSettingsError as error:
+        raise StartError(str(error)) from None
+    threads = StorageThreads()
+    stack.callback(threads.close)
+    store_health = StoreHealth(store, threads, health.set_store)
+    # Before the first call, which would find no bucket yet.
+    await store_health.look()
+    await stack.enter_async_context(_background(store_health.watch()))
+    return store, threads
 
 
 async def _drain(

@@ -1,4 +1,7 @@
-"""grpc.health.v1: SERVING only while a model can answer.
+"""grpc.health.v1: SERVING only while what a service stands on can answer.
+
+The whole server ("") and AutoencoderService stand on a model, LibraryService and LatentsService on
+the store; their calls that need a model as well say so themselves.
 
 Own code, because grpcio-health-checking's aio servicer shares one condition among all watchers of a
 service and drops it when the first of them leaves: the others never hear of a change again.
@@ -9,18 +12,24 @@ from collections.abc import AsyncIterator
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from refilm.v1 import autoencoder_pb2
+from refilm.v1 import autoencoder_pb2, latents_pb2, library_pb2
 
-SERVICE_NAMES = ("", autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"].full_name)
+_ON_MODELS = ("", autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"].full_name)
+_ON_STORE = (
+    library_pb2.DESCRIPTOR.services_by_name["LibraryService"].full_name,
+    latents_pb2.DESCRIPTOR.services_by_name["LatentsService"].full_name,
+)
+SERVICE_NAMES = _ON_MODELS + _ON_STORE
 
 _Status = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The health of the whole server ("") and of its services, which rise and fall together."""
+    """The health of the whole server ("") and of its services."""
 
     def __init__(self) -> None:
-        self._serving = False
+        self._models = False
+        self._store = False
         self._draining = False
         self._changed = asyncio.Event()
 
@@ -28,9 +37,14 @@ class Health(health_pb2_grpc.HealthServicer):
         """Serve it."""
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
-    def set(self, *, serving: bool) -> None:
+    def set_models(self, serving: bool) -> None:
         """Tell whether a model can answer."""
-        self._serving = serving
+        self._models = serving
+        self._notify()
+
+    def set_store(self, serving: bool) -> None:
+        """Tell whether the library's store answers."""
+        self._store = serving
         self._notify()
 
     def drain(self) -> None:
@@ -73,7 +87,8 @@ class Health(health_pb2_grpc.HealthServicer):
     def _status(self, service: str) -> int:
         if service not in SERVICE_NAMES:
             return _Status.SERVICE_UNKNOWN
-        serving = self._serving and not self._draining
+        up = self._store if service in _ON_STORE else self._models
+        serving = up and not self._draining
         return _Status.SERVING if serving else _Status.NOT_SERVING
 
     def _notify(self) -> None:

@@ -1,0 +1,62 @@
+"""Whether the store answers, looked after every few seconds."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from service import metrics
+from service.errors import ServiceError
+from service.storage.objects import ObjectStore
+from service.storage.threads import StorageThreads
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+
+_HANGS_SECONDS = 30.0
+"""A look that takes so long says nothing good: a disk that is gone can hold a thread forever."""
+
+
+class StoreHealth:
+    """Prepares the store as soon as it answers, and says when it stops answering and is back."""
+
+    def __init__(
+        self, store: ObjectStore, threads: StorageThreads, on_change: Callable[[bool], None]
+    ) -> None:
+        self._store = store
+        self._threads = threads
+        self._on_change = on_change
+        self._prepared = False
+        self._up: bool | None = None
+
+    async def look(self) -> None:
+        """Ask the store once, and tell whether it answers if that is news."""
+        call = self._store.check if self._prepared else self._store.prepare
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(_HANGS_SECONDS):
+                await self._threads.run(call)
+        except (ServiceError, TimeoutError) as error:
+            self._set(False, reason=getattr(error, "reason", "STORE_HANGS"))
+        else:
+            self._prepared = True
+            self._set(True, seconds=round(time.monotonic() - began, 3))
+
+    async def watch(self, interval: float = LOOK_SECONDS) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(interval)
+            await self.look()
+
+    def _set(self, up: bool, **facts: object) -> None:
+        metrics.STORE_UP.set(up)
+        if up == self._up:
+            return
+        self._up = up
+        if up:
+            log.info("the library's store answers", **facts)
+        else:
+            log.warning("the library's store does not answer", **facts)
+        self._on_change(up)
