@@ -145,18 +145,19 @@ class Films:
 
         Raises FilmExistsError where another has the id, or a film with it was deleted.
         """
-        if self._was_deleted(film.id):
+        if self.was_deleted(film.id):
             raise FilmExistsError(film.id)
         if not self._store.create(layout.film_facts(film.id), film.encode()):
             found = self.find(film.id)
             if found is None or found.uid != film.uid:
                 raise FilmExistsError(film.id)
         # A deletion may have come between, of the same film that another replica had added.
-        if self._was_deleted(film.id):
+        if self.was_deleted(film.id):
             self._store.delete([layout.film_facts(film.id)])
             raise FilmExistsError(film.id)
 
-    def _was_deleted(self, film_id: str) -> bool:
+    def was_deleted(self, film_id: str) -> bool:
+        """Say whether there was a film with this id that was deleted."""
         try:
             self._store.info(layout.deleted(film_id))
         except ObjectNotFoundError:

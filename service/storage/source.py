@@ -36,6 +36,7 @@ class SourceFile(io.RawIOBase):
         store: ObjectStore,
         pieces: Sequence[Piece],
         missing: Callable[[], Exception],
+        cancelled: threading.Event | None = None,
     ) -> None:
         """Open a film's bytes.
 
@@ -43,6 +44,7 @@ class SourceFile(io.RawIOBase):
             store: where they lie.
             pieces: the objects, in order.
             missing: what to raise where one of them is gone or shorter than it must be.
+            cancelled: what cancels reads besides `cancel`.
         """
         super().__init__()
         self._store = store
@@ -53,7 +55,7 @@ class SourceFile(io.RawIOBase):
         self._missing = missing
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._cancelled = threading.Event()
+        self._cancelled = cancelled or threading.Event()
 
     def cancel(self) -> None:
         """Make every read, waiting or to come, raise FilmCancelledError. Any thread may call it."""
