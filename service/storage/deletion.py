@@ -1,19 +1,21 @@
 """Deletes films for good: at once for every reader, then object by object.
 
 First a note is left, `deleted/<film>.json`, that stays: the id is not used again, and whoever finds
-the note and objects of the film ends what was begun. Then film.json goes, and from there on the film
-does not exist, for every reader on every replica asks for it. The rest follows.
+the note and objects of the film ends what was begun. Then film.json goes, and from there on the
+film does not exist, for every reader on every replica asks for it. The rest follows.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 from service.storage import layout
+from service.storage.exact import DamagedError
 from service.storage.films import Films, film_not_found
-from service.storage.objects import ObjectNotFoundError, ObjectStore
+from service.storage.objects import ObjectInfo, ObjectNotFoundError, ObjectStore
 
 Listener: TypeAlias = Callable[[str, str], None]
 """Called with a film's id and uid, on any thread; must not block, must not raise."""
@@ -37,13 +39,13 @@ class Deletion:
         Whatever it raises, the film is either wholly there or will be gone: the same call, or the
         sweep, goes on. Raises NotFoundError (FILM_NOT_FOUND).
         """
-        film = self._films.find(film_id)
-        if film is None and not self._was_by(film_id, request_id):
+        uid = self._uid(film_id)
+        if uid is None and not self._was_by(film_id, request_id):
             raise film_not_found(film_id)
-        if film is not None:
+        if uid is not None:
             note = {
                 "version": 1,
-                "uid": film.uid,
+                "uid": uid,
                 "request": _hash(request_id),
                 "time": datetime.now(UTC).isoformat(),
             }
@@ -51,27 +53,34 @@ class Deletion:
             self._store.create(layout.deleted(film_id), json.dumps(note).encode())
             self._store.delete([layout.film_facts(film_id)])
             for listener in self._listeners:
-                listener(film_id, film.uid)
+                listener(film_id, uid)
         self.remove_rest(film_id)
 
     def remove_rest(self, film_id: str) -> None:
         """Remove everything of a film that was deleted."""
-        self._store.delete(self.rest(film_id))
+        self._store.delete(info.key for info in self.rest(film_id))
 
-    def rest(self, film_id: str) -> Iterator[str]:
-        """Yield the keys of what is left of a film; its own objects last, film.json first."""
-        folder, facts = layout.film_folder(film_id), layout.film_facts(film_id)
-        for info in self._store.list(facts):
-            yield info.key
+    def rest(self, film_id: str) -> Iterator[ObjectInfo]:
+        """Yield what is left of a film that was deleted: film.json, then what points to it."""
+        facts = layout.film_facts(film_id)
+        yield from self._exactly(facts)
         for digest in self._store.folders(layout.CATALOG):
-            yield from self._keys(layout.catalog(digest, film_id), exactly=True)
-        yield from self._keys(layout.pending(film_id, ""))
-        yield from (key for key in self._keys(folder) if key != facts)
+            yield from self._exactly(layout.catalog(digest, film_id))
+        yield from self._store.list(layout.pending(film_id, ""))
+        for info in self._store.list(layout.film_folder(film_id)):
+            if info.key != facts:
+                yield info
 
-    def _keys(self, prefix: str, *, exactly: bool = False) -> Iterator[str]:
-        for info in self._store.list(prefix):
-            if not exactly or info.key == prefix:
-                yield info.key
+    def _uid(self, film_id: str) -> str | None:
+        try:
+            film = self._films.find(film_id)
+        except DamagedError:
+            return ""
+        return None if film is None else film.uid
+
+    def _exactly(self, key: str) -> Iterator[ObjectInfo]:
+        with suppress(ObjectNotFoundError):
+            yield self._store.info(key)
 
     def _was_by(self, film_id: str, request_id: str) -> bool:
         if not request_id:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from service.storage import layout
 from service.storage.films import Film, FilmExistsError, Films, film_not_found
@@ -12,6 +13,14 @@ from service.storage.probe import probe
 from service.storage.source import Piece, SourceFile
 from service.storage.upload_faults import UploadAbortedError, upload_gone
 from service.storage.upload_records import UploadEnd, UploadRecord
+
+
+class Claim(NamedTuple):
+    """Which upload has a film's id."""
+
+    upload: str
+    """Its name in the bucket."""
+    uid: str
 
 
 class UploadEnds:
@@ -23,9 +32,9 @@ class UploadEnds:
 
     def claim(self, record: UploadRecord) -> None:
         """Take the film's id for this upload; raises FilmExistsError, and the upload is gone."""
-        claim = json.dumps({"upload": record.upload, "uid": record.uid}).encode()
+        claim = json.dumps(Claim(record.upload, record.uid)._asdict()).encode()
         if not self._store.create(layout.film_claim(record.film_id), claim):
-            if self._claimed_by(record.film_id) == record.uid:
+            if self._is_claim_of(record):
                 return
         elif not self._taken(record.film_id):
             return
@@ -118,7 +127,7 @@ class UploadEnds:
 
     def _forget(self, record: UploadRecord) -> None:
         """Remove everything of an upload that is no film; its record last but for its end."""
-        if self._claimed_by(record.film_id) == record.uid:
+        if self._is_claim_of(record):
             self._store.delete([layout.film_claim(record.film_id)])
         self._remove_bytes(record)
         self._remove_record(record)
@@ -146,9 +155,13 @@ class UploadEnds:
     def _taken(self, film_id: str) -> bool:
         return self._films.was_deleted(film_id) or self._films.find(film_id) is not None
 
-    def _claimed_by(self, film_id: str) -> str | None:
+    def claimed_by(self, film_id: str) -> "Claim | None":
+        """Return which upload has, or had, a film's id."""
         try:
-            claim: dict[str, str] = json.loads(self._store.get(layout.film_claim(film_id)))
-        except ObjectNotFoundError:
+            return Claim(**json.loads(self._store.get(layout.film_claim(film_id))))
+        except (ObjectNotFoundError, TypeError, ValueError):
             return None
-        return claim.get("uid")
+
+    def _is_claim_of(self, record: UploadRecord) -> bool:
+        claim = self.claimed_by(record.film_id)
+        return claim is not None and claim.uid == record.uid
