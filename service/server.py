@@ -14,7 +14,7 @@ import grpc
 import structlog
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
-from refilm.v1 import autoencoder_pb2_grpc
+from refilm.v1 import autoencoder_pb2_grpc, latents_pb2_grpc
 
 from film.spool import SpoolRoom
 from service import metrics
@@ -28,9 +28,12 @@ from service.reconstruction import Reconstructor
 from service.rpc.autoencoder import AutoencoderService
 from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
+from service.rpc.latents import LatentsService
 from service.rpc.reconstruct_video import ReconstructVideo
 from service.settings import Settings
+from service.storage.films import Films
 from service.storage.health import StoreHealth
+from service.storage.latents import Latents
 from service.storage.objects import ObjectStore
 from service.storage.open import StoreSettingsError, open_store
 from service.storage.threads import StorageThreads
@@ -146,7 +149,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
             _background(local.keep_alive(on_end=models.mark_unreachable, on_start=restarted))
         )
 
-    _store, _storage_threads = await _open_library(settings, stack, health)
+    store, storage_threads = await _open_library(settings, stack, health)
 
     reconstructor = Reconstructor(
         inference,
@@ -166,6 +169,10 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
             threads,
             max_calls_waiting=settings.max_calls_waiting,
         ),
+        server,
+    )
+    latents_pb2_grpc.add_LatentsServiceServicer_to_server(
+        LatentsService(models, inference, Films(store), Latents(store), storage_threads, threads),
         server,
     )
     health.add_to(server)
