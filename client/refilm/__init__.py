@@ -4,12 +4,15 @@
         encoding = client.encode("picture.jpg")
         picture = client.decode(encoding.latent, model=encoding.model, format="png")
         client.reconstruct("film.mp4", "film.reconstruction.mp4", progress=print)
+        film = client.upload_film("film.mp4", title="A film")
+        found = client.search_frames("picture.jpg")
 
 `refilm.aio.Client` is the same for asyncio.
 """
 
-from refilm._client import Client, ReconstructionEvent
+from refilm._client import Client
 from refilm._errors import (
+    AlreadyExistsError,
     CancelledError,
     DataLossError,
     DeadlineError,
@@ -17,6 +20,7 @@ from refilm._errors import (
     InternalError,
     InvalidRequestError,
     NotFoundError,
+    OutOfRangeError,
     OverloadedError,
     PreconditionError,
     RefilmError,
@@ -24,6 +28,31 @@ from refilm._errors import (
     ServiceError,
     UnavailableError,
 )
+from refilm._film_values import (
+    DownloadFacts,
+    DownloadUrls,
+    Film,
+    JobFault,
+    ReconstructionJob,
+    Rendition,
+    RenditionSettings,
+    StoredLatents,
+    TransferProgress,
+    Upload,
+    UploadUrl,
+)
+from refilm._question_values import (
+    ClipMatch,
+    CroppedBars,
+    DuplicatePair,
+    FilmLatents,
+    MatchResult,
+    Moment,
+    Passage,
+    SearchHit,
+    SearchResult,
+)
+from refilm._reconstruct import ReconstructionEvent
 from refilm._values import (
     Encoding,
     FilmFacts,
@@ -35,38 +64,62 @@ from refilm._values import (
     Progress,
     Reconstruction,
     SoundTrack,
+    SourceFacts,
     StageTimes,
     Timing,
 )
 
 __all__ = [
+    "AlreadyExistsError",
     "CancelledError",
     "Client",
+    "ClipMatch",
+    "CroppedBars",
     "DataLossError",
     "DeadlineError",
+    "DownloadFacts",
+    "DownloadUrls",
+    "DuplicatePair",
     "Encoding",
     "FieldViolation",
+    "Film",
     "FilmFacts",
+    "FilmLatents",
     "InternalError",
     "InvalidRequestError",
+    "JobFault",
     "LatentBatch",
+    "MatchResult",
     "Model",
     "ModelIdentity",
     "ModelVersion",
+    "Moment",
     "NotFoundError",
+    "OutOfRangeError",
     "OverloadedError",
+    "Passage",
     "Picture",
     "PreconditionError",
     "Progress",
     "Reconstruction",
     "ReconstructionEvent",
+    "ReconstructionJob",
     "RefilmError",
+    "Rendition",
+    "RenditionSettings",
     "RequestError",
+    "SearchHit",
+    "SearchResult",
     "ServiceError",
     "SoundTrack",
+    "SourceFacts",
     "StageTimes",
+    "StoredLatents",
     "Timing",
+    "TransferProgress",
     "UnavailableError",
+    "Upload",
+    "UploadUrl",
 ]
 
 for _name in __all__:

@@ -6,15 +6,41 @@ import json
 
 from refilm._wire import MAX_MESSAGE_BYTES
 
-# gRPC tries these again by itself; a server's grpc-retry-pushback-ms goes before the backoff. A
-# stream is never tried again: half of it may have been consumed.
-_RETRIED_METHODS = ("Encode", "Decode", "ListModels", "GetModel")
+# gRPC tries these again by itself, streams of answers until the first one has come; a server's
+# grpc-retry-pushback-ms goes before the backoff. What streams requests is never tried again: half
+# of it may have been consumed.
+_RETRIED_METHODS = {
+    "refilm.v1.AutoencoderService": ("Encode", "Decode", "ListModels", "GetModel"),
+    "refilm.v1.LibraryService": (
+        "GetUpload",
+        "CreateUploadUrl",
+        "CompleteUpload",
+        "ListFilms",
+        "GetFilm",
+        "DownloadFilm",
+        "CreateDownloadUrls",
+        # These two are the same request for as long as their request_id is.
+        "DeleteFilm",
+        "StartReconstruction",
+        "GetReconstruction",
+        "CancelReconstruction",
+        "ListReconstructions",
+    ),
+    "refilm.v1.LatentsService": (
+        "ListLatents",
+        "ExportLatents",
+        "SearchFrames",
+        "FindDuplicates",
+        "Interpolate",
+    ),
+}
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [
-                {"service": "refilm.v1.AutoencoderService", "method": method}
-                for method in _RETRIED_METHODS
+                {"service": service, "method": method}
+                for service, methods in _RETRIED_METHODS.items()
+                for method in methods
             ],
             "retryPolicy": {
                 "maxAttempts": 5,
@@ -37,4 +63,6 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
     # A connection that died without a word is noticed within this time while calls run.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # A service that was started again is found within this time; gRPC's own pauses grow to minutes.
+    ("grpc.max_reconnect_backoff_ms", 5_000),
 )

@@ -3,9 +3,11 @@
 RefilmError
   RequestError            the request is at fault: the same request will fail again
     InvalidRequestError   a field of it is faulty
+      OutOfRangeError     it asks for what lies behind the end
     NotFoundError         what it names does not exist
+    AlreadyExistsError    what it would create is there already, or was
     PreconditionError     what it asks for contradicts what the service has
-    DataLossError         the film breaks off or is damaged; what could be made of it was delivered
+    DataLossError         a film breaks off or is damaged; what could be made of it was delivered
   ServiceError            the service's side: the same request may succeed later
     UnavailableError      it cannot be reached, or what it stands on cannot answer
     OverloadedError       it has no room for the request
@@ -76,8 +78,16 @@ class InvalidRequestError(RequestError):
     """The request is faulty; `violations` names the fields."""
 
 
+class OutOfRangeError(InvalidRequestError):
+    """The request asks for what lies behind the end, for example of a file."""
+
+
 class NotFoundError(RequestError):
-    """What the request names does not exist, for example a model."""
+    """What the request names does not exist, for example a model or a film."""
+
+
+class AlreadyExistsError(RequestError):
+    """What the request would create is there already, or was: a film's id is not used again."""
 
 
 class PreconditionError(RequestError):
@@ -85,7 +95,7 @@ class PreconditionError(RequestError):
 
 
 class DataLossError(RequestError):
-    """The film breaks off or is damaged; what could be made of it was delivered.
+    """A film breaks off or is damaged; what could be made of it was delivered.
 
     Attributes:
         partial: Where `Client.reconstruct` kept the film up to there; None where it wrote to a

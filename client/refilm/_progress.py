@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 
 from refilm._source import Source
+from refilm._times import seconds
 from refilm._values import FilmFacts, Progress
-from refilm._wire import seconds
 from refilm.v1 import autoencoder_pb2 as pb
 
 _WINDOW_SECONDS = 10.0
@@ -18,20 +18,22 @@ _WINDOW_SECONDS = 10.0
 class Meter:
     """Measures one reconstruction."""
 
-    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: Source | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
         self._clock = clock
+        self._reused = 0
         self._film: FilmFacts | None = None
-        self._marks: deque[tuple[float, int, float]] = deque()
+        self._marks: deque[tuple[float, int, int, float]] = deque()
 
     def start(self, film: FilmFacts) -> None:
         """Takes in what the film is, once."""
         self._film = film
-        self._marks.append((self._clock(), 0, 0.0))
+        self._marks.append((self._clock(), 0, 0, 0.0))
 
     def progress(self, message: pb.ReconstructVideoProgress) -> Progress:
         """Returns how far the work is by the service's counts."""
         position = seconds(message.position)
+        self._reused = message.frames_reused
         # A film's own totals are estimates; one that it passes was wrong, and is no total any more.
         total = self._film.estimated_frames if self._film else None
         if total and message.frames_decoded > total:
@@ -40,12 +42,15 @@ class Meter:
         if duration and position > duration:
             duration = None
         now = self._clock()
-        self._marks.append((now, message.frames_written, position))
+        self._marks.append((now, message.frames_written, message.frames_reused, position))
         while len(self._marks) > 2 and now - self._marks[1][0] >= _WINDOW_SECONDS:
             self._marks.popleft()
-        then, frames_then, position_then = self._marks[0]
+        then, frames_then, reused_then, position_then = self._marks[0]
         elapsed = now - then
         frames = message.frames_written - frames_then
+        # What existed already comes faster than what is made, and does not come again.
+        made = frames - (message.frames_reused - reused_then)
+        frames = made or frames
         rate = frames / elapsed if elapsed > 0 and frames > 0 else None
 
         fraction: float | None = None
@@ -59,8 +64,8 @@ class Meter:
             if rate and position > position_then:
                 eta = (duration - position) * elapsed / (position - position_then)
         return Progress(
-            bytes_sent=self._source.position,
-            bytes_total=self._source.size,
+            bytes_sent=self._source.position if self._source else 0,
+            bytes_total=self._source.size if self._source else None,
             bytes_received=message.bytes_received,
             frames_decoded=message.frames_decoded,
             frames_reconstructed=message.frames_reconstructed,
@@ -70,6 +75,7 @@ class Meter:
             fraction=fraction,
             frames_per_second=rate,
             eta=eta,
+            frames_reused=message.frames_reused,
         )
 
     def finish(self, summary: pb.ReconstructVideoSummary) -> Progress:
@@ -81,6 +87,7 @@ class Meter:
                 frames_reconstructed=summary.frames,
                 frames_written=summary.frames,
                 position=summary.duration,
+                frames_reused=self._reused,
             )
         )
         return dataclasses.replace(last, frames_total=summary.frames, fraction=1.0, eta=0.0)

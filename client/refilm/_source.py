@@ -6,7 +6,8 @@ import io
 import os
 import stat
 import threading
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeGuard
 
 
 class ReadableFile(Protocol):
@@ -18,6 +19,29 @@ class ReadableFile(Protocol):
 
 FilmSource = str | os.PathLike[str] | ReadableFile
 """A film's path, or a file object that reads its bytes."""
+
+
+def is_file(source: object) -> TypeGuard[FilmSource | bytes]:
+    """Tells whether a source is a path, bytes or a file object, not an iterable of pieces."""
+    return isinstance(source, (str, bytes, os.PathLike)) or hasattr(source, "read")
+
+
+class PulledFile:
+    """Pieces of a film as a file; `pull` returns the next one, None at the end."""
+
+    def __init__(self, pull: Callable[[], bytes | None]) -> None:
+        self._pull = pull
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns at most `size` bytes, and none at the end."""
+        while not self._rest:
+            piece = self._pull()
+            if piece is None:
+                return b""
+            self._rest = piece
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
 
 
 class Source:
@@ -43,8 +67,11 @@ class Source:
         self._reading = False
         self._closed = False
         self.stat = _regular_file(self._file)
-        self.size = None if self.stat is None else self.stat.st_size - _position(self._file)
-        """Bytes from here to the end, where the film is a regular file."""
+        self._origin = _position(self._file)
+        self.size = _size(self._file, self.stat, self._origin)
+        """Bytes from here to the end, where the film is a regular file or lies in memory."""
+        self.seekable = isinstance(self._file, io.IOBase) and self._file.seekable()
+        """Whether it can be read again."""
         self.position = 0
         """Bytes read so far."""
 
@@ -65,6 +92,13 @@ class Source:
             raise BlockingIOError("the film's file object is in non-blocking mode")
         self.position += len(data)
         return data
+
+    def seek(self, position: int) -> None:
+        """Goes to where `position` bytes were read, while nobody reads; a no-op once closed."""
+        with self._lock:
+            if not self._closed and isinstance(self._file, io.IOBase):
+                self._file.seek(self._origin + position)
+                self.position = position
 
     def close(self) -> None:
         """Ends reading; safe to call more than once."""
@@ -89,4 +123,10 @@ def _regular_file(file: ReadableFile) -> os.stat_result | None:
 
 
 def _position(file: ReadableFile) -> int:
-    return file.tell() if isinstance(file, io.IOBase) else 0
+    return file.tell() if isinstance(file, io.IOBase) and file.seekable() else 0
+
+
+def _size(file: ReadableFile, facts: os.stat_result | None, origin: int) -> int | None:
+    if isinstance(file, io.BytesIO):
+        return len(file.getbuffer()) - origin
+    return None if facts is None else facts.st_size - origin

@@ -13,7 +13,7 @@ from refilm import _errors as errors
 
 _ERRORS: dict[grpc.StatusCode, type[errors.RefilmError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequestError,
-    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidRequestError,
+    grpc.StatusCode.OUT_OF_RANGE: errors.OutOfRangeError,
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.PreconditionError,
     grpc.StatusCode.DATA_LOSS: errors.DataLossError,
@@ -21,7 +21,7 @@ _ERRORS: dict[grpc.StatusCode, type[errors.RefilmError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.OverloadedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
     grpc.StatusCode.CANCELLED: errors.CancelledError,
-    grpc.StatusCode.ALREADY_EXISTS: errors.RequestError,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
     grpc.StatusCode.ABORTED: errors.ServiceError,
     grpc.StatusCode.UNIMPLEMENTED: errors.RequestError,
     grpc.StatusCode.UNAUTHENTICATED: errors.RequestError,

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import grpc
 
-from refilm._platform import CALL_ENDED, open_channel
+from refilm._errors import CancelledError
+from refilm._platform import CALL_ENDED, Pauses, answer, begin, open_channel
 from refilm._status import error_from_rpc
 
 if TYPE_CHECKING:
-    from refilm._platform import StreamMethod, UnaryMethod
+    from refilm._platform import AnswersMethod, StreamMethod, UnaryMethod, UploadMethod
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
 class Transport:
-    """One connection, and the two kinds of calls over it."""
+    """One connection, and the four kinds of calls over it."""
 
     def __init__(
         self,
@@ -33,11 +34,13 @@ class Transport:
     ) -> None:
         self.address = address
         self.channel = open_channel(address, credentials)
-        self._timeout = timeout
+        self.timeout = timeout
         self._stream_timeout = stream_timeout
+        self._pauses = Pauses()
 
     def close(self) -> None:
         """Closes the connection; calls that still run are cancelled."""
+        self._pauses.end()
         self.channel.close()
 
     def unary(
@@ -48,7 +51,7 @@ class Transport:
     ) -> _Response:
         """Returns the one answer; raises RefilmError."""
         try:
-            return method(request, timeout=_deadline(timeout, self._timeout))
+            return method(request, timeout=_deadline(timeout, self.timeout))
         except grpc.RpcError as error:
             raise error_from_rpc(error, self.address) from error
 
@@ -73,6 +76,52 @@ class Transport:
             raise
         finally:
             call.cancel()
+
+    def answers(
+        self,
+        method: AnswersMethod[_Request, _Response],
+        request: _Request,
+        timeout: float | None,
+    ) -> Generator[_Response]:
+        """Yields the answers to one request; raises RefilmError."""
+        call = method(request, timeout=_deadline(timeout, self._stream_timeout))
+        try:
+            for response in call:
+                yield response
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, self.address) from error
+        finally:
+            call.cancel()
+
+    def upload(
+        self,
+        method: UploadMethod[_Request, _Response],
+        requests: Iterator[_Request],
+        timeout: float | None,
+    ) -> _Response:
+        """Returns the one answer to a stream; raises RefilmError, or what `requests` raises."""
+        feed = _Feed(requests)
+        call = begin(method, feed.messages(), _deadline(timeout, self._stream_timeout))
+        feed.attach(call)
+        try:
+            return answer(call)
+        except CALL_ENDED as error:
+            if feed.error is not None:
+                raise feed.error from None
+            if isinstance(error, grpc.RpcError):
+                raise error_from_rpc(error, self.address) from error
+            raise
+        finally:
+            call.cancel()
+
+    def transfer_timeout(self, timeout: float | None) -> float:
+        """Returns the seconds that a transfer may take, all its attempts together."""
+        return self._stream_timeout if timeout is None else timeout
+
+    def pause(self, seconds: float) -> None:
+        """Waits before the next attempt; raises CancelledError once the client is closed."""
+        if self._pauses.wait(seconds):
+            raise CancelledError("the client was closed", code=grpc.StatusCode.CANCELLED)
 
 
 def _deadline(timeout: float | None, default: float) -> float | None:

@@ -99,7 +99,8 @@ class Picture:
     """Raw: RGB, interleaved, rows from the top; otherwise the image file's bytes."""
     format: ImageFormat
     model: ModelIdentity
-    timing: Timing = field(compare=False)
+    timing: Timing | None = field(compare=False)
+    """None for a picture of an interpolation."""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -133,12 +134,12 @@ class SoundTrack:
     language: str
     """ISO 639-2; empty where the film does not tell."""
     action: Literal["copied", "transcoded", "dropped", "unknown"]
-    """What becomes of it in the reconstruction."""
+    """What becomes of it in the reconstruction; "unknown" where none is made."""
 
 
 @dataclass(frozen=True)
-class FilmFacts:
-    """What a film is, and what will be made of it."""
+class SourceFacts:
+    """What a film is, as read from its container and first packets."""
 
     container: str
     """Short name, for example "mp4"."""
@@ -166,6 +167,12 @@ class FilmFacts:
     bit_depth: int
     """Bits a colour component."""
     sound_tracks: tuple[SoundTrack, ...]
+
+
+@dataclass(frozen=True)
+class FilmFacts(SourceFacts):
+    """What a film is, and what will be made of it."""
+
     model: ModelIdentity
     """The model version that reconstructs the film."""
     output_width: int
@@ -198,6 +205,8 @@ class Progress:
     """Over the last few seconds; None until it can be told."""
     eta: float | None
     """Seconds left at that rate; None where it cannot be told."""
+    frames_reused: int = 0
+    """Of the frames written, those that existed before this call."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +228,7 @@ class LatentBatch:
     __hash__ = None  # type: ignore[assignment]  # the language's own way to say unhashable
 
     def __repr__(self) -> str:
-        return f"LatentBatch(pts={self.pts!r}, latents=[{len(self.pts)}, 200])"
+        return f"{type(self).__name__}(pts={self.pts!r}, latents=[{len(self.pts)}, 200])"
 
 
 @dataclass(frozen=True)
@@ -251,6 +260,10 @@ class Reconstruction:
     warnings: tuple[str, ...]
     """What was repaired or left out, one sentence each; empty for a healthy film."""
     film: FilmFacts
+    film_name: str = ""
+    """ "films/{film}" where the library has it, as the source or since this call."""
+    rendition: str = ""
+    """The rendition's name, where the library has it."""
 
 
 @dataclass(frozen=True)

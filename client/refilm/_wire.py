@@ -8,10 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 
 from refilm import _values as values
+from refilm._times import seconds
 from refilm.v1 import autoencoder_pb2 as pb
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ _IMAGE_FORMATS: dict[str, pb.ImageFormat.ValueType] = {
     "jpeg": pb.IMAGE_FORMAT_JPEG,
     "webp": pb.IMAGE_FORMAT_WEBP,
 }
-_LAYOUTS: dict[str, pb.Layout.ValueType] = {
+LAYOUTS: dict[str, pb.Layout.ValueType] = {
     "reconstruction": pb.LAYOUT_RECONSTRUCTION,
     "side_by_side": pb.LAYOUT_SIDE_BY_SIDE,
 }
-_SIZES: dict[str, pb.Size.ValueType] = {
+SIZES: dict[str, pb.Size.ValueType] = {
     "model": pb.SIZE_MODEL,
     "source": pb.SIZE_SOURCE,
 }
-_QUALITIES: dict[str, pb.Quality.ValueType] = {
+QUALITIES: dict[str, pb.Quality.ValueType] = {
     "draft": pb.QUALITY_DRAFT,
     "standard": pb.QUALITY_STANDARD,
     "high": pb.QUALITY_HIGH,
@@ -49,7 +49,8 @@ _QUALITIES: dict[str, pb.Quality.ValueType] = {
 _T = TypeVar("_T")
 
 
-def _choice(what: str, choices: dict[str, _T], name: str) -> _T:
+def choice(what: str, choices: dict[str, _T], name: str) -> _T:
+    """Returns the message's word for a choice; raises ValueError for an unknown one."""
     if name not in choices:
         raise ValueError(f"{what} is one of {', '.join(choices)}, not {name!r}")
     return choices[name]
@@ -68,7 +69,7 @@ def selector(model: str | values.ModelIdentity, version: int) -> pb.ModelSelecto
 
 def image_format(name: str) -> pb.ImageFormat.ValueType:
     """Returns the message's word for an image format; raises ValueError for an unknown one."""
-    return _choice("format", _IMAGE_FORMATS, name)
+    return choice("format", _IMAGE_FORMATS, name)
 
 
 def settings(
@@ -79,17 +80,29 @@ def settings(
     sound: bool,
     quality: str,
     latents: bool,
+    film: str | None,
     film_bytes: int | None,
+    store: bool,
+    title: str,
+    film_id: str,
 ) -> pb.ReconstructVideoSettings:
-    """Returns a reconstruction's settings; raises ValueError for an unknown choice."""
+    """Returns a reconstruction's settings; raises ValueError for what contradicts itself."""
+    if film is not None and store:
+        raise ValueError(f"{film} is in the library already: store is for films of your own")
+    if (title or film_id) and not store:
+        raise ValueError("title and film_id belong to store=True")
     return pb.ReconstructVideoSettings(
         model=model,
-        layout=_choice("layout", _LAYOUTS, layout),
-        size=_choice("size", _SIZES, size),
+        layout=choice("layout", LAYOUTS, layout),
+        size=choice("size", SIZES, size),
         sound=pb.SOUND_KEEP if sound else pb.SOUND_NONE,
-        quality=_choice("quality", _QUALITIES, quality),
+        quality=choice("quality", QUALITIES, quality),
         include_latents=latents,
         film_size_bytes=film_bytes or 0,
+        film=film or "",
+        store=store,
+        title=title,
+        film_id=film_id,
     )
 
 
@@ -149,11 +162,6 @@ def identity(message: pb.ModelIdentity) -> values.ModelIdentity:
     return values.ModelIdentity(message.name, message.version, message.digest)
 
 
-def seconds(duration: Duration) -> float:
-    """Returns a duration in seconds."""
-    return duration.seconds + duration.nanos / 1e9
-
-
 def timing(message: pb.Timing) -> values.Timing:
     """Returns how long an answer took."""
     return values.Timing(seconds(message.queue), seconds(message.compute))
@@ -182,34 +190,46 @@ def picture(
     )
 
 
-def _fraction(message: pb.Rational) -> Fraction | None:
+def fraction(message: pb.Rational) -> Fraction | None:
+    """Returns a fraction; None for an unset one."""
     if not message.numerator or not message.denominator:
         return None
     return Fraction(message.numerator, message.denominator)
 
 
 def film_facts(message: pb.FilmFacts) -> values.FilmFacts:
-    """Returns what a film is."""
+    """Returns what a film is and what will be made of it."""
     return values.FilmFacts(
-        container=message.container,
-        video_codec=message.video_codec,
-        width=message.width,
-        height=message.height,
-        sample_aspect_ratio=_fraction(message.sample_aspect_ratio) or Fraction(1),
-        rotation=message.rotation_degrees,
-        average_frame_rate=_fraction(message.average_frame_rate),
-        time_base=_fraction(message.time_base) or Fraction(1),
-        duration=seconds(message.duration) if message.HasField("duration") else None,
-        estimated_frames=message.estimated_frames or None,
-        interlaced=message.interlaced,
-        transfer=message.transfer,
-        tone_mapped=message.tone_mapped,
-        bit_depth=message.bit_depth,
-        sound_tracks=tuple(_sound_track(track) for track in message.sound_tracks),
+        **_source_facts(message),
         model=identity(message.model),
         output_width=message.output_width,
         output_height=message.output_height,
     )
+
+
+def source_facts(message: pb.FilmFacts) -> values.SourceFacts:
+    """Returns what a film is."""
+    return values.SourceFacts(**_source_facts(message))
+
+
+def _source_facts(message: pb.FilmFacts) -> dict[str, Any]:
+    return {
+        "container": message.container,
+        "video_codec": message.video_codec,
+        "width": message.width,
+        "height": message.height,
+        "sample_aspect_ratio": fraction(message.sample_aspect_ratio) or Fraction(1),
+        "rotation": message.rotation_degrees,
+        "average_frame_rate": fraction(message.average_frame_rate),
+        "time_base": fraction(message.time_base) or Fraction(1),
+        "duration": seconds(message.duration) if message.HasField("duration") else None,
+        "estimated_frames": message.estimated_frames or None,
+        "interlaced": message.interlaced,
+        "transfer": message.transfer,
+        "tone_mapped": message.tone_mapped,
+        "bit_depth": message.bit_depth,
+        "sound_tracks": tuple(_sound_track(track) for track in message.sound_tracks),
+    }
 
 
 def _sound_track(message: pb.SoundTrack) -> values.SoundTrack:
@@ -255,6 +275,8 @@ def reconstruction(
         ),
         warnings=tuple(message.warnings),
         film=film,
+        film_name=message.film,
+        rendition=message.rendition,
     )
 
 

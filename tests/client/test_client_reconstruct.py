@@ -151,7 +151,7 @@ def test_file_objects_are_read_from_where_they_stand(
     packed.write_bytes(gzip.compress(film.read_bytes(), 1))
     with refilm.Client(scripted.address) as client:
         for opened, size in (
-            (io.BytesIO(film.read_bytes()), 0),
+            (io.BytesIO(film.read_bytes()), 3_000_000),
             (film.open("rb"), 3_000_000),
             # The packed file's size is not the film's.
             (gzip.GzipFile(packed), 0),

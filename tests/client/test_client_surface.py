@@ -12,48 +12,94 @@ import refilm.aio
 CLIENT = Path(refilm.__file__).parents[1]
 
 PUBLIC_METHODS = {
+    "cancel_reconstruction",
+    "cancel_upload",
     "close",
+    "complete_upload",
     "decode",
     "decode_stream",
+    "delete_film",
+    "download",
+    "download_stream",
+    "download_urls",
     "encode",
     "encode_stream",
+    "export_latents",
+    "film",
+    "films",
+    "find_duplicates",
     "health",
+    "interpolate",
+    "interpolate_film",
+    "latents",
+    "match_clip",
     "model",
     "models",
     "reconstruct",
     "reconstruct_stream",
+    "reconstruction",
+    "reconstructions",
+    "search_frames",
+    "start_reconstruction",
+    "upload",
+    "upload_film",
+    "upload_url",
+    "wait_for_reconstruction",
 }
 
 
 def test_the_exported_names_are_these() -> None:
     assert refilm.__all__ == [
+        "AlreadyExistsError",
         "CancelledError",
         "Client",
+        "ClipMatch",
+        "CroppedBars",
         "DataLossError",
         "DeadlineError",
+        "DownloadFacts",
+        "DownloadUrls",
+        "DuplicatePair",
         "Encoding",
         "FieldViolation",
+        "Film",
         "FilmFacts",
+        "FilmLatents",
         "InternalError",
         "InvalidRequestError",
+        "JobFault",
         "LatentBatch",
+        "MatchResult",
         "Model",
         "ModelIdentity",
         "ModelVersion",
+        "Moment",
         "NotFoundError",
+        "OutOfRangeError",
         "OverloadedError",
+        "Passage",
         "Picture",
         "PreconditionError",
         "Progress",
         "Reconstruction",
         "ReconstructionEvent",
+        "ReconstructionJob",
         "RefilmError",
+        "Rendition",
+        "RenditionSettings",
         "RequestError",
+        "SearchHit",
+        "SearchResult",
         "ServiceError",
         "SoundTrack",
+        "SourceFacts",
         "StageTimes",
+        "StoredLatents",
         "Timing",
+        "TransferProgress",
         "UnavailableError",
+        "Upload",
+        "UploadUrl",
     ]
     assert refilm.aio.__all__ == ["Client"]
     assert repr(refilm.NotFoundError) == "<class 'refilm.NotFoundError'>"
@@ -61,7 +107,7 @@ def test_the_exported_names_are_these() -> None:
 
 @pytest.mark.parametrize("client", [refilm.Client, refilm.aio.Client])
 def test_both_clients_have_these_methods_and_document_them(client: type) -> None:
-    methods = {name for name in vars(client) if not name.startswith("_")}
+    methods = {name for name in dir(client) if not name.startswith("_")}
     assert methods == PUBLIC_METHODS
     assert all(inspect.getdoc(getattr(client, name)) for name in methods)
 

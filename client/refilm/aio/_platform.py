@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from refilm._channel import OPTIONS
+from refilm._source import FilmSource, PulledFile, is_file
 
 if TYPE_CHECKING:
     UnaryMethod = grpc.aio.UnaryUnaryMultiCallable
     StreamMethod = grpc.aio.StreamStreamMultiCallable
-
+    AnswersMethod = grpc.aio.UnaryStreamMultiCallable
+    UploadMethod = grpc.aio.StreamUnaryMultiCallable
+    UploadCall = grpc.aio.StreamUnaryCall
 
 _T = TypeVar("_T")
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 _P = ParamSpec("_P")
 
 Items = Iterable[_T] | AsyncIterable[_T]
@@ -45,3 +50,53 @@ async def iterate(items: Items[_T]) -> AsyncIterator[_T]:
 async def blocking(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Returns what a function returns that waits for a disk or a pipe; the loop goes on."""
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def begin(
+    method: UploadMethod[_Request, _Response],
+    requests: AsyncIterator[_Request],
+    timeout: float | None,
+) -> UploadCall[_Request, _Response]:
+    """Begins a call that streams requests and has one answer."""
+    return method(requests, timeout=timeout)
+
+
+async def answer(call: UploadCall[_Request, _Response]) -> _Response:
+    """Returns the call's answer."""
+    return await call
+
+
+class Pauses:
+    """Waits that end when the client is closed."""
+
+    def __init__(self) -> None:
+        self._closed = asyncio.Event()
+
+    async def wait(self, seconds: float) -> bool:
+        """Waits; returns whether the client was closed meanwhile."""
+        try:
+            await asyncio.wait_for(self._closed.wait(), seconds)
+        # Before Python 3.11 not the built-in TimeoutError.
+        except asyncio.TimeoutError:  # noqa: UP041
+            return False
+        return True
+
+    def end(self) -> None:
+        """Ends all waits, now and to come."""
+        self._closed.set()
+
+
+def as_file(source: FilmSource | bytes | Items[bytes]) -> FilmSource | bytes:
+    """Returns an iterable of pieces as a file, to be read on another thread; others as they are."""
+    if is_file(source):
+        return source
+    if not isinstance(source, AsyncIterable):
+        pieces = iter(cast("Iterable[bytes]", source))
+        return PulledFile(lambda: next(pieces, None))
+    loop = asyncio.get_running_loop()
+    coming = aiter(source)
+
+    async def pull() -> bytes | None:
+        return await anext(coming, None)
+
+    return PulledFile(lambda: asyncio.run_coroutine_threadsafe(pull(), loop).result())

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import grpc
 
+from refilm._errors import CancelledError
 from refilm._status import error_from_rpc
-from refilm.aio._platform import CALL_ENDED, open_channel
+from refilm.aio._platform import CALL_ENDED, Pauses, answer, begin, open_channel
 
 if TYPE_CHECKING:
-    from refilm.aio._platform import StreamMethod, UnaryMethod
+    from refilm.aio._platform import AnswersMethod, StreamMethod, UnaryMethod, UploadMethod
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
 class Transport:
-    """One connection, and the two kinds of calls over it."""
+    """One connection, and the four kinds of calls over it."""
 
     def __init__(
         self,
@@ -34,11 +35,13 @@ class Transport:
     ) -> None:
         self.address = address
         self.channel = open_channel(address, credentials)
-        self._timeout = timeout
+        self.timeout = timeout
         self._stream_timeout = stream_timeout
+        self._pauses = Pauses()
 
     async def close(self) -> None:
         """Closes the connection; calls that still run are cancelled."""
+        self._pauses.end()
         await self.channel.close()
 
     async def unary(
@@ -49,7 +52,7 @@ class Transport:
     ) -> _Response:
         """Returns the one answer; raises RefilmError."""
         try:
-            return await method(request, timeout=_deadline(timeout, self._timeout))
+            return await method(request, timeout=_deadline(timeout, self.timeout))
         except grpc.RpcError as error:
             raise error_from_rpc(error, self.address) from error
 
@@ -74,6 +77,52 @@ class Transport:
             raise
         finally:
             call.cancel()
+
+    async def answers(
+        self,
+        method: AnswersMethod[_Request, _Response],
+        request: _Request,
+        timeout: float | None,
+    ) -> AsyncGenerator[_Response]:
+        """Yields the answers to one request; raises RefilmError."""
+        call = method(request, timeout=_deadline(timeout, self._stream_timeout))
+        try:
+            async for response in call:
+                yield response
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, self.address) from error
+        finally:
+            call.cancel()
+
+    async def upload(
+        self,
+        method: UploadMethod[_Request, _Response],
+        requests: AsyncIterator[_Request],
+        timeout: float | None,
+    ) -> _Response:
+        """Returns the one answer to a stream; raises RefilmError, or what `requests` raises."""
+        feed = _Feed(requests)
+        call = begin(method, feed.messages(), _deadline(timeout, self._stream_timeout))
+        feed.attach(call)
+        try:
+            return await answer(call)
+        except CALL_ENDED as error:
+            if feed.error is not None:
+                raise feed.error from None
+            if isinstance(error, grpc.RpcError):
+                raise error_from_rpc(error, self.address) from error
+            raise
+        finally:
+            call.cancel()
+
+    def transfer_timeout(self, timeout: float | None) -> float:
+        """Returns the seconds that a transfer may take, all its attempts together."""
+        return self._stream_timeout if timeout is None else timeout
+
+    async def pause(self, seconds: float) -> None:
+        """Waits before the next attempt; raises CancelledError once the client is closed."""
+        if await self._pauses.wait(seconds):
+            raise CancelledError("the client was closed", code=grpc.StatusCode.CANCELLED)
 
 
 def _deadline(timeout: float | None, default: float) -> float | None:

@@ -1,0 +1,183 @@
+# Made of refilm/aio/_questions.py by `make proto`: edit that.
+"""Questions to the encodings of the library's films."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from refilm import _question_wire as wire
+from refilm._calls import Calls
+from refilm._film_values import Film
+from refilm._platform import blocking
+from refilm._question_values import DuplicatePair, MatchResult, SearchHit, SearchResult
+from refilm._source import FilmSource, Source
+from refilm._times import Seconds, duration
+from refilm._values import ModelIdentity
+from refilm._wire import identity, selector
+from refilm.v1 import latents_pb2 as pb
+
+if TYPE_CHECKING:
+    from refilm._question_wire import Query
+
+_CHUNK_BYTES = 256 * 1024
+_MOST_HITS_A_PAGE = 100
+
+
+class QuestionCalls(Calls):
+    """The part of the client that searches, matches and compares."""
+
+    def search_frames(
+        self,
+        query: Query,
+        *,
+        limit: int = 10,
+        skip: int = 0,
+        min_similarity: float = 0.0,
+        films: Iterable[str | Film] = (),
+        start: Seconds | None = None,
+        end: Seconds | None = None,
+        previews: bool = False,
+        model: str | ModelIdentity = "",
+        version: int = 0,
+        timeout: float | None = None,
+    ) -> SearchResult:
+        """Searches the library for passages that look like a query, the most similar first.
+
+        Args:
+            query: A picture, as for `encode`; an `Encoding`, or the 200 numbers of a latent; or a
+                moment of a film, (film, time).
+            limit: At most this many hits, from 1.
+            skip: How many hits to leave out before the first.
+            min_similarity: Hits from this similarity on only, 0 to 1.
+            films: Only these; none means all.
+            start: Only from this moment of each film on.
+            end: Only up to this moment of each film.
+            previews: Whether each hit brings a picture.
+            model: By whose encodings to search, as for `encode`.
+            version: As for `encode`.
+            timeout: Seconds a page of 100 hits; None for the client's.
+
+        Raises:
+            InvalidRequestError: The service cannot read the picture or the latent.
+            NotFoundError: The library has no such film, or the service no such model.
+            PreconditionError: The query's latent is of another model.
+            RefilmError: Whatever else the call ended with.
+            TypeError: The query is none of these.
+            ValueError: A setting is out of its range.
+            OSError: The picture's file cannot be read.
+        """
+        if limit < 1 or skip < 0:
+            raise ValueError("limit counts hits from 1, skip from 0")
+        request = wire.search_request(
+            query,
+            model=selector(model, version),
+            min_similarity=min_similarity,
+            films=wire.films(films),
+            range=wire.time_range(start, end),
+            include_previews=previews,
+            skip=skip,
+        )
+        hits: list[SearchHit] = []
+        while True:
+            request.page_size = min(limit - len(hits), _MOST_HITS_A_PAGE)
+            page = self._transport.unary(self._latents.SearchFrames, request, timeout)
+            hits.extend(wire.hit(message) for message in page.hits)
+            request.page_token = page.next_page_token
+            request.skip = 0
+            if len(hits) >= limit or not page.next_page_token:
+                return SearchResult(
+                    hits=tuple(hits),
+                    model=identity(page.model),
+                    warning=page.query_warning,
+                    films_searched=page.films_searched,
+                    films_left_out=page.films_left_out,
+                )
+
+    def match_clip(
+        self,
+        clip: FilmSource,
+        *,
+        limit: int = 1,
+        films: Iterable[str | Film] = (),
+        model: str | ModelIdentity = "",
+        version: int = 0,
+        timeout: float | None = None,
+    ) -> MatchResult:
+        """Says which film of the library a clip comes from, and where it lies in it.
+
+        Args:
+            clip: The clip's path, or a file object to read it from.
+            limit: At most this many matches: 1 to 20.
+            films: Only these; none means all.
+            model: By whose encodings to match, as for `encode`.
+            version: As for `encode`.
+            timeout: Seconds; None for the client's `stream_timeout`.
+
+        Raises:
+            DataLossError: The clip breaks off.
+            InvalidRequestError: It is no film.
+            NotFoundError: The library has no such film, or the service no such model.
+            RefilmError: Whatever else the call ended with.
+            ValueError: The limit is out of its range.
+            OSError: The file cannot be read.
+        """
+        if not 1 <= limit <= 20:
+            raise ValueError(f"limit counts matches, 1 to 20, not {limit}")
+        with closing(Source(clip)) as source:
+            settings = pb.MatchClipSettings(
+                model=selector(model, version),
+                max_matches=limit,
+                films=wire.films(films),
+                clip_size_bytes=source.size or 0,
+            )
+
+            def requests() -> Iterator[pb.MatchClipRequest]:
+                yield pb.MatchClipRequest(settings=settings)
+                while chunk := blocking(source.read, _CHUNK_BYTES):
+                    yield pb.MatchClipRequest(chunk=chunk)
+
+            answer = self._transport.upload(self._latents.MatchClip, requests(), timeout)
+            return wire.match(answer)
+
+    def find_duplicates(
+        self,
+        *,
+        films: Iterable[str | Film] = (),
+        min_similarity: float = 0.9,
+        min_duration: Seconds = 2.0,
+        model: str | ModelIdentity = "",
+        version: int = 0,
+        timeout: float | None = None,
+    ) -> Generator[DuplicatePair]:
+        """Yields pairs of passages that show the same, within and across films, the longest first.
+
+        Args:
+            films: Only pairs of which one passage lies in one of these; none means all.
+            min_similarity: Passages from this similarity on, above 0 to 1.
+            min_duration: Passages of at least this duration.
+            model: By whose encodings to compare, as for `encode`.
+            version: As for `encode`.
+            timeout: Seconds a page; None for the client's.
+
+        Raises:
+            NotFoundError: The library has no such film, or the service no such model.
+            RefilmError: Whatever else the call ended with.
+            ValueError: A setting is out of its range.
+        """
+        if not 0 < min_similarity <= 1:
+            raise ValueError(f"min_similarity lies above 0 and up to 1, not at {min_similarity}")
+        request = pb.FindDuplicatesRequest(
+            model=selector(model, version),
+            films=wire.films(films),
+            min_similarity=min_similarity,
+            min_duration=duration(min_duration),
+        )
+        while True:
+            page = self._transport.unary(self._latents.FindDuplicates, request, timeout)
+            for message in page.pairs:
+                yield wire.duplicates(message, identity(page.model))
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return

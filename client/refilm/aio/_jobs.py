@@ -1,0 +1,171 @@
+"""Reconstructions that outlive calls."""
+
+# A call's timeout is a gRPC deadline, which the service knows too.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Callable
+
+import grpc
+
+from refilm import _film_wire as wire
+from refilm._errors import DeadlineError, UnavailableError
+from refilm._film_values import Film, ReconstructionJob
+from refilm._names import film_name
+from refilm._tries import Tries
+from refilm._values import Layout, ModelIdentity, Quality, Size
+from refilm._wire import selector
+from refilm.aio._calls import Calls
+from refilm.v1 import library_pb2 as pb
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+
+class JobCalls(Calls):
+    """The part of the client that has films reconstructed whether or not somebody waits."""
+
+    async def start_reconstruction(
+        self,
+        film: str | Film,
+        *,
+        model: str | ModelIdentity = "",
+        version: int = 0,
+        layout: Layout = "reconstruction",
+        size: Size = "model",
+        sound: bool = True,
+        quality: Quality = "standard",
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> ReconstructionJob:
+        """Starts to reconstruct a film of the library; a service started again goes on with it.
+
+        Where the rendition exists, the job has succeeded at once.
+
+        Args:
+            film: Which.
+            model: As for `encode`.
+            version: As for `encode`.
+            layout: As for `reconstruct`.
+            size: As for `reconstruct`.
+            sound: As for `reconstruct`.
+            quality: As for `reconstruct`.
+            request_id: A UUID that makes a repeated call the same call. One is made where it is
+                left out: tries of one call are the same call.
+            timeout: Seconds; None for the client's.
+
+        Raises:
+            NotFoundError: The library has no such film, or the service no such model.
+            RefilmError: Whatever else the call ended with.
+            ValueError: A setting is unknown.
+        """
+        request = pb.StartReconstructionRequest(
+            film=film_name(film),
+            model=selector(model, version),
+            settings=wire.rendition_settings(
+                layout=layout, size=size, sound=sound, quality=quality
+            ),
+            request_id=request_id or str(uuid.uuid4()),
+        )
+        answer = await self._transport.unary(self._library.StartReconstruction, request, timeout)
+        return wire.job(answer.reconstruction)
+
+    async def reconstruction(
+        self, job: str | ReconstructionJob, *, timeout: float | None = None
+    ) -> ReconstructionJob:
+        """Gets a job and how far it is.
+
+        Raises:
+            NotFoundError: There is no such job.
+            RefilmError: Whatever else the call ended with.
+        """
+        request = pb.GetReconstructionRequest(name=_job_name(job))
+        answer = await self._transport.unary(self._library.GetReconstruction, request, timeout)
+        return wire.job(answer.reconstruction)
+
+    async def cancel_reconstruction(
+        self, job: str | ReconstructionJob, *, timeout: float | None = None
+    ) -> ReconstructionJob:
+        """Cancels a job; what is finished is kept for the next. One that has ended stays as it is.
+
+        Raises:
+            NotFoundError: There is no such job.
+            RefilmError: Whatever else the call ended with.
+        """
+        request = pb.CancelReconstructionRequest(name=_job_name(job))
+        answer = await self._transport.unary(self._library.CancelReconstruction, request, timeout)
+        return wire.job(answer.reconstruction)
+
+    async def reconstructions(
+        self, film: str | Film | None = None, *, timeout: float | None = None
+    ) -> AsyncGenerator[ReconstructionJob]:
+        """Yields the jobs of one film, or of all, by name.
+
+        Raises:
+            NotFoundError: The library has no such film.
+            RefilmError: Whatever else the call ended with.
+        """
+        parent = "films/-" if film is None else film_name(film)
+        token = ""
+        while True:
+            request = pb.ListReconstructionsRequest(parent=parent, page_token=token)
+            page = await self._transport.unary(self._library.ListReconstructions, request, timeout)
+            for message in page.reconstructions:
+                yield wire.job(message)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def wait_for_reconstruction(
+        self,
+        job: str | ReconstructionJob,
+        *,
+        progress: Callable[[ReconstructionJob], object] | None = None,
+        timeout: float | None = None,
+    ) -> ReconstructionJob:
+        """Waits until a job has ended, also while the service is started again.
+
+        Args:
+            job: Which.
+            progress: Called whenever something about it has changed.
+            timeout: Seconds; None for the client's `stream_timeout`. The job goes on behind it.
+
+        Returns:
+            The job as it ended: its `state` says how, and `fault` why where it failed.
+
+        Raises:
+            DeadlineError: It had not ended by then.
+            NotFoundError: There is no such job, or its film was deleted.
+            RefilmError: Whatever else the call ended with.
+        """
+        tries = Tries(self._transport.transfer_timeout(timeout))
+        known: ReconstructionJob | None = None
+        pause = _FIRST_PAUSE
+        while tries.left():
+            try:
+                now = await self.reconstruction(
+                    job, timeout=min(tries.left(), self._transport.timeout)
+                )
+            except UnavailableError as error:
+                # Before the first answer nobody knows whether there is a service at all.
+                if known is None:
+                    raise
+                await self._transport.pause(tries.pause_after(error))
+                continue
+            tries.went_on()
+            if now != known and progress is not None:
+                progress(now)
+            if now.done:
+                return now
+            known = now
+            await self._transport.pause(min(pause, tries.left()))
+            pause = min(_LONGEST_PAUSE, pause * 1.5)
+        raise DeadlineError(
+            f"{_job_name(job)} had not ended in time", code=grpc.StatusCode.DEADLINE_EXCEEDED
+        )
+
+
+def _job_name(job: str | ReconstructionJob) -> str:
+    return job if isinstance(job, str) else job.name

@@ -1,0 +1,254 @@
+"""Uploads and downloads, which go on where they were cut."""
+
+# A call's timeout is a gRPC deadline, which the service knows too.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, closing
+
+import grpc
+
+from refilm import _film_wire as wire
+from refilm._errors import DataLossError, NotFoundError, PreconditionError, UnavailableError
+from refilm._film_values import (
+    DownloadFacts,
+    Film,
+    Rendition,
+    StoredLatents,
+    TransferProgress,
+    Upload,
+)
+from refilm._output import FilmSink, Output
+from refilm._source import FilmSource
+from refilm._transfer import TransferMeter, UploadFile
+from refilm._tries import Tries
+from refilm.aio._calls import Calls
+from refilm.aio._platform import Items, as_file, blocking
+from refilm.v1 import library_pb2 as pb
+
+UploadSource = FilmSource | bytes | Items[bytes]
+"""A film's path, its bytes, a file object that reads them, or pieces of them."""
+
+_CHUNK_BYTES = 256 * 1024
+
+
+class TransferCalls(Calls):
+    """The part of the client that moves films to and from the library."""
+
+    async def upload_film(
+        self,
+        source: UploadSource,
+        *,
+        title: str = "",
+        film_id: str = "",
+        upload_id: str = "",
+        size: int | None = None,
+        digest: str = "",
+        progress: Callable[[TransferProgress], object] | None = None,
+        timeout: float | None = None,
+    ) -> Film:
+        """Puts a film into the library. It is never whole in memory.
+
+        A path, bytes or a seekable file object are gone on with by themselves when the connection
+        or the service is lost, until about 45 seconds of tries were in vain. With an `upload_id` a
+        later call, also of another program, goes on where this one ended.
+
+        Args:
+            source: The film's path, its bytes, a file object, or an iterable of `bytes`.
+            title: What people call the film.
+            film_id: 1 to 63 small letters, digits and "-"; made of the title where it is empty.
+            upload_id: 1 to 64 letters, digits, "-", "_" or "."; the same for the same film, title
+                and film_id only.
+            size: The film's size in bytes, where the source does not tell and the caller knows.
+            digest: "sha256:" and 64 hexadecimal digits, where the caller knows: the service
+                refuses other bytes. Left out, it is computed on the way and compared at the end.
+            progress: Called about twice a second with how far the upload is, by the connection's
+                own thread.
+            timeout: Seconds, all tries together; None for the client's `stream_timeout`.
+
+        Raises:
+            AlreadyExistsError: Another film has the id, or had it.
+            InvalidRequestError: It is no film, or not the one of the digest.
+            OverloadedError: The film is larger than the service takes.
+            DataLossError: The library's bytes are not those that were read here.
+            RefilmError: Whatever else the call ended with.
+            ValueError: The source ends before what an earlier call uploaded.
+            OSError: The file cannot be read.
+        """
+        with closing(UploadFile(as_file(source))) as film:
+            settings = pb.UploadSettings(
+                upload_id=upload_id or (str(uuid.uuid4()) if film.rereadable else ""),
+                film_id=film_id,
+                title=title,
+                film_size_bytes=film.size or size or 0,
+                digest=digest,
+            )
+            meter = TransferMeter(progress, film.size or size)
+            stored = await self._upload(film, settings, meter, timeout)
+            # Held against what was read here: also where an earlier call had uploaded some of it.
+            read_here = await blocking(film.digest)
+            if stored.digest != read_here:
+                raise DataLossError(
+                    f"{stored.name} holds other bytes than were read here ({stored.digest}, not "
+                    f"{read_here}): the file changed meanwhile, or an earlier upload was another's",
+                    code=grpc.StatusCode.DATA_LOSS,
+                    reason="DIGEST_MISMATCH",
+                )
+            meter.finish(stored.size)
+            return stored
+
+    async def _upload(
+        self,
+        film: UploadFile,
+        settings: pb.UploadSettings,
+        meter: TransferMeter,
+        timeout: float | None,
+    ) -> Film:
+        async def requests(offset: int) -> AsyncIterator[pb.UploadFilmRequest]:
+            opening = pb.UploadFilmOpening(settings=settings, write_offset=offset)
+            yield pb.UploadFilmRequest(opening=opening)
+            reader = await blocking(film.begin, offset)
+            while chunk := await blocking(reader.read, _CHUNK_BYTES):
+                yield pb.UploadFilmRequest(chunk=chunk)
+                offset += len(chunk)
+                meter.went_on(offset)
+
+        tries = Tries(self._transport.transfer_timeout(timeout))
+        committed: int | None = None
+        while True:
+            try:
+                offset = 0
+                if settings.upload_id:
+                    known = await self._known_upload(settings.upload_id, tries)
+                    if known.film is not None:
+                        return known.film
+                    offset = known.committed
+                if committed is not None and offset > committed:
+                    tries.went_on()
+                committed = offset
+                meter.restart()
+                answer = await self._transport.upload(
+                    self._library.UploadFilm, requests(offset), tries.left()
+                )
+                return wire.film(answer.film)
+            except (UnavailableError, PreconditionError) as error:
+                # The end of a call that was cut may still be on its way to the disk.
+                moved = error.reason == "UPLOAD_OFFSET_MISMATCH"
+                if isinstance(error, PreconditionError) and not moved:
+                    raise
+                # One that was never begun, or that cannot be gone on with, has ended.
+                if committed is None or not settings.upload_id or not film.rereadable:
+                    raise
+                await self._transport.pause(tries.pause_after(error))
+
+    async def _known_upload(self, upload_id: str, tries: Tries) -> Upload:
+        request = pb.GetUploadRequest(upload_id=upload_id)
+        timeout = min(tries.left(), self._transport.timeout)
+        try:
+            answer = await self._transport.unary(self._library.GetUpload, request, timeout)
+        except NotFoundError:
+            return Upload(upload_id, 0, None)
+        return wire.upload(upload_id, answer)
+
+    async def download(
+        self,
+        source: str | Film | Rendition | StoredLatents,
+        out: FilmSink,
+        *,
+        offset: int = 0,
+        limit: int = 0,
+        progress: Callable[[TransferProgress], object] | None = None,
+        timeout: float | None = None,
+    ) -> DownloadFacts:
+        """Downloads a film's source, a rendition, or latents (as one .npy file), into a file.
+
+        A path `out` is written to whole or not at all. A download that is cut goes on where it was
+        cut, until about 45 seconds of tries were in vain.
+
+        Args:
+            source: Which, by value or by name.
+            out: A path, or a file object to write to.
+            offset: The first byte wanted.
+            limit: How many bytes are wanted at most; 0 for all that follow.
+            progress: Called about twice a second with how far the download is.
+            timeout: Seconds, all tries together; None for the client's `stream_timeout`.
+
+        Returns:
+            What it is: its size is that of the whole, also where a range was asked for.
+
+        Raises:
+            NotFoundError: The library has no such film, rendition or latents.
+            OutOfRangeError: It ends before `offset`.
+            RefilmError: Whatever else the call ended with.
+            OSError: The file cannot be written.
+        """
+        meter = TransferMeter(progress, None)
+        with Output(out) as output:
+            events = self.download_stream(source, offset=offset, limit=limit, timeout=timeout)
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, bytes):
+                        await blocking(output.write, event)
+                        meter.went_on(output.written)
+                    else:
+                        facts = event
+                        meter.total = _wanted(facts, offset, limit)
+            await blocking(output.commit)
+            meter.finish(output.written)
+        return facts
+
+    async def download_stream(
+        self,
+        source: str | Film | Rendition | StoredLatents,
+        *,
+        offset: int = 0,
+        limit: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[DownloadFacts | bytes]:
+        """Downloads and yields what comes as it comes: the facts first, then `bytes`.
+
+        The arguments and errors are those of `download`, and it goes on as that does.
+        """
+        if offset < 0 or limit < 0:
+            raise ValueError("offset and limit are numbers of bytes, from 0")
+        name = source if isinstance(source, str) else source.name
+        tries = Tries(self._transport.transfer_timeout(timeout))
+        facts: DownloadFacts | None = None
+        done = 0
+        while True:
+            request = pb.DownloadFilmRequest(
+                name=name, read_offset=offset + done, read_limit=limit - done if limit else 0
+            )
+            try:
+                responses = self._transport.answers(
+                    self._library.DownloadFilm, request, tries.left()
+                )
+                async with aclosing(responses):
+                    async for response in responses:
+                        if response.WhichOneof("payload") == "chunk":
+                            done += len(response.chunk)
+                            tries.went_on()
+                            yield response.chunk
+                        elif facts is None:
+                            facts = wire.download_facts(response.facts)
+                            yield facts
+                if facts is None or done < _wanted(facts, offset, limit):
+                    raise UnavailableError(
+                        "the service ended the download before its end",
+                        code=grpc.StatusCode.UNAVAILABLE,
+                    )
+                return
+            except UnavailableError as error:
+                if facts is None:
+                    raise
+                if done == _wanted(facts, offset, limit):
+                    return
+                await self._transport.pause(tries.pause_after(error))
+
+
+def _wanted(facts: DownloadFacts, offset: int, limit: int) -> int:
+    behind = max(0, facts.size - offset)
+    return min(behind, limit) if limit else behind
