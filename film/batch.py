@@ -56,6 +56,7 @@ class BatchMaker:
         self._pictures: list[NDArray[np.uint8]] = []
         self._pts: list[int] = []
         self._durations: list[int] = []
+        self._reading: ReadingPoint | None = None
 
     @property
     def count(self) -> int:
@@ -81,6 +82,20 @@ class BatchMaker:
         self._pts.append(pts)
         self._durations.append(duration)
 
+    def begin_segment(self, reading: ReadingPoint) -> None:
+        """Say that a segment begins with the next picture, the batch's first."""
+        self._reading = reading
+
+    def sound_alone(self, sound: list[av.Packet[AudioStream]]) -> FilmBatch:
+        """Hand on sound without the pictures gathered."""
+        return FilmBatch(
+            frames=self._frames[:0],
+            pts=np.empty(0, np.int64),
+            durations=np.empty(0, np.int64),
+            pictures=[] if self._with_pictures else None,
+            sound=sound,
+        )
+
     def take(self, sound: list[av.Packet[AudioStream]]) -> FilmBatch:
         """Hand the batch on with the sound given, and begin the next."""
         batch = FilmBatch(
@@ -89,6 +104,7 @@ class BatchMaker:
             durations=np.array(self._durations, np.int64),
             pictures=self._pictures if self._with_pictures else None,
             sound=sound,
+            reading=self._reading,
         )
         self._clear()
         return batch

@@ -58,6 +58,19 @@ class PictureDecoder:
             self._count(frame)
         return frames
 
+    def forget(self) -> None:
+        """Let go of all packets so far; the next one must be a key frame."""
+        self._context.flush_buffers()
+
+    def to_json(self) -> dict[str, int]:
+        """Return how much was decoded so far, as plain JSON."""
+        return {"pictures": self.pictures, "bytes": self._bytes}
+
+    def restore(self, data: dict[str, int]) -> None:
+        """Count on from what `to_json` returned, with no damage before."""
+        self.pictures, self._bytes = data["pictures"], data["bytes"]
+        self.marred = self.lost_packets = 0
+
     def _note_loss(self, error: av.FFmpegError) -> None:
         """Count a damaged packet; tell one whose pictures are too large.
 

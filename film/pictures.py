@@ -69,9 +69,21 @@ class Deinterlacer:
     """
 
     def __init__(self) -> None:
+        self.changes = 0
+        """How often filtering began or ended."""
+        self._begun = False
         self._graph: av.filter.Graph | None = None
         self._kind: tuple[int, int, str] | None = None
         self._waiting: deque[av.VideoFrame] = deque()
+
+    @property
+    def active(self) -> bool:
+        """Whether pictures are filtered now."""
+        return self._graph is not None
+
+    def begin(self) -> None:
+        """Filter from the next picture on, as if an interlaced one had come before."""
+        self._begun = True
 
     def push(self, frame: av.VideoFrame) -> Iterator[tuple[av.VideoFrame, av.VideoFrame]]:
         """Take a picture; yield those that are ready, each with the stored one it was made of."""
@@ -79,9 +91,11 @@ class Deinterlacer:
         if self._graph is not None and self._kind != kind:
             yield from self.flush()
         if self._graph is None:
-            if not frame.interlaced_frame:
+            if not frame.interlaced_frame and not self._begun:
                 yield frame, frame
                 return
+            self.changes += not self._begun
+            self._begun = False
             self._graph, self._kind = _deinterlacing_graph(frame), kind
         self._waiting.append(frame)
         self._graph.push(frame)
@@ -93,6 +107,7 @@ class Deinterlacer:
             self._graph.push(None)
             yield from self._ready(self._graph)
             self._graph = None
+            self.changes += 1
             # Never fewer pictures than came in.
             while self._waiting:
                 frame = self._waiting.popleft()

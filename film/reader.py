@@ -6,53 +6,44 @@ Open a `FilmReader` on the film's bytes, look at its `facts`, and iterate over i
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import BinaryIO, Self, TypeAlias, cast
+from typing import BinaryIO, NamedTuple, Self, TypeAlias
+from zlib import crc32
 
 import av
+import numpy as np
 from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.stream import Stream
-from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from film.batch import BatchMaker, FilmBatch
-from film.decoder import PictureDecoder
-from film.errors import (
-    DamagedFilmError,
-    FilmCancelledError,
-    FilmError,
-    FilmLimitError,
-    NoPictureError,
-    NotAFilmError,
-    TruncatedFilmError,
-)
-from film.facts import FilmFacts, SoundAction
+from film.errors import FilmCancelledError, FilmError
+from film.facts import FilmFacts
 from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from film.limits import ReadLimits
+from film.opened import SOUND_BATCH_BYTES, OpenedFilm
 from film.pictures import Deinterlacer, Renderer, orientation_of
-from film.probe import (
-    choose_picture,
-    choose_sound,
-    discard_others,
-    open_container,
-    read_facts,
-)
-from film.segments import ResumePoint
-from film.source import FilmSource, is_mp4, refuse_others
-from film.structure import find_break, has_mp4_index, mp4_length_is_open
-from film.timeline import JoinedTimeline, PictureTimes
+from film.segments import ReadingPoint, ResumeError, ResumePoint, SegmentPlan
+from film.timeline import PictureTimes
 
 DEFAULT_LIMITS = ReadLimits()
 
-_SOUND_BATCH_BYTES = 4 << 20
-"""Sound that may gather before it is handed on without waiting for pictures to fill a batch."""
-_SOUND_FIRST_BYTES = 256 << 20
-"""Sound that may lie before the first picture."""
-_BROKEN_TAIL = 12
-"""Packets in a row at the film's end that could not be decoded: more than an accident."""
-
 PictureSize: TypeAlias = tuple[int, int] | Callable[[FilmFacts], tuple[int, int] | None] | None
+
+
+class _Timed(NamedTuple):
+    """A picture that is ready, with its time and duration in the film's time base."""
+
+    shown: av.VideoFrame
+    pts: int
+    duration: int
+
+
+class _Pair(NamedTuple):
+    """A picture as it is shown, and the stored one that it was made of."""
+
+    shown: av.VideoFrame
+    stored: av.VideoFrame
 
 
 class FilmReader:
@@ -91,76 +82,41 @@ class FilmReader:
             DamagedFilmError: none of its pictures can be decoded.
             FilmLimitError: its pictures are too large.
             FilmCancelledError: reading was cancelled.
+            ResumeError: the film has ended where it shall be read on.
         """
+        if resume is not None and resume.reading is None:
+            raise ResumeError("the film has ended at this point")
         self.warnings: list[str] = []
         self._file = file
         self._limits = limits
-        self._source = FilmSource(file)
-        self._head = self._source.look()
-        refuse_others(self._head)
-        self._container = self._open()
+        self._sound = sound
+        self._point = resume.reading if resume is not None else None
+        self._film = OpenedFilm(file, limits, sound=sound)
+        self._given_up: OpenedFilm | None = None
+        self._sound_given = 0
+        self._sound_to_drop = 0
+        self._deinterlacer = Deinterlacer()
+        self._times = PictureTimes()
+        self._timely = True
+        """Whether every picture so far had a usable time of its own."""
+        self._last: tuple[int, NDArray[np.uint8]] | None = None
+        """The last picture's time and model frame."""
+        self.facts: FilmFacts = self._film.facts
+        """What the film is."""
+        self.sound_streams: tuple[AudioStream, ...] = self._film.sound_streams
+        """The sound tracks that are not dropped, in the film's order."""
+        self._plan: SegmentPlan | None = None
+        if self._point is not None:
+            self._plan = SegmentPlan(self.facts.time_base, self._point.finished)
+        elif segmented:
+            self._plan = SegmentPlan(self.facts.time_base)
         try:
-            self._start(picture_size, sound)
+            size = picture_size(self.facts) if callable(picture_size) else picture_size
+            self._model = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT)
+            self._large = Renderer(*size) if size is not None else None
         except BaseException:
             self.close()
             raise
-
-    def _open(self) -> InputContainer:
-        try:
-            return open_container(self._source, self._limits)
-        except NotAFilmError:
-            self._refuse_if_cut()
-            if is_mp4(self._head) and not has_mp4_index(self._file):
-                raise NotAFilmError(
-                    "the MP4 file has no index (moov box): it was cut off, or never finished"
-                ) from None
-            raise
-
-    def _choose_picture(self) -> VideoStream:
-        try:
-            return choose_picture(self._container, self._limits)
-        except (NoPictureError, NotAFilmError):
-            self._refuse_if_cut()
-            raise
-
-    def _refuse_if_cut(self) -> None:
-        broken = find_break(self._file)
-        if broken is not None:
-            raise TruncatedFilmError(f"the film breaks off before its first picture: {broken}")
-
-    def _start(self, picture_size: PictureSize, sound: bool) -> None:
-        stream = self._choose_picture()
-        actions = choose_sound(self._container, wanted=sound)
-        self._stream = stream
-        self.sound_streams: tuple[AudioStream, ...] = tuple(
-            track for track, action in actions.items() if action is not SoundAction.DROP
-        )
-        """The sound tracks that are not dropped, in the film's order."""
-        discard_others(
-            self._container, {stream.index, *(track.index for track in self.sound_streams)}
-        )
-        self._decoder = PictureDecoder(stream, self._limits)
-        self._joined = JoinedTimeline()
-        self._times = PictureTimes()
-        self._sound: list[av.Packet[AudioStream]] = []
-        self._sound_bytes = 0
-        self._packets: Iterator[av.Packet[Stream]] = self._container.demux(
-            [stream, *self.sound_streams]
-        )
-        self._pictures = self._decode()
-        self._first = self._read_first()
-        self.facts: FilmFacts = read_facts(
-            self._container,
-            self._head,
-            stream,
-            self._first,
-            actions,
-            length_is_open=is_mp4(self._head) and mp4_length_is_open(self._file),
-        )
-        """What the film is."""
-        size = picture_size(self.facts) if callable(picture_size) else picture_size
-        self._model = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT)
-        self._large = Renderer(*size) if size is not None else None
 
     def __enter__(self) -> Self:
         return self
@@ -175,12 +131,9 @@ class FilmReader:
 
     def close(self) -> None:
         """Close the film's container; on the thread that opened it."""
-        # FFmpeg must not be asked for another packet of a closed container.
-        self._packets = iter(())
-        # A generator that refers to this reader would keep its decoder's threads until Python's
-        # next collection of cycles.
-        self._pictures = iter(())
-        self._container.close()
+        self._film.close()
+        if self._given_up is not None:
+            self._given_up.close()
 
     def batches(self, size: int) -> Iterator[FilmBatch]:
         """Yield the film, `size` pictures at a time; can be called once.
@@ -192,53 +145,14 @@ class FilmReader:
             DamagedFilmError: it could not be decoded to its end.
             FilmLimitError: it holds more than allowed.
             FilmCancelledError: reading was cancelled.
+            ResumeError: it has no picture where it shall be read on.
         """
         batch = BatchMaker(size, self._large is not None)
         end: FilmError | None = None
         pictures = self._timed_pictures()
         while True:
             try:
-                item = next(pictures, None)
-            except FilmCancelledError:
-                raise
-            except FilmError as error:
-                end, item = error, None
-            if item is None:
-                break
-            frame, time, duration = item
-            if frame is not None:
-                turn = orientation_of(frame)
-                batch.add(
-                    self._model.render(frame, turn),
-                    self._large.render(frame, turn) if self._large is not None else None,
-                    time,
-                    duration,
-                )
-            if batch.full or self._sound_bytes > _SOUND_BATCH_BYTES:
-                yield batch.take(self._take_sound())
-        if batch.count or self._sound:
-            yield batch.take(self._take_sound())
-        self._note_repairs()
-        if end is not None:
-            raise end
-
-    def _take_sound(self) -> list[av.Packet[AudioStream]]:
-        sound, self._sound, self._sound_bytes = self._sound, [], 0
-        return sound
-
-    def _timed_pictures(self) -> Iterator[tuple[av.VideoFrame | None, int, int]]:
-        """Yield deinterlaced pictures, times and durations; None for a picture: only sound came."""
-        deinterlacer = Deinterlacer()
-        frame: av.VideoFrame | None = self._first
-        end: FilmError | None = None
-        while True:
-            if frame is None:
-                yield None, 0, 0
-            else:
-                for shown, stored in deinterlacer.push(frame):
-                    yield self._timed(shown, stored)
-            try:
-                frame = next(self._pictures)
+                item = next(pictures)
             except StopIteration:
                 break
             except FilmCancelledError:
@@ -246,92 +160,169 @@ class FilmReader:
             except FilmError as error:
                 end = error
                 break
-        for shown, stored in deinterlacer.flush():
-            yield self._timed(shown, stored)
+            if item is not None:
+                if self._plan is not None and self._plan.begins(item.pts):
+                    if batch.count:
+                        yield batch.take(self._take_sound())
+                    batch.begin_segment(self._reading_point(item.pts, self._plan.begun - 1))
+                self._add(batch, item)
+                if batch.full:
+                    yield batch.take(self._take_sound())
+            if self._film.sound_bytes > SOUND_BATCH_BYTES:
+                # Which pictures make up a batch shall not follow from the sound among them.
+                yield batch.sound_alone(self._take_sound())
+        rest = self._take_sound()
+        if batch.count or rest:
+            yield batch.take(rest)
+        self._note_repairs()
         if end is not None:
             raise end
 
-    def _timed(self, shown: av.VideoFrame, stored: av.VideoFrame) -> tuple[av.VideoFrame, int, int]:
-        duration = max(0, stored.duration or 0)
-        return shown, self._times.next(stored.pts, stored.dts, duration), duration
+    def _add(self, batch: BatchMaker, picture: _Timed) -> None:
+        turn = orientation_of(picture.shown)
+        frame = self._model.render(picture.shown, turn)
+        large = self._large.render(picture.shown, turn) if self._large is not None else None
+        batch.add(frame, large, picture.pts, picture.duration)
+        self._last = picture.pts, frame
 
-    def _read_first(self) -> av.VideoFrame:
-        for frame in self._pictures:
-            if frame is not None:
-                return frame
-            if self._sound_bytes > _SOUND_FIRST_BYTES:
-                break
-        if self._sound_bytes > _SOUND_FIRST_BYTES:
-            raise FilmLimitError(
-                f"more than {_SOUND_FIRST_BYTES} bytes of sound lie before the first picture"
-            )
-        raise DamagedFilmError("none of the film's pictures could be decoded")
+    def _take_sound(self) -> list[av.Packet[AudioStream]]:
+        sound = self._film.take_sound()
+        dropped = min(self._sound_to_drop, len(sound))
+        self._sound_to_drop -= dropped
+        self._sound_given += len(sound) - dropped
+        return sound[dropped:]
 
-    def _decode(self) -> Iterator[av.VideoFrame | None]:
-        """Yield decoded pictures as stored, and None when sound has gathered; raise at the end."""
-        fault: FilmError | None = None
-        while True:
-            try:
-                packet = self._next_packet()
-            except DamagedFilmError as error:
-                fault, packet = error, None
-            if packet is None:
-                break
-            # Empty packets carry no picture, and would make the decoder believe that all is over.
-            if not packet.size:
-                continue
-            self._joined.place(packet)
-            if packet.stream_index == self._stream.index:
-                yield from self._decoder.decode(packet)
+    def _timed_pictures(self) -> Iterator[_Timed | None]:
+        """Yield the pictures that are wanted with their times; None where only sound came."""
+        point = self._point
+        found = point is None
+        pictures: Iterator[_Pair | None] | None = None
+        if point is not None and self._film.jump(point.state.get("packet", 0)):
+            pictures = self._deinterlaced(None)
+            first = yield from self._after_jump(pictures, point)
+            if first is not None:
+                found = True
+                yield first
             else:
-                self._keep_sound(packet)
-                if self._sound_bytes > _SOUND_BATCH_BYTES:
-                    yield None
-        yield from self._decoder.decode(None)
-        self._check_end()
-        if fault is not None:
-            raise fault
+                self._begin_again()
+                pictures = None
+        for pair in pictures or self._deinterlaced(self._film.first):
+            timed = self._timed(pair) if pair is not None else None
+            found = found or (timed is not None and point is not None and timed.pts >= point.pts)
+            yield timed if found else None
+        if not found:
+            raise ResumeError("the film ends before the picture where it shall be read on")
 
-    def _next_packet(self) -> av.Packet[Stream] | None:
-        self._source.check()
+    def _timed(self, pair: _Pair) -> _Timed:
+        stored = pair.stored
+        duration = max(0, stored.duration or 0)
+        pts = self._times.next(stored.pts, stored.dts, duration)
+        self._timely = self._timely and pts == stored.pts
+        return _Timed(pair.shown, pts, duration)
+
+    def _deinterlaced(self, frame: av.VideoFrame | None) -> Iterator[_Pair | None]:
+        """Yield the pictures from `frame` on; None where only sound came."""
+        deinterlacer, film = self._deinterlacer, self._film
+        end: FilmError | None = None
+        while True:
+            if frame is None:
+                yield None
+            else:
+                changes = deinterlacer.changes
+                for pair in deinterlacer.push(frame):
+                    yield _Pair(*pair)
+                if deinterlacer.changes != changes:
+                    film.landmarks.forget()
+            try:
+                frame = next(film.pictures)
+            except StopIteration:
+                break
+            except FilmCancelledError:
+                raise
+            except FilmError as error:
+                end = error
+                break
+        for pair in deinterlacer.flush():
+            yield _Pair(*pair)
+        if end is not None:
+            raise end
+
+    # Going on in the middle of a film.
+
+    def _reading_point(self, pts: int, finished: int) -> ReadingPoint:
+        """Say how to go on with the picture at `pts`, which was the last to be timed."""
+        if self._point is not None and pts == self._point.pts:
+            return self._point
+        film, last = self._film, self._last
+        whole = not film.decoder.lost_packets and not film.decoder.marred
+        packet = film.landmarks.before(pts) if whole and self._timely else 0
+        if not packet or last is None:
+            # All is read and decoded again: what became of these pictures depends on all of it.
+            return ReadingPoint(finished, pts, {})
+        state = {
+            "packet": packet,
+            "last": last[0],
+            "check": crc32(last[1].tobytes()),
+            "deinterlacing": self._deinterlacer.active,
+            "times": self._times.to_json(),
+            "decoder": film.decoder.to_json(),
+        }
+        return ReadingPoint(finished, pts, state)
+
+    def _after_jump(
+        self, pictures: Iterator[_Pair | None], point: ReadingPoint
+    ) -> Generator[None, None, _Timed | None]:
+        """Pass over pictures decoded for others' sake; return the one to go on with.
+
+        None where the pictures are not those that reading from the beginning gave.
+        """
+        state = point.state
+        if state["deinterlacing"]:
+            self._deinterlacer.begin()
+        last: _Pair | None = None
         try:
-            packet = next(self._packets, None)
-        except (av.FFmpegError, OSError, ValueError):
-            self._source.check()
-            raise DamagedFilmError(
-                f"the film's container cannot be read past picture {self._decoder.pictures}"
-            ) from None
-        # A failure looks like the film's end to FFmpeg.
-        self._source.check()
-        return packet
+            for pair in pictures:
+                if pair is None:
+                    yield None
+                    continue
+                pts = pair.stored.pts
+                if pts is not None and pts < point.pts:
+                    last = pair
+                    continue
+                if pts != point.pts or last is None or not self._same(last, state):
+                    return None
+                self._times.restore(state["times"])
+                self._film.decoder.restore(state["decoder"])
+                return _Timed(pair.shown, pts, max(0, pair.stored.duration or 0))
+        except FilmCancelledError:
+            raise
+        except FilmError:
+            pass  # It comes again when the film is read from its beginning.
+        return None
 
-    def _keep_sound(self, packet: av.Packet[Stream]) -> None:
-        self._sound.append(cast("av.Packet[AudioStream]", packet))
-        self._sound_bytes += packet.size
+    def _same(self, last: _Pair, state: dict[str, object]) -> bool:
+        frame = self._model.render(last.shown, orientation_of(last.shown))
+        return last.stored.pts == state["last"] and crc32(frame.tobytes()) == state["check"]
 
-    def _check_end(self) -> None:
-        """Raise if what came last was not the film's own end."""
-        broken = find_break(self._file)
-        if broken is not None:
-            raise TruncatedFilmError(
-                f"the film breaks off after {self._decoder.pictures} pictures: {broken}"
-            )
-        if self._decoder.lost_in_a_row >= _BROKEN_TAIL:
-            raise DamagedFilmError(
-                f"the film cannot be decoded after picture {self._decoder.pictures}: "
-                f"its last {self._decoder.lost_in_a_row} packets are damaged"
-            )
+    def _begin_again(self) -> None:
+        """Read the film from its beginning after all, without the sound that was handed on."""
+        # Whoever has its sound streams still refers to it.
+        self._given_up = self._film
+        self._film = OpenedFilm(self._file, self._limits, sound=self._sound)
+        self._sound_to_drop = self._sound_given
+        self._deinterlacer = Deinterlacer()
 
     def _note_repairs(self) -> None:
+        decoder = self._film.decoder
         for count, what, became in (
-            (self._decoder.lost_packets, "picture packet", "damaged and could not be decoded"),
-            (self._decoder.marred, "picture", "damaged and shown as far as it could be decoded"),
+            (decoder.lost_packets, "picture packet", "damaged and could not be decoded"),
+            (decoder.marred, "picture", "damaged and shown as far as it could be decoded"),
             (self._times.repaired, "picture", "without a usable time of its own and given one"),
         ):
             if count:
                 many = "s were" if count > 1 else " was"
                 self.warnings.append(f"{count} {what}{many} {became}")
-        joins = self._joined.joins
+        joins = self._film.joined.joins
         if joins:
             times = f"{joins} times" if joins > 1 else "once"
             self.warnings.append(f"the film's clock jumped back {times}; it was made to go on")

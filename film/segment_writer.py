@@ -67,7 +67,8 @@ class SegmentWriter:
         """Those being made, in order: pictures go into the last, the first waits for its sound."""
         self._alignment: Alignment | None = None
         self._encoder = ""
-        self._start_pts: int | None = None
+        self._start_pts = 0
+        """The film's first picture's time."""
         self._fragments = 0
         self._notes: list[str] = []
         self._ended = False
@@ -159,7 +160,7 @@ class SegmentWriter:
     def _begin_piece(self, reading: ReadingPoint) -> None:
         if self._pieces:
             self._end_piece(reading, reading.pts - self._feed.last_pts)
-        if self._start_pts is None:
+        if not reading.finished:
             self._start_pts = reading.pts
         output: list[bytes] = []
         number = reading.finished + 1
@@ -195,7 +196,7 @@ class SegmentWriter:
         """Put a segment together; `warnings` are the reader's at the film's end."""
         assembly, tracks = piece.assembly, self._tracks
         try:
-            self._begin_output(piece)
+            alignment = self._begin_output(piece)
             while (time := assembly.next_time) is not None:
                 assembly.put_sound(tracks, until=time)
                 assembly.put_picture()
@@ -210,11 +211,10 @@ class SegmentWriter:
         self._fragments += sum(kind == b"moof" for kind, _ in boxes(data))
         self._notes.extend(assembly.notes)
         known = self.warnings if piece.following is not None else [*warnings, *self.warnings]
-        return Segment(
-            piece.number, data, piece.frames, piece.first_pts, self._resume_point(piece, known)
-        )
+        resume = self._resume_point(piece, alignment, known)
+        return Segment(piece.number, data, piece.frames, piece.first_pts, resume)
 
-    def _begin_output(self, piece: _Piece) -> None:
+    def _begin_output(self, piece: _Piece) -> Alignment:
         """Write the header: kept from the first segment, the same again from the others."""
         encoder = hashlib.sha256(piece.assembly.encoder.extradata).hexdigest()
         if self._alignment is None:
@@ -226,10 +226,11 @@ class SegmentWriter:
         else:
             piece.assembly.go_on(self._tracks, self._alignment, self._fragments + 1)
         piece.output.clear()
+        return self._alignment
 
-    def _resume_point(self, piece: _Piece, warnings: list[str]) -> ResumePoint:
-        assert self._alignment is not None
-        assert self._start_pts is not None
+    def _resume_point(
+        self, piece: _Piece, alignment: Alignment, warnings: list[str]
+    ) -> ResumePoint:
         return ResumePoint(
             segments=piece.number,
             frames=piece.last["frames"],
@@ -237,7 +238,7 @@ class SegmentWriter:
             warnings=tuple(warnings),
             reading=piece.following,
             writing={
-                "alignment": self._alignment.to_json(),
+                "alignment": alignment.to_json(),
                 "encoder": self._encoder,
                 "fragments": self._fragments,
                 "last": piece.last,

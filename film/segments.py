@@ -31,18 +31,19 @@ class SegmentPlan:
 
     def __init__(self, time_base: Fraction, finished: int = 0) -> None:
         """Set up for a film's time base; `finished` segments lie before the first time asked."""
+        self.begun = finished
+        """Segments that have begun so far, those finished before included."""
         self._time_base = time_base
-        self._begun = finished
         self._first: int | None = None
 
     def begins(self, pts: int) -> bool:
         """Say whether one begins with the picture at `pts`; to be asked for each, in order."""
         if self._first is not None:
-            length = FIRST_SECONDS if self._begun == 1 else LATER_SECONDS
+            length = FIRST_SECONDS if self.begun == 1 else LATER_SECONDS
             if (pts - self._first) * self._time_base < length:
                 return False
         self._first = pts
-        self._begun += 1
+        self.begun += 1
         return True
 
 

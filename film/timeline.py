@@ -80,6 +80,14 @@ class PictureTimes:
         self._wrong_dts = 0
         self._untimed = 0
 
+    def to_json(self) -> dict[str, int | None]:
+        """Return all that later times depend on, as plain JSON."""
+        return dict(vars(self))
+
+    def restore(self, data: dict[str, int | None]) -> None:
+        """Go on where `to_json` was asked."""
+        vars(self).update(data)
+
     def next(self, pts: int | None, dts: int | None, duration: int) -> int:
         """Return the time of the next picture in presentation order, in its stream's ticks."""
         time = self._choose(pts, dts)
