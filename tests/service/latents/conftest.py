@@ -7,7 +7,9 @@ import pytest
 from service.storage.folder import FolderStore
 from service.storage.latents import Latents, LatentsManifest
 from service.storage.objects import ObjectStore
+from tests.service.latents.library import Library, models_of
 from tests.service.latents.test_stored_latents import PART_ROWS, PCA, ROWS
+from tests.support.service_process import ServiceProcess
 from tests.support.stored_latents import store_film
 
 
@@ -26,3 +28,10 @@ def stored_rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Latents, Late
     manifest = Latents(store).find(film.id, PCA.digest)
     assert manifest is not None
     return Latents(store), manifest
+
+
+@pytest.fixture(scope="session")
+def library(service: ServiceProcess) -> Library:
+    store = FolderStore(service.log.parent / "library")
+    store.prepare()
+    return Library(service, store, models_of(service))
