@@ -20,6 +20,7 @@ from service.inference.admission import Admission
 from service.inference.triton import connect
 from service.reconstruction import Reconstructor, pipeline
 from service.reconstruction.events import ReconstructionSettings
+from service.reconstruction.room import Room
 from service.settings import GIB, Settings
 
 IN_FLIGHT = pipeline.BATCHES_PASSED + 2
@@ -77,7 +78,7 @@ class Engine:
         self._reconstructor = Reconstructor(
             self._inference,
             SpoolRoom(None, GIB),
-            max_running=1,
+            Room(1),
             film_bytes=GIB,
             idle_seconds=settings.idle_seconds,
         )

@@ -24,16 +24,14 @@ from service.inference.local_models import LocalModels
 from service.inference.local_triton import LocalTriton
 from service.inference.triton import connect
 from service.inference.wheel import LocalTritonError
-from service.reconstruction import Reconstructor
+from service.reconstruction import Library, Reconstructor, Room, Works
 from service.rpc.autoencoder import AutoencoderService
 from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
 from service.rpc.latents import LatentsService
 from service.rpc.reconstruct_video import ReconstructVideo
 from service.settings import Settings
-from service.storage.films import Films
 from service.storage.health import StoreHealth
-from service.storage.latents import Latents
 from service.storage.objects import ObjectStore
 from service.storage.open import StoreSettingsError, open_store
 from service.storage.threads import StorageThreads
@@ -151,10 +149,14 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
 
     store, storage_threads = await _open_library(settings, stack, health)
 
+    library = Library.of(store, storage_threads, lease_seconds=settings.lease_seconds)
+    room = Room(settings.max_reconstructions)
+    works = Works(library, inference, room)
+    stack.push_async_callback(works.close)
     reconstructor = Reconstructor(
         inference,
         SpoolRoom(settings.spool_directory, settings.spool_total_bytes),
-        max_running=settings.max_reconstructions,
+        room,
         film_bytes=settings.spool_film_bytes,
         idle_seconds=settings.idle_seconds,
     )
@@ -165,14 +167,14 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
         AutoencoderService(
             models,
             inference,
-            ReconstructVideo(models, reconstructor, idle_seconds=settings.idle_seconds),
+            ReconstructVideo(models, reconstructor, works, idle_seconds=settings.idle_seconds),
             threads,
             max_calls_waiting=settings.max_calls_waiting,
         ),
         server,
     )
     latents_pb2_grpc.add_LatentsServiceServicer_to_server(
-        LatentsService(models, inference, Films(store), Latents(store), storage_threads, threads),
+        LatentsService(models, inference, library.films, library.latents, storage_threads, threads),
         server,
     )
     health.add_to(server)

@@ -63,7 +63,15 @@ class Settings(BaseSettings):
         "it is refused with RESOURCE_EXHAUSTED.",
     )
     max_reconstructions: int = Field(
-        default=4, ge=1, description="ReconstructVideo calls at once; more are refused."
+        default=4,
+        ge=1,
+        description="Films in work at once, sent ones and those of the library; more are refused.",
+    )
+    lease_seconds: float = Field(
+        default=8.0,
+        ge=1,
+        description="After how long without a sign of life from the replica that works on a film "
+        "of the library another one takes over.",
     )
     spool_directory: Path | None = Field(
         default=None,

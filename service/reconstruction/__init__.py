@@ -1,4 +1,4 @@
-"""The pipeline: film -> inference -> film. Knows no protobuf and no S3."""
+"""The pipeline: film -> inference -> film, and works on films of the library. Knows no protobuf."""
 
 from service.reconstruction.events import (
     Event,
@@ -10,17 +10,27 @@ from service.reconstruction.events import (
     StageSeconds,
     Summary,
 )
+from service.reconstruction.library import Library, Target
 from service.reconstruction.reconstructor import Reconstruction, Reconstructor
+from service.reconstruction.room import Room
+from service.reconstruction.viewing import Viewing, view
+from service.reconstruction.works import Works
 
 __all__ = [
     "Event",
     "FilmOpened",
     "LatentsMade",
+    "Library",
     "OutputChunk",
     "Progress",
     "Reconstruction",
     "ReconstructionSettings",
     "Reconstructor",
+    "Room",
     "StageSeconds",
     "Summary",
+    "Target",
+    "Viewing",
+    "Works",
+    "view",
 ]

@@ -41,6 +41,8 @@ class Progress:
     frames_written: int
     position: Fraction
     """Seconds from the film's start to the end of the last written frame."""
+    frames_reused: int = 0
+    """Of the frames written, those that existed before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,10 @@ class Summary:
     """ "sha256:" and 64 hexadecimal digits over the film's bytes."""
     stage_seconds: StageSeconds
     warnings: tuple[str, ...]
+    film: str = ""
+    """The film's id, where it is one of the library."""
+    rendition: str = ""
+    """The rendition's id, likewise."""
 
 
 Event = FilmOpened | Progress | LatentsMade | OutputChunk | Summary

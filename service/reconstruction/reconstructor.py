@@ -12,12 +12,12 @@ from service.reconstruction.events import Event, ReconstructionSettings
 from service.reconstruction.faults import spool_fault
 from service.reconstruction.live import LiveOutput
 from service.reconstruction.pipeline import Pipeline
+from service.reconstruction.room import Room
 from service.reconstruction.source import ArrivingFilm
 from service.reconstruction.tally import Tally
 
 EVENTS_WAITING = 8
 """Events that wait for the caller, at most 1 MiB each."""
-RETRY_AFTER_SECONDS = 10.0
 
 
 class Reconstruction:
@@ -55,19 +55,18 @@ class Reconstructor:
     def __init__(
         self,
         inference: Inference,
-        room: SpoolRoom,
+        spools: SpoolRoom,
+        room: Room,
         *,
-        max_running: int,
         film_bytes: int,
         idle_seconds: float,
     ) -> None:
         self._inference = inference
+        self._spools = spools
         self._room = room
-        self._max_running = max_running
         self._film_bytes = film_bytes
         self._idle_seconds = idle_seconds
-        self._running = 0
-        metrics.SPOOL_BYTES.set_function(lambda: room.used)
+        metrics.SPOOL_BYTES.set_function(lambda: spools.used)
 
     def start(
         self, settings: ReconstructionSettings, chunks: AsyncIterable[bytes]
@@ -84,14 +83,7 @@ class Reconstructor:
                 "that one film may have here",
                 reason="FILM_TOO_LARGE",
             )
-        if self._running >= self._max_running:
-            raise OverloadedError(
-                f"{self._running} films are being reconstructed, as many as this service takes "
-                "at once; try again",
-                reason="TOO_MANY_RECONSTRUCTIONS",
-                retry_after=RETRY_AFTER_SECONDS,
-            )
-        self._running += 1
+        self._room.enter()
         metrics.RECONSTRUCTIONS_RUNNING.inc()
         events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_WAITING)
         work = asyncio.ensure_future(self._run(settings, chunks, events))
@@ -105,7 +97,7 @@ class Reconstructor:
         events: "asyncio.Queue[Event]",
     ) -> None:
         try:
-            spool = Spool(self._room, self._film_bytes)
+            spool = Spool(self._spools, self._film_bytes)
         except SpoolFullError as error:
             raise spool_fault(error) from None
         tally = Tally(settings.model)
@@ -129,5 +121,5 @@ class Reconstructor:
         await events.put(tally.summary(spool.digest(), output.warnings))
 
     def _ended(self, work: "asyncio.Task[None]") -> None:
-        self._running -= 1
+        self._room.leave()
         metrics.RECONSTRUCTIONS_RUNNING.dec()

@@ -1,17 +1,12 @@
 """ReconstructVideo: its messages, and what they mean to the pipeline."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from fractions import Fraction
-from typing import TypeVar
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from refilm.v1 import autoencoder_pb2 as pb
 
-from film.facts import FilmFacts, SoundAction
-from film.output import Layout, OutputSettings, Quality, Size
 from service.errors import IdleCallerError, InvalidFieldError
 from service.inference import Models, ModelVersion
 from service.reconstruction import (
@@ -20,52 +15,39 @@ from service.reconstruction import (
     LatentsMade,
     OutputChunk,
     Progress,
+    Reconstruction,
     ReconstructionSettings,
     Reconstructor,
     StageSeconds,
     Summary,
+    Target,
+    Viewing,
+    Works,
+    view,
 )
 from service.rpc import convert
 from service.rpc.call import current_call
+from service.rpc.film_facts import exact_duration, facts_message
+from service.rpc.names import film_name, parse_film_name, rendition_name
+from service.rpc.output_settings import output_settings
 
 MAX_CHUNK_BYTES = 2**20
-_NANOSECONDS = 10**9
-
-_LAYOUTS = {
-    pb.LAYOUT_UNSPECIFIED: Layout.RECONSTRUCTION,
-    pb.LAYOUT_RECONSTRUCTION: Layout.RECONSTRUCTION,
-    pb.LAYOUT_SIDE_BY_SIDE: Layout.SIDE_BY_SIDE,
-}
-_SIZES = {
-    pb.SIZE_UNSPECIFIED: Size.MODEL,
-    pb.SIZE_MODEL: Size.MODEL,
-    pb.SIZE_SOURCE: Size.SOURCE,
-}
-_SOUNDS = {pb.SOUND_UNSPECIFIED: True, pb.SOUND_KEEP: True, pb.SOUND_NONE: False}
-_QUALITIES = {
-    pb.QUALITY_UNSPECIFIED: Quality.STANDARD,
-    pb.QUALITY_DRAFT: Quality.DRAFT,
-    pb.QUALITY_STANDARD: Quality.STANDARD,
-    pb.QUALITY_HIGH: Quality.HIGH,
-}
-_ACTIONS = {
-    SoundAction.COPY: pb.SOUND_TRACK_ACTION_COPIED,
-    SoundAction.TRANSCODE: pb.SOUND_TRACK_ACTION_TRANSCODED,
-    SoundAction.DROP: pb.SOUND_TRACK_ACTION_DROPPED,
-}
-
-Number = TypeVar("Number", bound=int)
-Chosen = TypeVar("Chosen", bool, Layout, Size, Quality)
 
 
 class ReconstructVideo:
     """Answers ReconstructVideo calls."""
 
     def __init__(
-        self, models: Models, reconstructor: Reconstructor, *, idle_seconds: float
+        self,
+        models: Models,
+        reconstructor: Reconstructor,
+        works: Works,
+        *,
+        idle_seconds: float,
     ) -> None:
         self._models = models
         self._reconstructor = reconstructor
+        self._works = works
         self._idle_seconds = idle_seconds
 
     async def __call__(
@@ -74,10 +56,10 @@ class ReconstructVideo:
         context: grpc.aio.ServicerContext[pb.ReconstructVideoRequest, pb.ReconstructVideoResponse],
     ) -> AsyncIterator[pb.ReconstructVideoResponse]:
         """Yield the responses of one call; raises service.errors."""
-        settings = self._settings(await self._first(requests))
+        settings = await self._first(requests)
         call = current_call()
-        call.model = settings.model
-        reconstruction = self._reconstructor.start(settings, _chunks(requests))
+        call.model = model = convert.resolve(self._models, settings.model, "settings.model")
+        reconstruction = await self._begin(settings, model, requests)
         # At once when the caller leaves or its deadline passes: this generator may then be waiting
         # in a write, and be closed later.
         # The stub's callback type is a class where a protocol is meant: nothing can match it.
@@ -86,7 +68,47 @@ class ReconstructVideo:
             async for event in events:
                 if isinstance(event, Progress):
                     call.frames = event.frames_written
-                yield _response(event, settings.model)
+                yield _response(event, model)
+
+    async def _begin(
+        self,
+        settings: pb.ReconstructVideoSettings,
+        model: ModelVersion,
+        requests: AsyncIterator[pb.ReconstructVideoRequest],
+    ) -> Reconstruction | Viewing:
+        if settings.film:
+            return await self._view(settings, model, requests)
+        return self._reconstructor.start(
+            ReconstructionSettings(
+                model=model,
+                output=output_settings(settings),
+                include_latents=settings.include_latents,
+                film_bytes=settings.film_size_bytes or None,
+            ),
+            _chunks(requests),
+        )
+
+    async def _view(
+        self,
+        settings: pb.ReconstructVideoSettings,
+        model: ModelVersion,
+        requests: AsyncIterator[pb.ReconstructVideoRequest],
+    ) -> Viewing:
+        for field in ("film_size_bytes", "store", "title", "film_id"):
+            if getattr(settings, field):
+                raise InvalidFieldError(
+                    f"settings.{field}",
+                    "is for a film that the caller sends, and settings.film names one of the "
+                    "library; set one of them",
+                    reason="CONFLICTING_SETTINGS",
+                )
+        film_id = parse_film_name(settings.film, "settings.film")
+        library = self._works.library
+        film = await library.threads.run(library.films.get, film_id)
+        target = Target(film, model, output_settings(settings))
+        viewing = await view(self._works, target, include_latents=settings.include_latents)
+        viewing.watch(_nothing_else(requests))
+        return viewing
 
     async def _first(
         self, requests: AsyncIterator[pb.ReconstructVideoRequest]
@@ -110,27 +132,15 @@ class ReconstructVideo:
             )
         return first.settings
 
-    def _settings(self, settings: pb.ReconstructVideoSettings) -> ReconstructionSettings:
-        output = OutputSettings(
-            layout=_choice(_LAYOUTS, settings.layout, "layout", "Layout"),
-            size=_choice(_SIZES, settings.size, "size", "Size"),
-            sound=_choice(_SOUNDS, settings.sound, "sound", "Sound"),
-            quality=_choice(_QUALITIES, settings.quality, "quality", "Quality"),
-        )
-        return ReconstructionSettings(
-            model=convert.resolve(self._models, settings.model),
-            output=output,
-            include_latents=settings.include_latents,
-            film_bytes=settings.film_size_bytes or None,
-        )
 
-
-def _choice(choices: Mapping[Number, Chosen], value: Number, field: str, enum: str) -> Chosen:
-    if value not in choices:
+async def _nothing_else(requests: AsyncIterator[pb.ReconstructVideoRequest]) -> None:
+    """Read until the caller has sent all; raises InvalidFieldError for any message."""
+    async for _ in requests:
         raise InvalidFieldError(
-            f"settings.{field}", f"{value} is no {enum}", reason="INVALID_SETTING"
+            "chunk",
+            "settings.film names a film of the library; send no bytes",
+            reason="UNEXPECTED_CHUNK",
         )
-    return choices[value]
 
 
 async def _chunks(requests: AsyncIterator[pb.ReconstructVideoRequest]) -> AsyncIterator[bytes]:
@@ -182,54 +192,30 @@ def _progress(progress: Progress) -> pb.ReconstructVideoProgress:
         frames_decoded=progress.frames_decoded,
         frames_reconstructed=progress.frames_reconstructed,
         frames_written=progress.frames_written,
-        position=_duration(progress.position),
+        position=exact_duration(progress.position),
+        frames_reused=progress.frames_reused,
     )
 
 
 def _facts(opened: FilmOpened, model: ModelVersion) -> pb.FilmFacts:
-    facts: FilmFacts = opened.facts
-    width, height = opened.output_size
-    return pb.FilmFacts(
-        container=facts.container,
-        video_codec=facts.video_codec,
-        width=facts.width,
-        height=facts.height,
-        sample_aspect_ratio=_rational(facts.sample_aspect_ratio),
-        rotation_degrees=facts.rotation,
-        average_frame_rate=_rational(facts.average_frame_rate or Fraction(0)),
-        time_base=_rational(facts.time_base),
-        duration=None if facts.duration is None else _duration(facts.duration),
-        estimated_frames=facts.estimated_frames or 0,
-        interlaced=facts.interlaced,
-        transfer=facts.transfer,
-        tone_mapped=facts.tone_mapped,
-        bit_depth=facts.bit_depth,
-        sound_tracks=[
-            pb.SoundTrack(
-                codec=track.codec,
-                sample_rate_hz=track.sample_rate,
-                channels=track.channels,
-                language=track.language,
-                action=_ACTIONS[track.action],
-            )
-            for track in facts.sound_tracks
-        ],
-        model=convert.model_identity(model),
-        output_width=width,
-        output_height=height,
-    )
+    message = facts_message(opened.facts)
+    message.model.CopyFrom(convert.model_identity(model))
+    message.output_width, message.output_height = opened.output_size
+    return message
 
 
 def _summary(summary: Summary, model: ModelVersion) -> pb.ReconstructVideoSummary:
     return pb.ReconstructVideoSummary(
         frames=summary.frames,
-        duration=_duration(summary.duration),
+        duration=exact_duration(summary.duration),
         bytes_received=summary.bytes_received,
         bytes_sent=summary.bytes_sent,
         film_digest=summary.film_digest,
         model=convert.model_identity(model),
         stage_times=_stage_times(summary.stage_seconds),
         warnings=summary.warnings,
+        film=film_name(summary.film) if summary.film else "",
+        rendition=rendition_name(summary.film, summary.rendition) if summary.film else "",
     )
 
 
@@ -240,13 +226,3 @@ def _stage_times(seconds: StageSeconds) -> pb.StageTimes:
         decode=convert.duration(seconds.decode),
         write=convert.duration(seconds.write),
     )
-
-
-def _rational(value: Fraction) -> pb.Rational:
-    return pb.Rational(numerator=value.numerator, denominator=value.denominator)
-
-
-def _duration(seconds: Fraction) -> Duration:
-    """Return a protobuf duration, to the nanosecond; times of films are exact fractions."""
-    whole, rest = divmod(round(seconds * _NANOSECONDS), _NANOSECONDS)
-    return Duration(seconds=whole, nanos=rest)

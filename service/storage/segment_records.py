@@ -57,8 +57,6 @@ class SegmentRecord:
     init: InitSegment
     latents: LatentsPart | None
     """None where the film's latents of this model were complete before."""
-    end_pts: int
-    """The end of its last frame, in the film's time base."""
     begins: str
     """Where it began: the digest of the resume point before it; empty for the first."""
     resume: ResumePoint
@@ -96,7 +94,6 @@ class SegmentRecord:
                 "segment": self.segment.to_json(),
                 "init": [self.init.key, self.init.size, self.init.digest],
                 "latents": None if self.latents is None else self.latents.to_json(),
-                "end_pts": self.end_pts,
                 "begins": self.begins,
                 "resume": self.resume.to_json(),
                 "fault": None if self.fault is None else [self.fault.reason, self.fault.message],
@@ -116,7 +113,6 @@ class SegmentRecord:
                 RenditionSegment.from_json(found["segment"]),
                 InitSegment(*found["init"]),
                 None if latents is None else LatentsPart.from_json(latents),
-                found["end_pts"],
                 found["begins"],
                 ResumePoint.from_json(found["resume"]),
                 None if fault is None else SegmentFault(*fault),
