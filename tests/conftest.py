@@ -5,6 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.object_stores import (  # noqa: F401 - fixtures
+    bucket_store,
+    folder_store,
+    library_store,
+    object_store,
+    own_s3_server,
+    s3_server,
+)
 from tests.support.service_process import ServiceProcess
 
 

@@ -155,6 +155,7 @@ class S3Store:
 
     def info(self, key: str) -> ObjectInfo:
         """Return what is known of an object; raises ObjectNotFoundError."""
+        check_key(key)
         found = self._stat(key)
         if found is None:
             # An answer without a body does not say which is missing, the object or the bucket.
