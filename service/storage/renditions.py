@@ -92,7 +92,7 @@ class RenditionManifest:
                 "film_uid": self.film_uid,
                 "rendition": self.rendition,
                 "model": self.model.to_json(),
-                "settings": _settings_json(self.settings),
+                "settings": settings_to_json(self.settings),
                 "time_base": str(self.time_base),
                 "frames": self.frames,
                 "duration": str(self.duration),
@@ -115,18 +115,12 @@ class RenditionManifest:
             found = json.loads(data)
             if found["version"] != VERSION:
                 raise DamagedError(film, "the list of a rendition is of a version unknown here")
-            settings = found["settings"]
             return cls(
                 film,
                 found["film_uid"],
                 rendition,
                 StoredModel.from_json(found["model"]),
-                OutputSettings(
-                    Layout(settings["layout"]),
-                    Size(settings["size"]),
-                    settings["sound"],
-                    Quality(settings["quality"]),
-                ),
+                settings_from_json(found["settings"]),
                 Fraction(found["time_base"]),
                 found["frames"],
                 Fraction(found["duration"]),
@@ -220,18 +214,29 @@ class Renditions:
 
 def rendition_id(model_digest: str, settings: OutputSettings) -> str:
     """Return a rendition's id: the model's digest and 16 digits of the settings' own."""
-    text = json.dumps(_settings_json(settings), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(settings_to_json(settings), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{layout.hexadecimal(model_digest)}-{digest}"
 
 
-def _settings_json(settings: OutputSettings) -> dict[str, object]:
+def settings_to_json(settings: OutputSettings) -> dict[str, object]:
+    """Return settings as JSON holds them."""
     return {
         "layout": settings.layout.value,
         "size": settings.size.value,
         "sound": settings.sound,
         "quality": settings.quality.value,
     }
+
+
+def settings_from_json(data: Mapping[str, Any]) -> OutputSettings:
+    """Return what `settings_to_json` made JSON of; raises KeyError or ValueError."""
+    return OutputSettings(
+        Layout(data["layout"]),
+        Size(data["size"]),
+        bool(data["sound"]),
+        Quality(data["quality"]),
+    )
 
 
 def _objects(manifest: RenditionManifest) -> Iterator[tuple[str, int, str]]:

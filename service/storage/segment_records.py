@@ -174,6 +174,20 @@ class RecordsReader:
         return [record for record in self._known.values() if record is not None]
 
 
+def newest_record(store: ObjectStore, film: str, rendition: str) -> SegmentRecord | None:
+    """Return the whole segment that is farthest in the film, reading no other."""
+    folder = layout.rendition_folder(film, rendition)
+    keys = [
+        info.key for info in store.list(folder) if _RECORD.fullmatch(info.key.removeprefix(folder))
+    ]
+    if not keys:
+        return None
+    try:
+        return SegmentRecord.decode(store.get(max(keys, key=lambda key: key.split("/")[::-1])))
+    except ObjectNotFoundError:
+        return None
+
+
 def longest_chain(
     records: Iterable[SegmentRecord], after: SegmentRecord | None = None
 ) -> list[SegmentRecord]:
