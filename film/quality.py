@@ -1,4 +1,4 @@
-"""How much there is to see in a model frame: black and flat ones look like each other everywhere."""
+"""How much there is to see in a model frame: black and flat ones all look alike."""
 
 from typing import Final
 

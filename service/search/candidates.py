@@ -20,7 +20,8 @@ class Candidate:
     seconds: float
     """From the film's first frame."""
     similarity: float
-    """The cosine of the embeddings, -1 to 1, to within about 0.01: the index keeps a byte a number."""
+    """The cosine of the embeddings, -1 to 1; of a large index, which keeps a byte a number, to
+    within about 0.01."""
 
 
 class CandidateSource(Protocol):
