@@ -38,14 +38,15 @@ def to_frames(pictures: Tensor) -> Tensor:
 
 
 class Whitening(nn.Module):
-    """Makes the embedding of a latent: whitened by the latents' statistics, then unit length.
+    """Makes the embedding of a latent: less the mean, whitened by a covariance, then unit length.
 
-    Directions in which the latents (almost) never varied carry no information and get no weight.
-    A latent without any direction left, such as the mean itself, becomes the first unit vector.
+    The covariance says what shall count little; `trainer.embedding` fits one. Directions in which
+    it has (almost) nothing carry no information and get no weight. A latent without any direction
+    left, such as the mean itself, becomes the first unit vector.
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
-        """Take the latents' mean ``[200]`` and covariance ``[200, 200]``."""
+        """Take the latents' mean ``[200]`` and a covariance ``[200, 200]``."""
         super().__init__()
         variances, directions = torch.linalg.eigh(covariance.to("cpu", torch.float64))
         floor = max(float(variances.max()) * 1e-8, 1e-12)

@@ -43,8 +43,9 @@ from trainer import checkpoint
 from trainer.checkpoint import CheckpointError, State
 from trainer.dataset import FrameDataset
 from trainer.distributed import Group, process_group
+from trainer.embedding import REFERENCE_FRAMES, fit_whitening
 from trainer.errors import RunError, TrainerError
-from trainer.export import Whitening, to_frames
+from trainer.export import to_frames
 from trainer.loop import LoopSettings, Outcome, Precision, fit
 from trainer.recipes.broad2016_networks import (
     PUBLISHED_CHANNELS,
@@ -203,16 +204,21 @@ class Broad2016:
 
         Args:
             reference: fitted frames, evenly spread, uint8 [N, 144, 256, 3]: over them the batch
-                normalisations and the latents' mean and covariance are measured.
+                normalisations are measured and the whitening of the embeddings is fitted.
         """
-        latents = self._settle(reference)
-        whitening = Whitening(latents.mean(0), torch.cov(latents.T))
+        self._settle(reference)
+        fewer = reference[:: max(1, len(reference) // REFERENCE_FRAMES)]
+        whitening = fit_whitening(self._latents, torch.split(fewer, _STATISTICS_BATCH))
         encoder = ServedEncoder(self.encoder, whitening)
         decoder = ServedDecoder(self.decoder, whitening)
         return encoder.to("cpu"), decoder.to("cpu")
 
-    def _settle(self, reference: Tensor) -> Tensor:
-        """Fix both networks' statistics; return the reference's latents, [N, 200].
+    def _latents(self, frames: Tensor) -> Tensor:
+        mean: Tensor = self.encoder(from_frames(frames.to(self.group.device)))[0]
+        return mean.float()
+
+    def _settle(self, reference: Tensor) -> None:
+        """Fix both networks' statistics.
 
         Put right: "batch statistics at inference". The decoder is measured as it will be used, on
         the latents of film frames without noise.
@@ -220,7 +226,6 @@ class Broad2016:
         fix_statistics(self.encoder, self._pictures(reference))
         latents = torch.cat([self.encoder(batch)[0] for batch in self._pictures(reference)])
         fix_statistics(self.decoder, torch.split(latents, _STATISTICS_BATCH))
-        return latents.float()
 
     def _pictures(self, frames: Tensor) -> Iterator[Tensor]:
         # Strided, so that each batch holds frames of the whole film and not of one shot.

@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from trainer.counter import Counter
 from trainer.dataset import FrameDataset
+from trainer.embedding import REFERENCE_FRAMES, fit_whitening
 from trainer.errors import DatasetError
 from trainer.export import LATENT_SIZE, Whitening, to_frames
 from trainer.run import Run, fitted_data
+from trainer.sampler import spread
 
 _PIXELS = MODEL_FRAME_HEIGHT * MODEL_FRAME_WIDTH * 3
 _SAMPLE = 768
@@ -43,8 +45,10 @@ OnFrames = Callable[[int], None]
 class Components:
     """What was found: mean ``[pixels]``, directions ``[pixels, 200]``, variances ``[200]``.
 
-    Directions that the frames do not vary in are zero.
+    Directions that the frames do not vary in are zero. `whitening` makes embeddings of coordinates.
     """
+
+    whitening: Whitening
 
     def __init__(self, mean: Tensor, directions: Tensor, variances: Tensor) -> None:
         self.mean = mean
@@ -54,7 +58,14 @@ class Components:
         found = variances[:count] > _LEAST_SHARE * variances.max().clamp(min=1e-12)
         self.directions[:, :count] = directions[:, :count] * found
         self.variances[:count] = variances[:count] * found
-        self.whitening = Whitening(torch.zeros(LATENT_SIZE), torch.diag(self.variances))
+
+    def latents(self, frames: Tensor) -> Tensor:
+        """Return the coordinates ``[N, 200]`` of uint8 frames ``[N, 144, 256, 3]``."""
+        return (_pixels(frames) - self.mean) @ self.directions
+
+
+def _pixels(frames: Tensor) -> Tensor:
+    return frames.flatten(1).to(torch.float32) / 255.0
 
 
 class PcaEncoder(nn.Module):
@@ -70,8 +81,7 @@ class PcaEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode uint8 frames ``[N, 144, 256, 3]`` to latents and embeddings ``[N, 200]``."""
-        pixels = frames.flatten(1).to(torch.float32) / 255.0
-        latents = (pixels - self.mean) @ self.directions
+        latents = (_pixels(frames) - self.mean) @ self.directions
         return latents, self.whitening(latents)
 
 
@@ -94,7 +104,7 @@ class PcaDecoder(nn.Module):
 
 
 def find_components(data: FrameDataset, on_frames: OnFrames) -> Components:
-    """Find the principal components of a data set's fitted frames.
+    """Find the principal components of a data set's fitted frames, and fit their whitening.
 
     Raises:
         DatasetError: There is no frame to fit.
@@ -102,17 +112,21 @@ def find_components(data: FrameDataset, on_frames: OnFrames) -> Components:
     fitted = data.fitted
     if not len(fitted):
         raise DatasetError("There is no frame to fit: the data set is empty")
-    sample = fitted[np.linspace(0, len(fitted) - 1, min(_SAMPLE, len(fitted))).astype(np.int64)]
+    sample = spread(fitted, _SAMPLE)
     mean, directions, variances = _of_sample(data, sample, on_frames)
     if len(sample) < len(fitted):
         for _ in range(_PASSES):
             mean, directions, variances = _pass(data, fitted, mean, directions, on_frames)
-    return Components(mean, directions, variances)
+    components = Components(mean, directions, variances)
+    reference = spread(fitted, REFERENCE_FRAMES)
+    components.whitening = fit_whitening(components.latents, _frames(data, reference, on_frames))
+    return components
 
 
 def frames_to_read(fitted: int) -> int:
     """Return how many frames `find_components` works through, over all its passes."""
-    return min(_SAMPLE, fitted) + (_PASSES * fitted if fitted > _SAMPLE else 0)
+    passes = _PASSES * fitted if fitted > _SAMPLE else 0
+    return min(_SAMPLE, fitted) + passes + min(REFERENCE_FRAMES, fitted)
 
 
 def _of_sample(
@@ -167,9 +181,16 @@ def _batches(
     data: FrameDataset, indices: NDArray[np.int64], on_frames: OnFrames
 ) -> Iterator[Tensor]:
     """Read frames as rows of pixels between 0 and 1."""
+    for frames in _frames(data, indices, on_frames):
+        yield _pixels(frames)
+
+
+def _frames(
+    data: FrameDataset, indices: NDArray[np.int64], on_frames: OnFrames
+) -> Iterator[Tensor]:
     for first in range(0, len(indices), _BATCH):
         frames = data.frames(indices[first : first + _BATCH])
-        yield torch.from_numpy(frames).flatten(1).to(torch.float32) / 255.0
+        yield torch.from_numpy(frames)
         on_frames(len(frames))
 
 
