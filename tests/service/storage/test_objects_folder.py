@@ -1,0 +1,232 @@
+"""What a folder promises beyond the interface: processes, crashes, full and missing disks."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from service.errors import OverloadedError, ServiceError, UnavailableError
+from service.storage.folder import FolderStore
+from service.storage.objects import PresigningUnsupportedError
+from tests.support.service_process import ROOT
+
+MIB = 2**20
+
+WRITER = """
+import io, sys
+from pathlib import Path
+from service.storage.folder import FolderStore
+
+class HalfAFilm(io.RawIOBase):
+    def read(self, size=-1):
+        if self.tell_once:
+            self.tell_once = False
+            return bytes(size)
+        print("half", flush=True)
+        sys.stdin.read()
+
+film = HalfAFilm()
+film.tell_once = True
+FolderStore(Path(sys.argv[1])).put("films/a/source", film, 100 * 2**20)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    store = FolderStore(tmp_path / "library")
+    store.prepare()
+    return store
+
+
+def files(folder: Path) -> list[str]:
+    """All files and folders in a store's folder, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_writer_killed_in_the_middle_leaves_nothing_to_see(
+    tmp_path: Path, store: FolderStore
+) -> None:
+    store.put("films/a/film.json", b"{}")
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "library")],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"half\n"
+        assert [found.key for found in store.list("")] == ["films/a/film.json"]
+        writer.send_signal(signal.SIGKILL)
+    assert [found.key for found in store.list("")] == ["films/a/film.json"]
+    (left,) = store.abandoned(timedelta(seconds=-60))
+    assert list(store.abandoned(timedelta(hours=1))) == []
+    store.forget_abandoned([left, left])
+    assert files(tmp_path / "library") == [".writing", "films", "films/a", "films/a/film.json"]
+
+
+def create_in_races(folder: Path, barrier: Barrier, races: int, number: int) -> list[bool]:
+    store = FolderStore(folder)
+    won = []
+    for race in range(races):
+        barrier.wait(30)
+        won.append(store.create(f"race/{race}", str(number).encode()))
+    return won
+
+
+def test_of_racing_processes_one_wins(tmp_path: Path, store: FolderStore) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(3) as pool:
+        barrier = manager.Barrier(3)
+        arguments = [(tmp_path / "library", barrier, 50, number) for number in range(3)]
+        outcomes = pool.starmap(create_in_races, arguments, chunksize=1)
+    for race, won in enumerate(zip(*outcomes, strict=True)):
+        assert sum(won) == 1
+        assert store.get(f"race/{race}") == str(won.index(True)).encode()
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Have the disk refuse to let a file grow, as a quota does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def check_full(store: FolderStore, folder: Path) -> None:
+    before = files(folder)
+    for ask in (
+        lambda: store.put("films/b/source", bytes(3 * MIB)),
+        lambda: store.create("films/b/film.json", bytes(3 * MIB)),
+        lambda: store.compose("films/b/source", ["films/a/source"] * 3),
+    ):
+        with pytest.raises(OverloadedError) as error:
+            ask()
+        assert error.value.reason == "STORE_FULL"
+        assert error.value.retry_after
+        assert str(folder) not in error.value.message
+    assert files(folder) == before
+    assert store.get("films/a/source") == bytes(MIB)
+
+
+def test_a_quota_is_a_full_store_and_nothing_half_is_left(
+    tmp_path: Path, store: FolderStore
+) -> None:
+    store.put("films/a/source", bytes(MIB))
+    with no_file_larger_than(2 * MIB):
+        check_full(store, tmp_path / "library")
+
+
+def test_a_full_disk_is_a_full_store_and_nothing_half_is_left(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("only who may mount can have a small disk")
+    try:
+        store = FolderStore(disk / "library")
+        store.prepare()
+        store.put("films/a/source", bytes(MIB))
+        check_full(store, disk / "library")
+        store.delete(["films/a/source"])
+        store.put("films/b/source", bytes(2 * MIB))
+        assert store.info("films/b/source").size == 2 * MIB
+        # A disk that can be read only.
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for ask in (store.check, lambda: store.put("c", b"")):
+            with pytest.raises(UnavailableError) as error:
+                ask()
+            assert error.value.reason == "STORE_REFUSED"
+        assert store.info("films/b/source").size == 2 * MIB
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_folder_that_is_gone_is_no_empty_library(tmp_path: Path, store: FolderStore) -> None:
+    store.put("films/a/film.json", b"{}")
+    (tmp_path / "library").rename(tmp_path / "elsewhere")
+    (tmp_path / "library").mkdir()  # what is left of a disk that is not mounted
+    for ask in (
+        store.check,
+        lambda: store.get("films/a/film.json"),
+        lambda: store.info("films/a/film.json"),
+        lambda: list(store.list("films/")),
+        lambda: list(store.folders("films/")),
+        lambda: store.delete(["films/a/film.json"]),
+        lambda: store.put("films/b/film.json", b"{}"),
+        lambda: store.create("films/b/film.json", b"{}"),
+    ):
+        with pytest.raises(UnavailableError) as error:
+            ask()
+        assert error.value.reason == "STORE_UNAVAILABLE"
+        assert error.value.retry_after
+        assert str(tmp_path) not in error.value.message
+    (tmp_path / "library").rmdir()
+    (tmp_path / "elsewhere").rename(tmp_path / "library")
+    assert store.get("films/a/film.json") == b"{}"
+
+
+def test_a_file_in_the_folders_place_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "library").write_text("not a folder")
+    store = FolderStore(tmp_path / "library")
+    for ask in (store.prepare, store.check):
+        with pytest.raises(ServiceError) as error:
+            ask()
+        assert error.value.reason == "STORE_UNAVAILABLE"
+
+
+def test_one_key_cannot_be_the_folder_of_another(store: FolderStore) -> None:
+    store.put("films/a", b"a")
+    with pytest.raises(ValueError, match="folder of another"):
+        store.put("films/a/b", b"b")
+    with pytest.raises(ValueError, match="folder of another"):
+        store.put("films", b"films")
+    assert [found.key for found in store.list("")] == ["films/a"]
+
+
+def test_what_else_lies_in_the_folder_is_no_object(tmp_path: Path, store: FolderStore) -> None:
+    store.put("films/a/film.json", b"{}")
+    (tmp_path / "library/films/.DS_Store").write_text("")
+    (tmp_path / "library/lost+found").mkdir()
+    (tmp_path / "library/films/empty/empty").mkdir(parents=True)
+    assert [found.key for found in store.list("")] == ["films/a/film.json"]
+    assert list(store.folders("films/")) == ["a"]
+
+
+def test_ten_thousand_films_are_listed_in_little_memory(tmp_path: Path, store: FolderStore) -> None:
+    for number in range(10_000):
+        film = tmp_path / f"library/films/{number:05}"
+        film.mkdir(parents=True)
+        (film / "film.json").touch()
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in store.list("films/"))
+        folders = sum(1 for _ in store.folders("films/", after="00099"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (count, folders) == (10_000, 9_900)
+    assert peak < 4 * MIB
+
+
+def test_a_folder_has_no_urls(store: FolderStore) -> None:
+    with pytest.raises(PresigningUnsupportedError):
+        store.presigned_get("films/a/source", timedelta(hours=1), "a.mp4")
+    with pytest.raises(PresigningUnsupportedError):
+        store.presigned_put("films/a/source", timedelta(hours=1))
