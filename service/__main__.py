@@ -1,4 +1,7 @@
-"""The server: `python -m service`. Settings are environment variables, see docs/operations.md."""
+"""The server: `python -m service`. Settings are environment variables, see docs/operations.md.
+
+`python -m service sweep` removes what interrupted work left in the library, and ends.
+"""
 
 import asyncio
 import sys
@@ -9,10 +12,15 @@ from pydantic_core import ErrorDetails
 from service import logs
 from service.server import StartError, serve
 from service.settings import Settings
+from service.sweep_command import sweep
 
 
 def main() -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until told to stop, or sweep; returns the exit code."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] != "sweep":
+        print("usage: python -m service [sweep [--help]]", file=sys.stderr)
+        return 2
     try:
         settings = Settings()
     except ValidationError as error:
@@ -20,6 +28,8 @@ def main() -> int:
             print(_fault_line(fault), file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
+    if arguments:
+        return sweep(settings, arguments[1:])
     try:
         return asyncio.run(serve(settings))
     except StartError as error:

@@ -96,6 +96,15 @@ MODEL_VERSION_READY = Gauge(
     ("model", "version", "digest", "recipe"),
 )
 
+UPLOADS_RUNNING = Gauge("refilm_uploads_running", "Films on their way into the library.")
+UPLOAD_BYTES = Counter("refilm_upload_bytes_total", "Bytes of films that were sent to be kept.")
+DOWNLOAD_BYTES = Counter(
+    "refilm_download_bytes_total", "Bytes of films, renditions and latents that were downloaded."
+)
+LEFTOVERS = Counter(
+    "refilm_leftovers_total", "What was found of interrupted work and removed.", ("kind",)
+)
+
 STORE_UP = Gauge("refilm_store_up", "1 while the library's store answers.")
 STORE_SECONDS = Histogram(
     "refilm_store_seconds",

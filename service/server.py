@@ -8,13 +8,14 @@ import signal
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import structlog
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
-from refilm.v1 import autoencoder_pb2_grpc, latents_pb2_grpc
+from refilm.v1 import autoencoder_pb2_grpc, latents_pb2_grpc, library_pb2_grpc
 
 from film.spool import SpoolRoom
 from service import metrics
@@ -24,7 +25,8 @@ from service.inference.local_models import LocalModels
 from service.inference.local_triton import LocalTriton
 from service.inference.triton import connect
 from service.inference.wheel import LocalTritonError
-from service.reconstruction import Library, Reconstructor, Room, Works
+from service.library import Library
+from service.reconstruction import Reconstructor, Room, Works
 from service.rpc.autoencoder import AutoencoderService
 from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
@@ -32,7 +34,6 @@ from service.rpc.latents import LatentsService
 from service.rpc.reconstruct_video import ReconstructVideo
 from service.settings import Settings
 from service.storage.health import StoreHealth
-from service.storage.objects import ObjectStore
 from service.storage.open import StoreSettingsError, open_store
 from service.storage.threads import StorageThreads
 
@@ -147,11 +148,10 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
             _background(local.keep_alive(on_end=models.mark_unreachable, on_start=restarted))
         )
 
-    store, storage_threads = await _open_library(settings, stack, health)
+    library = await _open_library(settings, stack, health)
 
-    library = Library.of(store, storage_threads, lease_seconds=settings.lease_seconds)
     room = Room(settings.max_reconstructions)
-    works = Works(library, inference, room)
+    works = Works(library.parts(settings), inference, room)
     stack.push_async_callback(works.close)
     reconstructor = Reconstructor(
         inference,
@@ -174,9 +174,10 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
         server,
     )
     latents_pb2_grpc.add_LatentsServiceServicer_to_server(
-        LatentsService(models, inference, library.films, library.latents, storage_threads, threads),
+        LatentsService(models, inference, library.films, library.latents, library.threads, threads),
         server,
     )
+    library_pb2_grpc.add_LibraryServiceServicer_to_server(library.service(settings), server)
     health.add_to(server)
     reflection.enable_server_reflection(
         (
@@ -200,10 +201,11 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
     return server, gate, health
 
 
-async def _open_library(
-    settings: Settings, stack: AsyncExitStack, health: Health
-) -> tuple[ObjectStore, StorageThreads]:
-    """Open the store and watch it. One that does not answer keeps nothing but the library away."""
+async def _open_library(settings: Settings, stack: AsyncExitStack, health: Health) -> Library:
+    """Open the store, watch it and keep it swept.
+
+    One that does not answer keeps nothing but the library away.
+    """
     try:
         store = open_store(settings)
     except StoreSettingsError as error:
@@ -214,7 +216,10 @@ async def _open_library(
     # Before the first call, which would find no bucket yet.
     await store_health.look()
     await stack.enter_async_context(_background(store_health.watch()))
-    return store, threads
+    library = Library.of(store, threads, settings)
+    older_than = timedelta(hours=settings.upload_hours)
+    await stack.enter_async_context(_background(library.keep_swept(older_than)))
+    return library
 
 
 async def _drain(

@@ -127,10 +127,22 @@ class Settings(BaseSettings):
     s3_session_token: SecretStr | None = Field(
         default=None, description="Session token of temporary keys."
     )
+    max_uploads: int = Field(
+        default=16,
+        ge=1,
+        description="Films on their way into the library at once; more are refused.",
+    )
+    upload_hours: float = Field(
+        default=24.0,
+        gt=0,
+        description="An upload, or other interrupted work, that nobody went on with for so long is "
+        "removed.",
+    )
     idle_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="A ReconstructVideo call whose caller sends nothing for so long is ended.",
+        description="A call that streams a film in and whose caller sends nothing for so long is "
+        "ended.",
     )
     drain_seconds: float = Field(
         default=30.0, ge=0, description="How long running calls may go on after SIGTERM."

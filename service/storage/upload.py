@@ -31,7 +31,7 @@ PART_BYTES: Final = 8 * 2**20
 
 
 class Upload:
-    """One upload under way. Blocks; for one thread at a time, except `cancel`.
+    """One upload under way. Blocks; calls on several threads wait for one another, not `cancel`.
 
     Where its errors say that the bytes cannot become a film, it has dropped itself.
     """
@@ -58,6 +58,7 @@ class Upload:
         self._gathered = bytearray()
         self._head_checked = bool(parts)
         self._cancelled = threading.Event()
+        self._busy = threading.RLock()
 
     @property
     def film_id(self) -> str:
@@ -86,28 +87,31 @@ class Upload:
         Raises InvalidFieldError (no film, more bytes than announced), OverloadedError
         (FILM_TOO_LARGE) or UPLOAD_OFFSET_MISMATCH, where stored parts turned out to be damaged.
         """
-        check_cancelled(self._cancelled)
-        if self._end is not None:
-            return
-        self._catch_up()
-        self._check_size(self.committed + len(self._gathered) + len(chunk))
-        self._gathered += chunk
-        if not self._head_checked and len(self._gathered) >= HEAD_BYTES:
-            self._check_head()
-        while len(self._gathered) >= PART_BYTES:
-            self._put(bytes(self._gathered[:PART_BYTES]))
-            del self._gathered[:PART_BYTES]
+        with self._busy:
+            check_cancelled(self._cancelled)
+            if self._end is not None:
+                return
+            self._catch_up()
+            self._check_size(self.committed + len(self._gathered) + len(chunk))
+            self._gathered += chunk
+            if not self._head_checked and len(self._gathered) >= HEAD_BYTES:
+                self._check_head()
+            while len(self._gathered) >= PART_BYTES:
+                self._put(bytes(self._gathered[:PART_BYTES]))
+                del self._gathered[:PART_BYTES]
 
     def keep(self) -> None:
         """Leave the upload as it is: what is committed stays, if anybody can go on with it."""
-        self._gathered.clear()
-        if self._record.is_anonymous:
-            self.drop()
+        with self._busy:
+            self._gathered.clear()
+            if self._record.is_anonymous:
+                self.drop()
 
     def drop(self) -> None:
         """Leave nothing behind; a film that is complete stays."""
-        self._gathered.clear()
-        self._ends.drop(self._record)
+        with self._busy:
+            self._gathered.clear()
+            self._ends.drop(self._record)
 
     def finish(self) -> Film:
         """Make the film; again, and after a cut at any point, returns the same film.
@@ -115,26 +119,27 @@ class Upload:
         Raises InvalidFieldError (no film, another digest), DataLossError (fewer bytes than
         announced; they stay), NotFoundError (deleted meanwhile), UPLOAD_CONFLICT or UPLOAD_GONE.
         """
-        check_cancelled(self._cancelled)
-        if self._end is not None:
-            return self._ends.finish(self._record, self._end)
-        self._catch_up()
-        self._check_whole()
-        if not self._head_checked:
-            self._check_head()
-        if self._gathered:
-            self._put(bytes(self._gathered))
-            self._gathered.clear()
-        digest = f"sha256:{self._digest.hexdigest()}"
-        wanted = self._record.settings.digest
-        if wanted not in ("", digest):
-            self.drop()
-            raise wrong_digest(wanted, digest)
-        try:
-            return self._ends.complete(self._record, self._parts, digest, self._cancelled)
-        except InvalidFieldError:
-            self.drop()
-            raise
+        with self._busy:
+            check_cancelled(self._cancelled)
+            if self._end is not None:
+                return self._ends.finish(self._record, self._end)
+            self._catch_up()
+            self._check_whole()
+            if not self._head_checked:
+                self._check_head()
+            if self._gathered:
+                self._put(bytes(self._gathered))
+                self._gathered.clear()
+            digest = f"sha256:{self._digest.hexdigest()}"
+            wanted = self._record.settings.digest
+            if wanted not in ("", digest):
+                self.drop()
+                raise wrong_digest(wanted, digest)
+            try:
+                return self._ends.complete(self._record, self._parts, digest, self._cancelled)
+            except InvalidFieldError:
+                self.drop()
+                raise
 
     def _check_size(self, size: int) -> None:
         announced = self._record.settings.size

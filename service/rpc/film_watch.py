@@ -1,0 +1,48 @@
+"""Reads of a film that end when the film is deleted, on whatever replica."""
+
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import TypeVar
+
+from service.storage.exact import DamagedError, film_deleted
+from service.storage.films import Film, Films
+from service.storage.threads import StorageThreads
+
+_LOOK_SECONDS = 1.0
+"""How often a stream makes sure that its film was not deleted."""
+
+Item = TypeVar("Item")
+
+
+class FilmWatch:
+    """Makes sure that films exist while something of them is read."""
+
+    def __init__(self, films: Films, threads: StorageThreads) -> None:
+        self._films = films
+        self._threads = threads
+
+    async def require(self, film: Film) -> None:
+        """Raise NotFoundError unless the film still exists."""
+        if not await self._threads.run(self._films.exists, film.id, film.uid):
+            raise film_deleted(film.id)
+
+    async def watched(self, film: Film, items: Iterator[Item]) -> AsyncGenerator[Item, None]:
+        """Yield what is read of a film, pulled on storage's threads.
+
+        Makes sure that the film exists right before the first item, and once a second from there
+        on, however slowly they are taken. Close it (`aclosing`) where it is not exhausted. Raises
+        NotFoundError or DamagedError.
+        """
+        looked: float | None = None
+        try:
+            async with aclosing(self._threads.iterate(items)) as stream:
+                async for item in stream:
+                    if looked is None or time.monotonic() - looked >= _LOOK_SECONDS:
+                        await self.require(film)
+                        looked = time.monotonic()
+                    yield item
+        except DamagedError:
+            # What is missing may be so because the film was deleted.
+            await self.require(film)
+            raise
