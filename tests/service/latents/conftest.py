@@ -1,33 +1,34 @@
-"""Stores to keep latents in, and one film that many tests read."""
+"""One film that many tests read, on both kinds of store; and the library of the running service."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from service.storage.folder import FolderStore
 from service.storage.latents import Latents, LatentsManifest
-from service.storage.objects import ObjectStore
 from tests.service.latents.library import Library, models_of
 from tests.service.latents.test_stored_latents import PART_ROWS, PCA, ROWS
+from tests.support.object_stores import LibraryStore, new_bucket
 from tests.support.service_process import ServiceProcess
 from tests.support.stored_latents import store_film
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    store = FolderStore(tmp_path / "library")
-    store.prepare()
-    return store
-
-
-@pytest.fixture(scope="module")
-def stored_rows(tmp_path_factory: pytest.TempPathFactory) -> tuple[Latents, LatentsManifest]:
-    store = FolderStore(tmp_path_factory.mktemp("library"))
+@pytest.fixture(scope="module", params=["folder", "s3"])
+def stored_rows(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Latents, LatentsManifest]]:
+    if request.param == "folder":
+        folder = tmp_path_factory.mktemp("stored_rows")
+        library_store = LibraryStore({"REFILM_STORAGE_DIRECTORY": str(folder)})
+    else:
+        library_store = new_bucket(request.getfixturevalue("s3_server"))
+    store = library_store.open()
     store.prepare()
     film = store_film(store, "read", PCA, ROWS, part_rows=PART_ROWS)
     manifest = Latents(store).find(film.id, PCA.digest)
     assert manifest is not None
-    return Latents(store), manifest
+    yield Latents(store), manifest
+    store.delete(found.key for found in store.list(""))
 
 
 @pytest.fixture(scope="session")

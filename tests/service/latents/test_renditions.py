@@ -56,28 +56,28 @@ def written(store: ObjectStore, attempt: str = "attempt-1") -> RenditionManifest
 
 
 @pytest.fixture
-def committed(store: ObjectStore) -> tuple[Renditions, RenditionManifest]:
-    renditions = Renditions(store)
-    return renditions, renditions.commit(written(store))
+def committed(object_store: ObjectStore) -> tuple[Renditions, RenditionManifest]:
+    renditions = Renditions(object_store)
+    return renditions, renditions.commit(written(object_store))
 
 
 places = st.integers(690, 710) | st.integers(5690, 5710) | st.integers(0, len(WHOLE) + 5)
 
 
-def test_what_is_found_is_what_was_committed(store: ObjectStore) -> None:
-    manifest = written(store)
-    assert Renditions(store).find("film", RENDITION) is None
-    assert Renditions(store).commit(manifest) == manifest
-    assert Renditions(store).find("film", RENDITION) == manifest
-    assert list(Renditions(store).list("film")) == [manifest]
-    assert list(Renditions(store).list("other")) == []
+def test_what_is_found_is_what_was_committed(object_store: ObjectStore) -> None:
+    manifest = written(object_store)
+    assert Renditions(object_store).find("film", RENDITION) is None
+    assert Renditions(object_store).commit(manifest) == manifest
+    assert Renditions(object_store).find("film", RENDITION) == manifest
+    assert list(Renditions(object_store).list("film")) == [manifest]
+    assert list(Renditions(object_store).list("other")) == []
 
 
 def test_any_bytes_are_those_of_the_joined_segments(committed) -> None:
     renditions, manifest = committed
     assert renditions.size(manifest) == len(WHOLE)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(start=places, size=st.none() | places)
     def read(start: int, size: int | None) -> None:
         pieces = list(renditions.bytes(manifest, start, size))
@@ -88,26 +88,26 @@ def test_any_bytes_are_those_of_the_joined_segments(committed) -> None:
     read()
 
 
-def test_the_second_commit_gets_the_first_one_back(store: ObjectStore) -> None:
-    first = Renditions(store).commit(written(store, "attempt-1"))
-    late = Renditions(store)
-    second = late.commit(written(store, "attempt-2"))
+def test_the_second_commit_gets_the_first_one_back(object_store: ObjectStore) -> None:
+    first = Renditions(object_store).commit(written(object_store, "attempt-1"))
+    late = Renditions(object_store)
+    second = late.commit(written(object_store, "attempt-2"))
     assert second == first
     late.drop_attempt("film", RENDITION, "attempt-2")
     late.drop_attempt("film", RENDITION, "attempt-1")
-    left = [info.key for info in store.list(layout.rendition_folder("film", RENDITION))]
+    left = [info.key for info in object_store.list(layout.rendition_folder("film", RENDITION))]
     assert not any("attempt-2" in key for key in left)
     assert b"".join(late.bytes(second)) == WHOLE
 
 
 @pytest.mark.parametrize("damage", ["missing", "shorter"])
-def test_damage_is_said_without_a_key(store: ObjectStore, committed, damage: str) -> None:
+def test_damage_is_said_without_a_key(object_store: ObjectStore, committed, damage: str) -> None:
     renditions, manifest = committed
     key = manifest.segments[1].key
     if damage == "missing":
-        store.delete([key])
+        object_store.delete([key])
     else:
-        store.put(key, b"")
+        object_store.put(key, b"")
     with pytest.raises(DamagedError, match=f"segment 2 of a rendition is {damage}") as caught:
         list(renditions.bytes(manifest))
     assert key not in caught.value.message

@@ -34,7 +34,7 @@ rows = st.integers(0, len(ROWS.pts))
 times = st.fractions(min_value=0, max_value=ROWS.duration) | st.sampled_from(ROWS.seconds)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(one=rows, other=rows)
 def test_any_rows_are_those_written(stored_rows, one: int, other: int) -> None:
     latents, manifest = stored_rows
@@ -50,7 +50,7 @@ def test_any_rows_are_those_written(stored_rows, one: int, other: int) -> None:
         assert np.array_equal(found, expected[start:stop])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(one=rows, other=rows, stride=st.integers(1, 400))
 def test_strided_parts_are_a_slice(stored_rows, one: int, other: int, stride: int) -> None:
     latents, manifest = stored_rows
@@ -76,7 +76,7 @@ WHOLE_FILE = whole_file()
 places = st.integers(0, 300) | st.integers(0, len(WHOLE_FILE) + 10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(start=places, size=st.none() | st.integers(0, 300) | st.integers(0, len(WHOLE_FILE)))
 def test_the_one_npy_file_is_what_numpy_saves(stored_rows, start: int, size: int | None) -> None:
     latents, manifest = stored_rows
@@ -85,7 +85,7 @@ def test_the_one_npy_file_is_what_numpy_saves(stored_rows, start: int, size: int
     assert latents.npy_size(manifest) == len(WHOLE_FILE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(time=times)
 def test_at_a_time_the_frame_is_the_one_shown(stored_rows, time: Fraction) -> None:
     latents, manifest = stored_rows
@@ -93,7 +93,7 @@ def test_at_a_time_the_frame_is_the_one_shown(stored_rows, time: Fraction) -> No
     assert latents.row_at(manifest, time) == shown
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(one=st.none() | times, other=st.none() | times)
 def test_a_stretch_has_the_frames_that_begin_in_it(stored_rows, one, other) -> None:
     latents, manifest = stored_rows
@@ -106,7 +106,8 @@ def test_a_stretch_has_the_frames_that_begin_in_it(stored_rows, one, other) -> N
 
 def test_a_time_rounded_to_the_microsecond_still_means_its_frame(stored_rows) -> None:
     latents, manifest = stored_rows
-    for row, seconds in enumerate(ROWS.seconds):
+    for row in range(0, 700, 53):
+        seconds = ROWS.seconds[row]
         for rounded in (seconds // TOLERANCE * TOLERANCE, -(-seconds // TOLERANCE) * TOLERANCE):
             assert latents.row_at(manifest, rounded) == row
             assert latents.rows_between(manifest, rounded, None)[0] == row
@@ -133,10 +134,12 @@ def test_the_index_has_a_row_at_or_right_after_each_second_and_the_last(stored_r
     assert index.seconds.tolist() == [float(ROWS.seconds[row]) for row in expected]
 
 
-def test_of_two_that_commit_one_wins_and_the_other_leaves_nothing(store: ObjectStore) -> None:
+def test_of_two_that_commit_one_wins_and_the_other_leaves_nothing(
+    object_store: ObjectStore,
+) -> None:
     film = new_film("raced")
-    Films(store).add(film)
-    both = [Latents(store), Latents(store)]
+    Films(object_store).add(film)
+    both = [Latents(object_store), Latents(object_store)]
     manifests = [
         write_parts(latents, film, PCA, random_rows(50, seed), attempt=f"attempt-{seed}")
         for seed, latents in enumerate(both)
@@ -157,46 +160,46 @@ def test_of_two_that_commit_one_wins_and_the_other_leaves_nothing(store: ObjectS
     won = manifests.index(next(m for m in manifests if m.parts == winners[0].parts))
     for number in range(2):
         both[number].drop_attempt(film.id, PCA.digest, f"attempt-{number}")
-    left = [info.key for info in store.list(layout.latents_folder(film.id, PCA.digest))]
+    left = [info.key for info in object_store.list(layout.latents_folder(film.id, PCA.digest))]
     assert left and not any(f"/attempt-{1 - won}/" in key for key in left)
-    found = Latents(store).find(film.id, PCA.digest)
+    found = Latents(object_store).find(film.id, PCA.digest)
     assert found is not None
-    kept = Latents(store).latents(found, 0, 50)
+    kept = Latents(object_store).latents(found, 0, 50)
     assert np.array_equal(kept, random_rows(50, won).latents)
 
 
-def test_the_catalog_names_the_films_of_a_model(store: ObjectStore) -> None:
+def test_the_catalog_names_the_films_of_a_model(object_store: ObjectStore) -> None:
     other = model("b")
     for film_id in ("one", "three", "two"):
-        store_film(store, film_id, PCA, random_rows(3))
-    film = store_film(store, "both", PCA, random_rows(3))
-    add_latents(store, film, other, random_rows(3))
-    latents = Latents(store)
+        store_film(object_store, film_id, PCA, random_rows(3))
+    film = store_film(object_store, "both", PCA, random_rows(3))
+    add_latents(object_store, film, other, random_rows(3))
+    latents = Latents(object_store)
     assert list(latents.catalog(PCA.digest)) == ["both", "one", "three", "two"]
     assert list(latents.catalog(PCA.digest, after="one")) == ["three", "two"]
     assert list(latents.catalog(other.digest)) == ["both"]
     assert [found.model for found in latents.list("both")] == [PCA, other]
 
 
-def test_a_missing_catalog_entry_is_put_back(store: ObjectStore) -> None:
-    film = store_film(store, "forgotten", PCA, random_rows(3))
-    store.delete([layout.catalog(PCA.digest, film.id)])
-    assert list(Latents(store).catalog(PCA.digest)) == []
-    assert Latents(store).find(film.id, PCA.digest) is not None
-    assert list(Latents(store).catalog(PCA.digest)) == [film.id]
+def test_a_missing_catalog_entry_is_put_back(object_store: ObjectStore) -> None:
+    film = store_film(object_store, "forgotten", PCA, random_rows(3))
+    object_store.delete([layout.catalog(PCA.digest, film.id)])
+    assert list(Latents(object_store).catalog(PCA.digest)) == []
+    assert Latents(object_store).find(film.id, PCA.digest) is not None
+    assert list(Latents(object_store).catalog(PCA.digest)) == [film.id]
 
 
-def test_a_deleted_film_does_not_come_back_into_the_catalog(store: ObjectStore) -> None:
-    film = store_film(store, "gone", PCA, random_rows(3))
-    store.delete([layout.catalog(PCA.digest, film.id), layout.film_facts(film.id)])
-    Latents(store).find(film.id, PCA.digest)
-    assert list(Latents(store).catalog(PCA.digest)) == []
+def test_a_deleted_film_does_not_come_back_into_the_catalog(object_store: ObjectStore) -> None:
+    film = store_film(object_store, "gone", PCA, random_rows(3))
+    object_store.delete([layout.catalog(PCA.digest, film.id), layout.film_facts(film.id)])
+    Latents(object_store).find(film.id, PCA.digest)
+    assert list(Latents(object_store).catalog(PCA.digest)) == []
 
 
-def test_nothing_is_found_before_the_commit(store: ObjectStore) -> None:
+def test_nothing_is_found_before_the_commit(object_store: ObjectStore) -> None:
     film = new_film("begun")
-    Films(store).add(film)
-    latents = Latents(store)
+    Films(object_store).add(film)
+    latents = Latents(object_store)
     write_parts(latents, film, PCA, random_rows(50))
     assert latents.find(film.id, PCA.digest) is None
     assert list(latents.list(film.id)) == []
@@ -209,52 +212,55 @@ def read_all(latents: Latents, manifest: LatentsManifest) -> None:
     latents.detail(manifest, 0, manifest.rows)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".pts.npy", ".embeddings.npy", ".detail.npy"])
-@pytest.mark.parametrize("damage", ["missing", "shorter", "empty"])
-def test_damage_is_said_with_its_part_and_no_key(
-    store: ObjectStore, suffix: str, damage: str
-) -> None:
-    film = store_film(store, "damaged", PCA, random_rows(50), part_rows=(20,))
-    latents = Latents(store)
+def damaged(data: bytes) -> dict[str, bytes | None]:
+    return {"is missing": None, "is shorter": data[:-10], "is shorter than": b""}
+
+
+def test_damage_is_said_with_its_part_and_no_key(object_store: ObjectStore) -> None:
+    film = store_film(object_store, "damaged", PCA, random_rows(50), part_rows=(20,))
+    latents = Latents(object_store)
     manifest = latents.find(film.id, PCA.digest)
     assert manifest is not None
     read_all(latents, manifest)
-    key = manifest.parts[1].key.replace(".npy", suffix)
-    data = store.get(key)
-    if damage == "missing":
-        store.delete([key])
-    else:
-        store.put(key, data[:-10] if damage == "shorter" else b"")
-    with pytest.raises(DamagedError) as caught:
-        read_all(latents, manifest)
-    assert "part 2" in caught.value.message and "films/damaged" in caught.value.message
-    assert "/latents/" not in caught.value.message and "a" * 64 not in caught.value.message
+    for suffix in (".npy", ".pts.npy", ".embeddings.npy", ".detail.npy"):
+        key = manifest.parts[1].key.replace(".npy", suffix)
+        whole = object_store.get(key)
+        for said, data in damaged(whole).items():
+            if data is None:
+                object_store.delete([key])
+            else:
+                object_store.put(key, data)
+            with pytest.raises(DamagedError, match=f"films/damaged .* part 2 .* {said}") as caught:
+                read_all(latents, manifest)
+            assert "/latents/" not in caught.value.message and "a" * 64 not in caught.value.message
+        object_store.put(key, whole)
+    read_all(latents, manifest)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"version": 2}', b"[]", b"\xff"])
-def test_a_damaged_manifest_is_said(store: ObjectStore, data: bytes) -> None:
-    film = store_film(store, "damaged", PCA, random_rows(5))
-    store.put(f"{layout.latents_folder(film.id, PCA.digest)}manifest.json", data)
+def test_a_damaged_manifest_is_said(object_store: ObjectStore, data: bytes) -> None:
+    film = store_film(object_store, "damaged", PCA, random_rows(5))
+    object_store.put(f"{layout.latents_folder(film.id, PCA.digest)}manifest.json", data)
     with pytest.raises(DamagedError, match="films/damaged"):
-        Latents(store).find(film.id, PCA.digest)
+        Latents(object_store).find(film.id, PCA.digest)
 
 
 def test_a_commit_for_a_film_that_is_deleted_meanwhile_says_so(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = new_film("raced")
-    Films(store).add(film)
-    latents = Latents(store)
+    Films(object_store).add(film)
+    latents = Latents(object_store)
     manifest = write_parts(latents, film, PCA, random_rows(5))
-    create = store.create
+    create = object_store.create
 
     def create_and_lose(key: str, data: bytes) -> bool:
         created = create(key, data)
-        store.delete([info.key for info in store.list(layout.film_folder(film.id))])
+        object_store.delete([info.key for info in object_store.list(layout.film_folder(film.id))])
         return created
 
-    monkeypatch.setattr(store, "create", create_and_lose)
+    monkeypatch.setattr(object_store, "create", create_and_lose)
     with pytest.raises(NotFoundError, match="films/raced was deleted"):
         latents.commit(manifest)
     with pytest.raises(ObjectNotFoundError):
-        store.info(layout.catalog(PCA.digest, film.id))
+        object_store.info(layout.catalog(PCA.digest, film.id))
