@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import grpc
@@ -15,6 +16,9 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc
+
+if TYPE_CHECKING:
+    from .library import Cable, Library
 
 IDENTITY = pb.ModelIdentity(name="pca", version=2, digest="sha256:" + "a" * 64)
 
@@ -102,3 +106,21 @@ def small_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+@pytest.fixture
+def library() -> Iterator["Library"]:
+    from .library import Library, serving
+
+    with serving(Library()) as served:
+        yield served
+
+
+@pytest.fixture
+def cable(library: "Library") -> Iterator["Cable"]:
+    """A connection to the library that can be cut."""
+    from .library import Cable
+
+    laid = Cable(library.address)
+    yield laid
+    laid.close()

@@ -26,6 +26,9 @@ _P = ParamSpec("_P")
 
 Items = Iterable[_T] | AsyncIterable[_T]
 
+# In the true status' place where a call ends just then: https://github.com/grpc/grpc/issues/36066
+_ENDED_WHILE_WRITING = "Internal error from Core"
+
 CALL_ENDED = (grpc.RpcError, asyncio.CancelledError)
 """What iterating over a call raises when the call ends early."""
 
@@ -63,7 +66,18 @@ def begin(
 
 async def answer(call: UploadCall[_Request, _Response]) -> _Response:
     """Returns the call's answer."""
-    return await call
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        if error.details() != _ENDED_WHILE_WRITING:
+            raise
+        # That tells nothing of why it ended: mostly, the connection was lost.
+        raise grpc.aio.AioRpcError(
+            grpc.StatusCode.UNAVAILABLE,
+            error.initial_metadata(),
+            error.trailing_metadata(),
+            "the call ended while a request was being sent",
+        ) from error
 
 
 class Pauses:

@@ -1,0 +1,421 @@
+"""Films to the library and back, over a connection that is really cut."""
+
+import asyncio
+import hashlib
+import io
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import refilm
+import refilm.aio
+from google.protobuf.duration_pb2 import Duration
+from refilm.v1 import autoencoder_pb2
+from refilm.v1 import library_pb2 as pb
+
+from .conftest import IDENTITY
+from .library import CREATED, PART_BYTES, Cable, Library, job, questions_of, stands
+
+FILM = np.random.default_rng(5).bytes(5 * PART_BYTES + 12_345)
+MODEL = refilm.ModelIdentity(IDENTITY.name, IDENTITY.version, IDENTITY.digest)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "film.mp4"
+    file.write_bytes(FILM)
+    return file
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def in_pieces() -> Iterator[bytes]:
+    for start in range(0, len(FILM), 700_001):
+        yield FILM[start : start + 700_001]
+
+
+def test_a_film_is_uploaded_from_wherever_it_comes(library: Library, path: Path) -> None:
+    seen: list[refilm.TransferProgress] = []
+    with refilm.Client(library.address) as client:
+        film = client.upload_film(path, title="A Film", progress=seen.append)
+        for name, source in (
+            ("bytes", FILM),
+            ("memory", io.BytesIO(FILM)),
+            ("file", path.open("rb")),
+            ("pieces", in_pieces()),
+        ):
+            assert client.upload_film(source, film_id=name).digest == film.digest
+
+    assert film == refilm.Film(
+        name="films/a-film",
+        uid="uid-a-film",
+        title="A Film",
+        size=len(FILM),
+        digest=f"sha256:{hashlib.sha256(FILM).hexdigest()}",
+        created=datetime.fromtimestamp(CREATED.seconds, UTC),
+        facts=film.facts,
+    )
+    assert (film.id, film.facts.video_codec, film.facts.time_base) == (
+        "a-film",
+        "h264",
+        Fraction(1, 24),
+    )
+    assert library.bytes.keys() == {f"films/{n}" for n in ("a-film", *library_names())}
+    assert set(library.bytes.values()) == {FILM}
+    sizes = [opening.settings.film_size_bytes for opening in library.openings]
+    assert sizes == [len(FILM)] * 4 + [0]
+    ids = [opening.settings.upload_id for opening in library.openings]
+    assert all(ids[:4]) and len(set(ids)) == 5 and not ids[4]
+    assert (seen[-1].bytes_done, seen[-1].bytes_total, seen[-1].fraction) == (
+        len(FILM),
+        len(FILM),
+        1.0,
+    )
+
+
+def library_names() -> tuple[str, ...]:
+    return ("bytes", "memory", "file", "pieces")
+
+
+async def test_the_asynchronous_client_does_the_same(library: Library, path: Path) -> None:
+    async def arriving() -> AsyncIterator[bytes]:
+        for piece in in_pieces():
+            await asyncio.sleep(0)
+            yield piece
+
+    async with refilm.aio.Client(library.address) as client:
+        await client.upload_film(path, film_id="path")
+        await client.upload_film(arriving(), film_id="arriving")
+        assert [film.id async for film in client.films()] == ["arriving", "path"]
+        out = io.BytesIO()
+        facts = await client.download("films/arriving", out)
+    assert out.getvalue() == FILM
+    assert facts == refilm.DownloadFacts(len(FILM), "video/mp4", "arriving.mp4")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_upload_that_is_cut_goes_on_where_it_was(
+    library: Library, cable: Cable, path: Path, asynchronous: bool
+) -> None:
+    def cut_twice(committed: int) -> None:
+        if committed >= (2 + 2 * cable.cuts) * PART_BYTES:
+            cable.cut()
+
+    library.after_commit = cut_twice
+    if asynchronous:
+
+        async def upload() -> refilm.Film:
+            async with refilm.aio.Client(cable.address) as client:
+                return await client.upload_film(path, film_id="bunny")
+
+        film = asyncio.run(upload())
+    else:
+        with refilm.Client(cable.address) as client:
+            film = client.upload_film(path, film_id="bunny")
+
+    assert cable.cuts == 2
+    assert library.bytes["films/bunny"] == FILM
+    assert film.digest == f"sha256:{hashlib.sha256(FILM).hexdigest()}"
+    offsets = [opening.write_offset for opening in library.openings]
+    assert offsets[0] == 0 and offsets[1] >= 2 * PART_BYTES and offsets[-1] >= 4 * PART_BYTES
+    assert len({opening.settings.upload_id for opening in library.openings}) == 1
+
+
+def test_an_upload_whose_answer_was_lost_is_found_complete(library: Library, cable: Cable) -> None:
+    library.before_answer = cable.cut
+    with refilm.Client(cable.address) as client:
+        assert client.upload_film(FILM, film_id="bunny").name == "films/bunny"
+    assert cable.cuts == 1
+    assert len(library.openings) == 1
+
+
+def test_what_cannot_be_read_again_is_not_gone_on_with(library: Library, cable: Cable) -> None:
+    cable.cut_after(2_500_000)
+    with (
+        refilm.Client(cable.address) as client,
+        pytest.raises(refilm.UnavailableError),
+    ):
+        client.upload_film(in_pieces(), film_id="bunny")
+    assert len(library.openings) == 1
+
+
+def test_a_later_call_goes_on_with_an_upload_by_its_id(library: Library, path: Path) -> None:
+    with refilm.Client(library.address) as client:
+        library.uploads["mine"] = bytearray(FILM[: 2 * PART_BYTES])
+        assert client.upload("mine") == refilm.Upload("mine", 2 * PART_BYTES, None)
+        film = client.upload_film(in_pieces(), film_id="bunny", upload_id="mine")
+        assert library.openings[0].write_offset == 2 * PART_BYTES
+        assert library.bytes["films/bunny"] == FILM
+        # And again, when it is complete: nothing is sent.
+        assert client.upload_film(path, film_id="bunny", upload_id="mine") == film
+        assert client.upload("mine").film == film
+    assert len(library.openings) == 1
+
+
+def test_an_upload_of_something_else_under_the_same_id_is_found_out(library: Library) -> None:
+    library.uploads["mine"] = bytearray(b"another film" * 1000)
+    with refilm.Client(library.address) as client:
+        with pytest.raises(refilm.DataLossError, match="films/bunny holds other bytes"):
+            client.upload_film(FILM, film_id="bunny", upload_id="mine")
+        with pytest.raises(refilm.DataLossError, match="films/bunny holds other bytes"):
+            client.upload_film(FILM, film_id="bunny", upload_id="mine")
+        library.uploads["longer"] = bytearray(FILM)
+        with pytest.raises(ValueError, match="the source ends after 10 bytes"):
+            client.upload_film(FILM[:10], upload_id="longer")
+
+
+def test_what_the_source_raises_is_raised(library: Library) -> None:
+    def broken() -> Iterator[bytes]:
+        yield FILM[:100]
+        raise RuntimeError("the tape is torn")
+
+    with refilm.Client(library.address) as client:
+        with pytest.raises(RuntimeError, match="the tape is torn"):
+            client.upload_film(broken())
+        assert list(client.films()) == []
+
+
+def test_faults_of_an_upload_are_named(library: Library, path: Path) -> None:
+    with refilm.Client(library.address) as client:
+        with pytest.raises(refilm.InvalidRequestError, match="no film"):
+            client.upload_film(b"no film at all")
+        client.upload_film(path, film_id="bunny")
+        with pytest.raises(refilm.AlreadyExistsError) as caught:
+            client.upload_film(path, film_id="bunny")
+        assert (caught.value.reason, caught.value.code) == (
+            "FILM_EXISTS",
+            grpc.StatusCode.ALREADY_EXISTS,
+        )
+        with pytest.raises(FileNotFoundError):
+            client.upload_film(path.with_name("missing.mp4"))
+        with pytest.raises(refilm.NotFoundError):
+            client.cancel_upload("never-begun")
+
+
+def test_nobody_there_is_said_at_once(path: Path) -> None:
+    with refilm.Client("127.0.0.1:1") as client, ThreadPoolExecutor() as threads:
+        for call in (
+            threads.submit(client.upload_film, path),
+            threads.submit(client.download, "films/bunny", io.BytesIO()),
+            threads.submit(client.wait_for_reconstruction, "films/bunny/reconstructions/1"),
+        ):
+            with pytest.raises(refilm.UnavailableError, match="cannot be reached"):
+                call.result()
+
+
+def test_closing_the_client_ends_the_tries(library: Library, cable: Cable, path: Path) -> None:
+    cable.cut_after(2_500_000)
+    client = refilm.Client(cable.address)
+    raised: list[BaseException] = []
+
+    def upload() -> None:
+        try:
+            client.upload_film(path)
+        except refilm.RefilmError as error:
+            raised.append(error)
+
+    worker = threading.Thread(target=upload)
+    worker.start()
+    with library.arrived:
+        library.arrived.wait_for(lambda: library.uploads and any(library.uploads.values()))
+    cable.close()
+    client.close()
+    worker.join(30)
+    assert not worker.is_alive()
+    assert isinstance(raised[0], (refilm.CancelledError, refilm.UnavailableError))
+
+
+def test_downloads_whole_by_range_and_over_cuts(
+    library: Library, cable: Cable, tmp_path: Path
+) -> None:
+    library.keep("bunny", FILM)
+    out = tmp_path / "bunny.mp4"
+    seen: list[refilm.TransferProgress] = []
+    cable.cut_after(1_000_000, 1_000_000)
+    with refilm.Client(cable.address) as client:
+        facts = client.download("films/bunny", out, progress=seen.append)
+        assert out.read_bytes() == FILM
+        assert facts.size == len(FILM)
+        assert cable.cuts == 2
+        offsets = [r.read_offset for r in questions_of(library, pb.DownloadFilmRequest)]
+        assert len(offsets) == 3 and 0 == offsets[0] < offsets[1] < offsets[2]
+        assert (seen[-1].bytes_done, seen[-1].fraction, seen[-1].eta) == (len(FILM), 1.0, 0)
+
+        film = client.film("films/bunny")
+        client.download(film, out, offset=1000, limit=500)
+        assert out.read_bytes() == FILM[1000:1500]
+        client.download(film, out, offset=len(FILM) - 10, limit=500)
+        assert out.read_bytes() == FILM[-10:]
+        first, *chunks = client.download_stream(film, offset=3_000_000)
+        assert first == facts
+        assert b"".join(chunk for chunk in chunks if isinstance(chunk, bytes)) == FILM[3_000_000:]
+
+        with pytest.raises(refilm.OutOfRangeError):
+            client.download(film, out, offset=len(FILM) + 1)
+        with pytest.raises(refilm.NotFoundError, match="films/other"):
+            client.download("films/other", tmp_path / "other.mp4")
+        with pytest.raises(ValueError, match="numbers of bytes"):
+            client.download(film, out, offset=-1)
+    assert names(tmp_path) == {"bunny.mp4"}
+
+
+def test_films_come_page_by_page_as_they_are_asked_for(library: Library) -> None:
+    for index in range(7):
+        library.keep(f"film-{index}", b"x")
+    library.page_size = 3
+    with refilm.Client(library.address) as client:
+        films = client.films(filter="duration > 10s")
+        assert library.requests == []
+        assert next(films).id == "film-0"
+        assert len(library.requests) == 1
+        assert [film.id for film in films] == [f"film-{index}" for index in range(1, 7)]
+        asked = questions_of(library, pb.ListFilmsRequest)
+        assert [request.filter for request in asked] == ["duration > 10s"] * 3
+        with pytest.raises(refilm.InvalidRequestError) as caught:
+            list(client.films(filter="("))
+    assert caught.value.violations[0].field == "filter"
+
+
+def test_a_film_tells_what_was_made_of_it(library: Library) -> None:
+    library.keep(
+        "bunny",
+        b"x",
+        renditions=[
+            pb.Rendition(
+                name="films/bunny/renditions/r",
+                model=IDENTITY,
+                settings=pb.RenditionSettings(
+                    layout=autoencoder_pb2.LAYOUT_SIDE_BY_SIDE,
+                    size=autoencoder_pb2.SIZE_SOURCE,
+                    sound=autoencoder_pb2.SOUND_NONE,
+                    quality=autoencoder_pb2.QUALITY_HIGH,
+                ),
+                size_bytes=77,
+                frames=48,
+                duration=Duration(seconds=2),
+                create_time=CREATED,
+            )
+        ],
+        latents=[
+            pb.StoredLatents(
+                name="films/bunny/latents/d", model=IDENTITY, frames=48, create_time=CREATED
+            )
+        ],
+    )
+    library.bytes["films/bunny/renditions/r"] = b"a rendition"
+    created = datetime.fromtimestamp(CREATED.seconds, UTC)
+    with refilm.Client(library.address) as client:
+        film = client.film("films/bunny")
+        assert film.renditions == (
+            refilm.Rendition(
+                "films/bunny/renditions/r",
+                MODEL,
+                refilm.RenditionSettings("side_by_side", "source", False, "high"),
+                77,
+                48,
+                2.0,
+                created,
+            ),
+        )
+        assert film.latents == (refilm.StoredLatents("films/bunny/latents/d", MODEL, 48, created),)
+        out = io.BytesIO()
+        client.download(film.renditions[0], out)
+        assert out.getvalue() == b"a rendition"
+        with pytest.raises(refilm.NotFoundError):
+            client.film("films/other")
+
+
+def test_a_repeated_delete_is_the_same_request(library: Library) -> None:
+    film = library.keep("bunny", b"x")
+    library.refusals = 2
+    with refilm.Client(library.address) as client:
+        client.delete_film(client.film(film.name))
+        asked = questions_of(library, pb.DeleteFilmRequest)
+        assert len(asked) == 3
+        assert len({request.request_id for request in asked}) == 1
+        assert len(asked[0].request_id) == 36
+        with pytest.raises(refilm.NotFoundError):
+            client.delete_film("films/bunny")
+        # Another call is another request.
+        last = questions_of(library, pb.DeleteFilmRequest)[-1]
+        assert last.request_id != asked[0].request_id
+
+
+def test_urls_of_the_object_store(library: Library) -> None:
+    with refilm.Client(library.address) as client:
+        url = client.upload_url(title="A film", size=3, time_to_live=timedelta(minutes=5))
+        request = library.requests[-1]
+        assert isinstance(request, pb.CreateUploadUrlRequest)
+        assert request.time_to_live.seconds == 300
+        assert request.settings.upload_id == url.upload_id != ""
+        assert url.url.startswith("https://")
+        assert url.expires.tzinfo is UTC
+        assert client.complete_upload(url.upload_id).size == 3
+        with pytest.raises(refilm.PreconditionError, match="kept in a folder") as caught:
+            client.download_urls("films/bunny", time_to_live=60)
+    assert caught.value.reason == "PRESIGNING_UNSUPPORTED"
+    assert library.requests[-1].time_to_live.seconds == 60
+
+
+def test_a_job_is_started_watched_cancelled_and_listed(library: Library) -> None:
+    library.keep("bunny", b"x")
+    name = "films/bunny/reconstructions/1"
+    running, done = pb.RECONSTRUCTION_STATE_RUNNING, pb.RECONSTRUCTION_STATE_SUCCEEDED
+    library.jobs[name] = stands(
+        job(pb.RECONSTRUCTION_STATE_QUEUED), job(running, 40), job(running, 40), job(done, 100)
+    )
+    library.jobs["films/sintel/reconstructions/2"] = stands(
+        job(
+            pb.RECONSTRUCTION_STATE_FAILED,
+            7,
+            fault=pb.ReconstructionFault(reason="NO_PICTURE", message="there is no picture"),
+            end_time=CREATED,
+        )
+    )
+    seen: list[refilm.ReconstructionJob] = []
+    with refilm.Client(library.address) as client:
+        started = client.start_reconstruction("films/bunny", model=MODEL, sound=False)
+        assert (started.name, started.state, started.done) == (name, "queued", False)
+        request = library.requests[0]
+        assert isinstance(request, pb.StartReconstructionRequest)
+        assert (request.model.digest, len(request.request_id)) == (MODEL.digest, 36)
+        assert request.settings.sound == autoencoder_pb2.SOUND_NONE
+
+        ended = client.wait_for_reconstruction(started, progress=seen.append)
+        assert (ended.state, ended.fraction, ended.rendition) == (
+            "succeeded",
+            1.0,
+            "films/bunny/renditions/r",
+        )
+        assert [(now.state, now.frames) for now in seen] == [("running", 40), ("succeeded", 100)]
+        assert seen[0].fraction == 0.4
+
+        assert client.cancel_reconstruction(ended).state == "succeeded"
+        _, failed = client.reconstructions()
+        assert failed.fault == refilm.JobFault("NO_PICTURE", "there is no picture")
+        assert failed.done and failed.ended is not None
+        asked = questions_of(library, pb.ListReconstructionsRequest)
+        assert [(r.parent, r.page_token) for r in asked] == [("films/-", ""), ("films/-", "1")]
+        with pytest.raises(refilm.NotFoundError):
+            client.wait_for_reconstruction("films/bunny/reconstructions/9")
+
+
+def test_waiting_for_a_job_survives_cuts_and_ends_in_time(library: Library, cable: Cable) -> None:
+    name = "films/bunny/reconstructions/1"
+    running, done = pb.RECONSTRUCTION_STATE_RUNNING, pb.RECONSTRUCTION_STATE_SUCCEEDED
+    library.jobs[name] = stands(*(job(running, frames) for frames in range(3)), job(done, 100))
+    with refilm.Client(cable.address) as client:
+        ended = client.wait_for_reconstruction(name, progress=lambda now: cable.cut())
+        assert ended.state == "succeeded"
+        assert cable.cuts >= 3
+        library.jobs[name] = stands(job(running, 1))
+        with pytest.raises(refilm.DeadlineError, match="had not ended in time"):
+            client.wait_for_reconstruction(name, timeout=0.3)
