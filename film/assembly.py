@@ -110,6 +110,7 @@ class Assembly:
             facts.average_frame_rate,
             settings.quality,
             short_start=short_start,
+            lead_out=piece,
         )
         self._pictures: deque[av.Packet[VideoStream]] = deque()
         self._sound: list[AudioStream] = []

@@ -26,6 +26,10 @@ _PRESETS = {
 # No B-frames: presentation order is decoding order, so nothing moves picture against sound. Key
 # frames only where this module asks, by time. A short lookahead lets the first bytes go early.
 _X264 = "keyint=infinite:scenecut=0:bframes=0:rc-lookahead=12:sync-lookahead=0"
+_LEAD_OUT = 4
+"""x264 gives less to pictures that none refers to: where the film goes on in another piece, that
+would be seen as a flicker of 0.3 to 1 dB at the seam. The last picture is encoded so many times
+more, and what comes of it is thrown away; costs 0.7 % of the bytes."""
 _LARGE = 512 * 288
 _LARGE_THREADS = 4
 """x264's result depends on the number of threads, so it is the same on every machine."""
@@ -47,6 +51,7 @@ class PictureEncoder:
         quality: Quality,
         *,
         short_start: bool = True,
+        lead_out: bool = False,
     ) -> None:
         """Add a video stream to `container`.
 
@@ -58,6 +63,7 @@ class PictureEncoder:
             rate: average pictures a second, for the encoder's decisions alone.
             quality: how much may be lost.
             short_start: whether the second key frame comes early.
+            lead_out: whether the last pictures shall look as if others followed.
         """
         sane = rate is not None and 1 <= rate <= 1000
         stream = container.add_stream("libx264", rate=rate if sane else _FALLBACK_RATE)
@@ -77,6 +83,8 @@ class PictureEncoder:
         tag_bt709(context)
         context.open()
         self.stream: VideoStream = stream
+        self._last: av.VideoFrame | None = None
+        self._lead_out = _LEAD_OUT if lead_out else 0
         self._last_key: Fraction | None = None
         self._first_group = _FIRST_GROUP if short_start else _GROUP
         self._group = self._first_group
@@ -102,15 +110,29 @@ class PictureEncoder:
             self._group = self._first_group if self._last_key is None else _GROUP
             self._last_key = seconds
         self._times.append(time)
+        if self._lead_out:
+            self._last = picture
         self._waiting.extend(self.stream.encode(picture))
         return self._ready()
 
     def finish(self, last_duration: int) -> list[av.Packet[VideoStream]]:
         """Return what is left; the last picture is shown for `last_duration` (film's time base)."""
+        step = last_duration * self._ticks
+        if self._last is not None:
+            self._encode_again(self._last, self._lead_out, step)
         self._waiting.extend(self.stream.encode(None))
+        if self._last is not None:
+            for _ in range(self._lead_out):
+                self._waiting.pop()
         if self._times:
-            self._times.append(self._times[-1] + last_duration * self._ticks)
+            self._times.append(self._times[-1] + step)
         return self._ready()
+
+    def _encode_again(self, picture: av.VideoFrame, count: int, step: int) -> None:
+        picture.pict_type = PictureType.NONE
+        for number in range(1, count + 1):
+            picture.pts = self._times[-1] + number * step
+            self._waiting.extend(self.stream.encode(picture))
 
     def _ready(self) -> list[av.Packet[VideoStream]]:
         """Return the packets whose successor's time is known, and with it their duration."""
