@@ -22,6 +22,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import S3Error, ServerError
 from minio.helpers import DictType
 from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import ProtocolError
 
 from service.errors import ServiceError
 from service.storage.faults import refused, unavailable
@@ -134,11 +135,11 @@ class S3Store:
             if response is None:
                 return
             found = response.headers.get("etag")
-            if etag is not None and found != etag:
+            if etag and found and found != etag:
                 response.close()
                 log.warning("an object was replaced while it was read, after a cut")
                 raise unavailable()
-            etag = found
+            etag = etag or found
             try:
                 while piece := response.read(PIECE_BYTES):
                     position += len(piece)
@@ -307,6 +308,10 @@ class S3Store:
             response = client.get_object(
                 self._bucket, key, request_headers=None if whole else dict(wanted)
             )
+            if "content-length" not in response.headers:
+                # Its end could not be told from a cut: the answer's head was cut.
+                response.close()
+                raise ProtocolError("an answer without a length")
             if not whole and response.status != _PARTIAL_CONTENT:
                 response.close()
                 raise ServerError("the server ignores ranges", response.status)

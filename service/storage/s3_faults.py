@@ -58,8 +58,9 @@ def fault_of(error: Exception) -> Fault:
         return Fault.FULL
     if code in TRANSIENT_CODES or status in _TRANSIENT_STATUS:
         return Fault.TRANSIENT
-    if isinstance(error, MinioException | ParseError | ValueError) or _is_untrusted(error):
+    if isinstance(error, MinioException | ValueError) or _is_untrusted(error):
         return Fault.REFUSED
+    # Connections that fail or hang, and answers that were cut.
     return Fault.TRANSIENT
 
 
