@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import structlog
@@ -26,14 +27,16 @@ from service.inference.local_triton import LocalTriton
 from service.inference.triton import connect
 from service.inference.wheel import LocalTritonError
 from service.library import Library
-from service.reconstruction import Reconstructor, Room, Works
+from service.reconstruction import JobRunner, Reconstructor, Room, Storing, Works
 from service.rpc.autoencoder import AutoencoderService
 from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
 from service.rpc.latents import LatentsService
 from service.rpc.reconstruct_video import ReconstructVideo
+from service.rpc.reconstructions import ReconstructionCalls
 from service.settings import Settings
 from service.storage.health import StoreHealth
+from service.storage.jobs import Jobs
 from service.storage.open import StoreSettingsError, open_store
 from service.storage.threads import StorageThreads
 
@@ -55,6 +58,15 @@ _SERVER_OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
 ]
+
+
+class _Running(NamedTuple):
+    """What a service that runs consists of, as far as its end is concerned."""
+
+    server: grpc.aio.Server
+    gate: Gate
+    health: Health
+    jobs: JobRunner
 
 
 class StartError(Exception):
@@ -80,13 +92,13 @@ async def serve(settings: Settings) -> int:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             return 128 + stopping.result()
-        server, gate, health = starting.result()
+        running = starting.result()
         received = await stopping
-        log.info("draining", signal=received.name, calls=gate.running)
-        return await _drain(server, gate, health, signals, settings.drain_seconds)
+        log.info("draining", signal=received.name, calls=running.gate.running)
+        return await _drain(running, signals, settings.drain_seconds)
 
 
-async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Server, Gate, Health]:
+async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
     _warn_when_open(settings.host)
     metrics_port = _start_metrics(settings)
     gate, health = Gate(), Health()
@@ -151,14 +163,25 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
     library = await _open_library(settings, stack, health)
 
     room = Room(settings.max_reconstructions)
-    works = Works(library.parts(settings), inference, room)
+    parts = library.parts(settings)
+    works = Works(parts, inference, room)
     stack.push_async_callback(works.close)
+    loop = asyncio.get_running_loop()
+
+    def film_deleted(film_id: str, _: str) -> None:
+        loop.call_soon_threadsafe(works.film_deleted, film_id)
+
+    library.deletion.on_deleted(film_deleted)
+    jobs = Jobs(library.store)
+    job_runner = JobRunner(works, models, jobs)
+    await stack.enter_async_context(_background(job_runner.run()))
     reconstructor = Reconstructor(
         inference,
         SpoolRoom(settings.spool_directory, settings.spool_total_bytes),
         room,
         film_bytes=settings.spool_film_bytes,
         idle_seconds=settings.idle_seconds,
+        storing=Storing(parts, library.uploads, inference),
     )
     threads = stack.enter_context(
         ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="frames")
@@ -177,7 +200,10 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
         LatentsService(models, inference, library.films, library.latents, library.threads, threads),
         server,
     )
-    library_pb2_grpc.add_LibraryServiceServicer_to_server(library.service(settings), server)
+    reconstructions = ReconstructionCalls(models, works, jobs, job_runner)
+    library_pb2_grpc.add_LibraryServiceServicer_to_server(
+        library.service(settings, reconstructions), server
+    )
     health.add_to(server)
     reflection.enable_server_reflection(
         (
@@ -198,7 +224,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> tuple[grpc.aio.Se
         _write_addresses(settings.address_file, addresses)
         stack.callback(settings.address_file.unlink, missing_ok=True)
     log.info("serving", **addresses, models=[model.name for model in models.list()])
-    return server, gate, health
+    return _Running(server, gate, health, job_runner)
 
 
 async def _open_library(settings: Settings, stack: AsyncExitStack, health: Health) -> Library:
@@ -222,16 +248,11 @@ async def _open_library(settings: Settings, stack: AsyncExitStack, health: Healt
     return library
 
 
-async def _drain(
-    server: grpc.aio.Server,
-    gate: Gate,
-    health: Health,
-    signals: asyncio.Queue[signal.Signals],
-    seconds: float,
-) -> int:
+async def _drain(running: _Running, signals: asyncio.Queue[signal.Signals], seconds: float) -> int:
+    server, gate, health, jobs = running
     health.drain()
     gate.closed = True
-    emptied = asyncio.create_task(gate.emptied())
+    emptied = asyncio.create_task(_emptied(gate, jobs))
     again = asyncio.create_task(signals.get())
     done, _ = await asyncio.wait(
         {emptied, again}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
@@ -244,6 +265,10 @@ async def _drain(
     await server.stop(0 if gate.running else 0.5)
     log.info("ended")
     return 128 + again.result() if again in done else 0
+
+
+async def _emptied(gate: Gate, jobs: JobRunner) -> None:
+    await asyncio.gather(gate.emptied(), jobs.drain())
 
 
 def _warn_when_open(host: str) -> None:

@@ -10,17 +10,20 @@ from service.reconstruction.events import (
     StageSeconds,
     Summary,
 )
-from service.reconstruction.library import Library, Target
+from service.reconstruction.jobs import JobRunner
+from service.reconstruction.library import LibraryParts, Target
 from service.reconstruction.reconstructor import Reconstruction, Reconstructor
 from service.reconstruction.room import Room
+from service.reconstruction.storing import Storing
 from service.reconstruction.viewing import Viewing, view
 from service.reconstruction.works import Works
 
 __all__ = [
     "Event",
     "FilmOpened",
+    "JobRunner",
     "LatentsMade",
-    "Library",
+    "LibraryParts",
     "OutputChunk",
     "Progress",
     "Reconstruction",
@@ -28,6 +31,7 @@ __all__ = [
     "Reconstructor",
     "Room",
     "StageSeconds",
+    "Storing",
     "Summary",
     "Target",
     "Viewing",

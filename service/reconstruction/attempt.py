@@ -11,7 +11,7 @@ from film.segments import Segment
 from service import metrics
 from service.errors import DataLossError, ServiceError
 from service.inference import ModelVersion
-from service.reconstruction.library import Library, Writes
+from service.reconstruction.library import LibraryParts, Writes
 from service.storage.latents import LatentsPart
 from service.storage.renditions import RenditionSegment
 from service.storage.segment_records import (
@@ -50,7 +50,7 @@ class Attempt:
 
     def __init__(
         self,
-        library: Library,
+        library: LibraryParts,
         writes: Writes,
         place: Place,
         model: ModelVersion,
@@ -81,7 +81,7 @@ class Attempt:
         self._may_go_on = may_go_on
         self._kept = kept
         self.keeps_latents = keeps_latents
-        self.init_data: bytes | None = None
+        self.init_data = b""
         """The header, in the attempt that made it."""
 
     async def keep(

@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
-from service.reconstruction.library import Library, Target, Writes
+from service.reconstruction.library import LibraryParts, Target, Writes
 from service.storage.latents import LatentsManifest, LatentsPart
 from service.storage.renditions import RenditionManifest
 from service.storage.segment_records import SegmentRecord
 
 
 async def commit(
-    library: Library,
+    library: LibraryParts,
     writes: Writes,
     target: Target,
     chain: Sequence[SegmentRecord],

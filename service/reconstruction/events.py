@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from film.facts import FilmFacts
 from film.output import OutputSettings
 from service.inference import ModelVersion
+from service.storage.upload_records import UploadSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class ReconstructionSettings:
     include_latents: bool
     film_bytes: int | None
     """The film's size as the caller announced it; None where it did not."""
+    store: UploadSettings | None = None
+    """How the film shall be kept in the library; None: not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,9 @@
-"""The library, as works on its films need it."""
+"""The parts of the library that works on its films need."""
 
 import asyncio
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from film.output import OutputSettings
 from service.inference import ModelVersion
@@ -23,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class LibraryParts:
     """What is kept, by kind. Blocks, so it is used through `threads`."""
 
     store: ObjectStore
@@ -33,19 +32,6 @@ class Library:
     records: SegmentRecords
     leases: Leases
     threads: StorageThreads
-
-    @classmethod
-    def of(cls, store: ObjectStore, threads: StorageThreads, *, lease_seconds: float) -> Self:
-        """Return the library that a store keeps, for one process to work on."""
-        return cls(
-            store,
-            Films(store),
-            Latents(store),
-            Renditions(store),
-            SegmentRecords(store),
-            Leases(store, owner=uuid.uuid4().hex, seconds=lease_seconds),
-            threads,
-        )
 
 
 @dataclass(frozen=True, slots=True)

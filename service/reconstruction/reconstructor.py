@@ -14,7 +14,9 @@ from service.reconstruction.live import LiveOutput
 from service.reconstruction.pipeline import Pipeline
 from service.reconstruction.room import Room
 from service.reconstruction.source import ArrivingFilm
+from service.reconstruction.storing import Storing
 from service.reconstruction.tally import Tally
+from service.storage.upload_records import UploadSettings
 
 EVENTS_WAITING = 8
 """Events that wait for the caller, at most 1 MiB each."""
@@ -60,12 +62,15 @@ class Reconstructor:
         *,
         film_bytes: int,
         idle_seconds: float,
+        storing: Storing | None = None,
     ) -> None:
+        """`storing` keeps films whose callers ask for it."""
         self._inference = inference
         self._spools = spools
         self._room = room
         self._film_bytes = film_bytes
         self._idle_seconds = idle_seconds
+        self._storing = storing
         metrics.SPOOL_BYTES.set_function(lambda: spools.used)
 
     def start(
@@ -96,10 +101,10 @@ class Reconstructor:
         chunks: AsyncIterable[bytes],
         events: "asyncio.Queue[Event]",
     ) -> None:
-        try:
-            spool = Spool(self._spools, self._film_bytes)
-        except SpoolFullError as error:
-            raise spool_fault(error) from None
+        if settings.store is not None:
+            await self._run_stored(settings, settings.store, chunks, events)
+            return
+        spool = self._new_spool()
         tally = Tally(settings.model)
         output = LiveOutput(
             settings.output, tally, events, include_latents=settings.include_latents
@@ -119,6 +124,36 @@ class Reconstructor:
             tally=tally,
         ).run()
         await events.put(tally.summary(spool.digest(), output.warnings))
+
+    async def _run_stored(
+        self,
+        settings: ReconstructionSettings,
+        store: UploadSettings,
+        chunks: AsyncIterable[bytes],
+        events: "asyncio.Queue[Event]",
+    ) -> None:
+        if self._storing is None:
+            raise ValueError("there is no library to keep films in")
+        spool = self._new_spool()
+        try:
+            upload = await self._storing.open(store)
+        except BaseException:
+            spool.close()
+            raise
+        await self._storing.run(
+            upload,
+            settings,
+            spool,
+            chunks,
+            events,
+            idle_seconds=self._idle_seconds,
+        )
+
+    def _new_spool(self) -> Spool:
+        try:
+            return Spool(self._spools, self._film_bytes)
+        except SpoolFullError as error:
+            raise spool_fault(error) from None
 
     def _ended(self, work: "asyncio.Task[None]") -> None:
         self._room.leave()

@@ -76,6 +76,7 @@ class ArrivingFilm:
                 raise spool_fault(error) from None
             if self._also is not None:
                 await self._also(chunk)
+                self._last_chunk_at = time.monotonic()
         if not self._tally.bytes_received:
             raise InvalidFieldError(
                 "chunk", "the stream ended without one byte of a film", reason="EMPTY_FILM"

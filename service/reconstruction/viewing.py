@@ -8,11 +8,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from film.output import output_size
+from film.facts import FilmFacts, SoundAction
+from film.output import OutputSettings, output_size
 from service.reconstruction.board import Board
 from service.reconstruction.events import (
     Event,
@@ -23,7 +24,7 @@ from service.reconstruction.events import (
     StageSeconds,
     Summary,
 )
-from service.reconstruction.library import Library, Target
+from service.reconstruction.library import LibraryParts, Target
 from service.reconstruction.work import gone_astray
 from service.reconstruction.works import Interest, Works
 from service.storage.exact import DamagedError, exact_pieces, film_deleted
@@ -51,7 +52,12 @@ class Viewing:
     """One caller who watches a rendition; ends when its events are read, or when cancelled."""
 
     def __init__(
-        self, library: Library, target: Target, interest: Interest | None, *, include_latents: bool
+        self,
+        library: LibraryParts,
+        target: Target,
+        interest: Interest | None,
+        *,
+        include_latents: bool,
     ) -> None:
         self._library = library
         self._target = target
@@ -97,7 +103,7 @@ class Viewing:
         board = await self._board()
         self._reused = board.manifest.frames if board.manifest is not None else board.frames
         await self._require_film()
-        yield FilmOpened(film.facts, output_size(film.facts, output))
+        yield FilmOpened(_facts(film.facts, output), output_size(film.facts, output))
         place = 0
         while True:
             piece = _piece(board, place)
@@ -236,6 +242,14 @@ async def view(works: Works, target: Target, *, include_latents: bool) -> Viewin
     manifest = await library.threads.run(library.renditions.find, target.film.id, target.rendition)
     interest = works.join(target) if manifest is None else None
     return Viewing(library, target, interest, include_latents=include_latents)
+
+
+def _facts(facts: FilmFacts, output: OutputSettings) -> FilmFacts:
+    """Return a film's facts with what becomes of its sound in this rendition."""
+    if output.sound:
+        return facts
+    tracks = (replace(track, action=SoundAction.DROP) for track in facts.sound_tracks)
+    return replace(facts, sound_tracks=tuple(tracks))
 
 
 def _piece(board: Board, place: int) -> _Piece | None:

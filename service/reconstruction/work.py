@@ -15,7 +15,7 @@ from service.reconstruction.attempt import Attempt, Place
 from service.reconstruction.board import Board, end_of_film
 from service.reconstruction.commit import commit
 from service.reconstruction.events import StageSeconds
-from service.reconstruction.library import Library, Target, Writes
+from service.reconstruction.library import LibraryParts, Target, Writes
 from service.reconstruction.library_film import LibraryFilm
 from service.reconstruction.persistence import persistently
 from service.reconstruction.pipeline import Pipeline
@@ -39,7 +39,7 @@ class _LeaseLostError(Exception):
 class Work:
     """One rendition on its way; `run` once, cancel that to stop. The board says how it stands."""
 
-    def __init__(self, library: Library, inference: Inference, target: Target) -> None:
+    def __init__(self, library: LibraryParts, inference: Inference, target: Target) -> None:
         self.target = target
         self.board = Board()
         self.looked = asyncio.Event()
@@ -53,6 +53,8 @@ class Work:
         self._earlier = StageSeconds()
         self._end_with: ServiceError | None = None
         self._wrote = False
+        self.is_making = False
+        """Whether this process works, and does not just follow another one."""
         self._log = log.bind(film=target.film.id, rendition=target.rendition)
 
     @property
@@ -146,6 +148,7 @@ class Work:
 
     async def _hold(self, lease: Lease) -> None:
         """Work under a lease that is kept alive meanwhile, and given back in the end."""
+        self.is_making = True
         making = asyncio.ensure_future(self._make(lease.attempt))
         beating = asyncio.ensure_future(self._beat(lease))
         try:
@@ -154,6 +157,7 @@ class Work:
                 await beating
             await making
         finally:
+            self.is_making = False
             making.cancel()
             beating.cancel()
             await asyncio.shield(asyncio.ensure_future(self._let_go(lease, making, beating)))

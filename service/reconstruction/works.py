@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from service.inference import Inference
-from service.reconstruction.library import Library, Target
+from service.reconstruction.library import LibraryParts, Target
 from service.reconstruction.room import Room
 from service.reconstruction.work import Work
 from service.storage.exact import film_deleted
@@ -28,7 +28,7 @@ class Interest:
 class Works:
     """All works of this process; used on one event loop."""
 
-    def __init__(self, library: Library, inference: Inference, room: Room) -> None:
+    def __init__(self, library: LibraryParts, inference: Inference, room: Room) -> None:
         self.library = library
         self._inference = inference
         self._room = room

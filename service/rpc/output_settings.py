@@ -1,4 +1,4 @@
-"""What a reconstruction shall look like: between messages and the service's own value."""
+"""What a reconstruction shall look like, as requests say it."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -43,22 +43,7 @@ def output_settings(
     )
 
 
-def rendition_settings(settings: OutputSettings) -> library_pb2.RenditionSettings:
-    """Return the message, with nothing left unspecified."""
-    return library_pb2.RenditionSettings(
-        layout=_last(_LAYOUTS, settings.layout),
-        size=_last(_SIZES, settings.size),
-        sound=_last(_SOUNDS, settings.sound),
-        quality=_last(_QUALITIES, settings.quality),
-    )
-
-
 def _choice(choices: Mapping[Number, Chosen], value: Number, field: str, enum: str) -> Chosen:
     if value not in choices:
         raise InvalidFieldError(field, f"{value} is no {enum}", reason="INVALID_SETTING")
     return choices[value]
-
-
-def _last(choices: Mapping[Number, Chosen], chosen: Chosen) -> Number:
-    """Return the enum's value; the unspecified one comes first in each table."""
-    return [number for number, choice in choices.items() if choice == chosen][-1]

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import grpc
 from refilm.v1 import autoencoder_pb2 as pb
+from refilm.v1 import library_pb2
 
 from service.errors import IdleCallerError, InvalidFieldError
 from service.inference import Models, ModelVersion
@@ -30,6 +31,8 @@ from service.rpc.call import current_call
 from service.rpc.film_facts import exact_duration, facts_message
 from service.rpc.names import film_name, parse_film_name, rendition_name
 from service.rpc.output_settings import output_settings
+from service.rpc.uploads import upload_settings
+from service.storage.upload_records import UploadSettings
 
 MAX_CHUNK_BYTES = 2**20
 
@@ -84,6 +87,7 @@ class ReconstructVideo:
                 output=output_settings(settings),
                 include_latents=settings.include_latents,
                 film_bytes=settings.film_size_bytes or None,
+                store=_store(settings),
             ),
             _chunks(requests),
         )
@@ -131,6 +135,27 @@ class ReconstructVideo:
                 "settings", "must be in the first message", reason="SETTINGS_REQUIRED"
             )
         return first.settings
+
+
+def _store(settings: pb.ReconstructVideoSettings) -> UploadSettings | None:
+    """Return how the caller's own film shall be kept; None: not at all."""
+    if settings.store:
+        return upload_settings(
+            library_pb2.UploadSettings(
+                film_id=settings.film_id,
+                title=settings.title,
+                film_size_bytes=settings.film_size_bytes,
+            ),
+            "settings",
+        )
+    for field in ("title", "film_id"):
+        if getattr(settings, field):
+            raise InvalidFieldError(
+                f"settings.{field}",
+                "is for a film that is kept; set settings.store as well",
+                reason="CONFLICTING_SETTINGS",
+            )
+    return None
 
 
 async def _nothing_else(requests: AsyncIterator[pb.ReconstructVideoRequest]) -> None:
