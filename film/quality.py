@@ -29,7 +29,8 @@ def frame_detail(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     count, height, width, channels = frames.shape
     rows = frames.reshape(count, height // _BLOCK, _BLOCK, width * channels).sum(2, np.uint16)
     blocks = rows.reshape(count, -1, _BLOCK, channels).sum(2, np.float32) / _BLOCK**2
-    detail: NDArray[np.float32] = np.sqrt(blocks.var(axis=1).mean(axis=1))
+    variance = blocks.var(axis=1, dtype=np.float64).mean(axis=1)
+    detail: NDArray[np.float32] = np.sqrt(variance).astype(np.float32)
     return detail
 
 

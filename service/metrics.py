@@ -121,6 +121,26 @@ STORE_RETRIES = Counter(
     "refilm_store_retries_total", "Requests to the S3 server that were tried again."
 )
 
+SEARCH_SECONDS = Histogram(
+    "refilm_search_seconds",
+    "How long questions to the latents took, from the request to the answer.",
+    ("method",),
+    buckets=_SECONDS,
+)
+INDEX_ROWS = Gauge(
+    "refilm_index_rows",
+    "Rows in the index of a model's latents, about one a second of each film.",
+    ("model", "version"),
+)
+INDEX_FILMS = Gauge(
+    "refilm_index_films", "Films in the index of a model's latents.", ("model", "version")
+)
+INDEX_BUILD_SECONDS = Histogram(
+    "refilm_index_build_seconds",
+    "How long an index took to be trained for the rows it then had.",
+    buckets=_SECONDS,
+)
+
 
 def names() -> set[str]:
     """Return the names of all metrics of this module as Prometheus scrapes them."""

@@ -77,12 +77,17 @@ def model_frame(frame: pb.Frame, field: str) -> NDArray[np.uint8]:
 
     `field` is the frame's path in the request. Raises InvalidFieldError naming the part at fault.
     """
+    return to_model_frame(picture(frame, field))
+
+
+def picture(frame: pb.Frame, field: str) -> NDArray[np.uint8]:
+    """Return the picture [H, W, 3] of a message's frame, as large as it came; as `model_frame`."""
     match frame.WhichOneof("content"):
         case "raw":
-            return to_model_frame(_raw_picture(frame.raw, f"{field}.raw"))
+            return _raw_picture(frame.raw, f"{field}.raw")
         case "image":
             try:
-                return to_model_frame(decode_image(frame.image))
+                return decode_image(frame.image)
             except ImageError as error:
                 raise InvalidFieldError(
                     f"{field}.image", str(error), reason="INVALID_IMAGE"

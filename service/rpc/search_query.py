@@ -1,0 +1,289 @@
+"""What a SearchFrames request looks for, and the tokens by which its pages follow one another."""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from refilm.v1 import autoencoder_pb2
+from refilm.v1 import latents_pb2 as pb
+
+from film.frame import to_model_frame
+from film.letterbox import BarsFinder
+from film.quality import frame_detail, is_flat
+from service.errors import DigestMismatchError, InvalidFieldError
+from service.inference import LATENT_SIZE, Inference, Models, ModelVersion
+from service.rpc import convert
+from service.rpc.film_latents import FilmLatents, digest_of
+from service.rpc.names import parse_film_name
+from service.rpc.pages import page_begins_after, page_token
+from service.rpc.times import seconds_of
+from service.search.engine import Place
+from service.search.rerank import Question
+from service.storage.films import Films
+from service.storage.latents import Latents
+from service.storage.threads import StorageThreads
+
+MAX_FILMS = 1000
+"""Films that a request can name."""
+
+_BARS_SIDE = 1024
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+FLAT = (
+    "the query is almost of one colour (black, white, faded out): frames like it all look alike, "
+    "so the hits mean little; films' flat frames are not indexed"
+)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a page begins in the ranking."""
+
+    after: Place | None = None
+    """The last hit of the page before; None: the first page."""
+    depth: int = 0
+    """That page's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A request that was understood."""
+
+    model: ModelVersion
+    question: Question
+    warning: str
+    """Why it can have no good answer; empty for a good query."""
+    start: Start
+    chosen_by: str
+    """What binds page tokens to it."""
+
+    def next_page_token(self, last: Place, depth: int) -> str:
+        """Return the token of the page after the one that ends with `last`.
+
+        The query's embedding goes with it: encoded again it could differ in its last places, and
+        with it the ranking.
+        """
+        content = {
+            "digest": self.model.digest,
+            "flat": bool(self.warning),
+            "embeddings": base64.b64encode(
+                self.question.embeddings.astype(np.float16).tobytes()
+            ).decode(),
+            "after": last,
+            "depth": depth,
+        }
+        return page_token(json.dumps(content, separators=(",", ":")), self.chosen_by)
+
+
+class Queries:
+    """Reads SearchFrames requests."""
+
+    def __init__(
+        self,
+        models: Models,
+        inference: Inference,
+        films: Films,
+        latents: Latents,
+        storage_threads: StorageThreads,
+        frame_threads: ThreadPoolExecutor,
+    ) -> None:
+        self._models = models
+        self._inference = inference
+        self._films = films
+        self._latents = latents
+        self._film_latents = FilmLatents(models, films, latents, storage_threads)
+        self._storage_threads = storage_threads
+        self._frame_threads = frame_threads
+
+    async def read(self, request: pb.SearchFramesRequest) -> Query:
+        """Return what a request looks for; raises errors that name the field at fault."""
+        if not 0 <= request.min_similarity <= 1:
+            raise InvalidFieldError(
+                "min_similarity",
+                f"is {request.min_similarity:g}; must be from 0 to 1",
+                reason="INVALID_MIN_SIMILARITY",
+            )
+        start, stop = time_range(request.range)
+        chosen_by = _hash(request)
+        after = page_begins_after(request.page_token, chosen_by)
+        films = await self.films(list(request.films))
+        if after:
+            model, embeddings, flat, begin = self._continued(after)
+            own = await self._own(request, model) if request.HasField("moment") else None
+        else:
+            model, embeddings, flat, own = await self._asked(request)
+            begin = Start()
+        question = Question(
+            model.digest,
+            _unit(embeddings.astype(np.float16).astype(np.float32)),
+            films,
+            start,
+            stop,
+            float(request.min_similarity),
+            own,
+        )
+        return Query(model, question, FLAT if flat else "", begin, chosen_by)
+
+    async def films(self, names: list[str]) -> frozenset[str] | None:
+        """Return the ids of the films that a request names, None where it names none.
+
+        Raises InvalidFieldError or, for one that does not exist, NotFoundError.
+        """
+        if len(names) > MAX_FILMS:
+            raise InvalidFieldError(
+                "films", f"are {len(names)}; at most {MAX_FILMS}", reason="TOO_MANY_FILMS"
+            )
+        ids = [parse_film_name(name, f"films[{place}]") for place, name in enumerate(names)]
+        await asyncio.gather(
+            *(self._storage_threads.run(self._films.get, film) for film in dict.fromkeys(ids))
+        )
+        return frozenset(ids) or None
+
+    async def _asked(
+        self, request: pb.SearchFramesRequest
+    ) -> tuple[ModelVersion, NDArray[np.float32], bool, tuple[str, str, int] | None]:
+        """Return the model, the query's embeddings [Q, 200], whether it is flat, and its frame."""
+        match request.WhichOneof("query"):
+            case "frame":
+                model = convert.resolve(self._models, request.model)
+                embeddings, flat = await self._of_picture(model, request.frame)
+                return model, embeddings, flat, None
+            case "latent":
+                model = self._of_latent(request)
+                latent = convert.latent(request.latent.values, "latent.values")
+                embeddings = await self._inference.embed(model, latent[np.newaxis], patient=False)
+                decoded = await self._inference.decode(model, latent[np.newaxis], patient=False)
+                flat = bool(is_flat(frame_detail(decoded.frames))[0])
+                return model, embeddings, flat, None
+            case "moment":
+                film = await self._film_latents.film(request.moment.film, "moment.film")
+                manifest = await self._film_latents.chosen(film, request.model)
+                model = self._models.resolve(digest=manifest.model.digest)
+                film_id, uid, row = await self._own(request, model)
+                rows = await self._storage_threads.run(
+                    self._latents.embeddings, manifest, row, row + 1
+                )
+                detail = await self._storage_threads.run(
+                    self._latents.detail, manifest, row, row + 1
+                )
+                return model, rows, bool(is_flat(detail)[0]), (film_id, uid, row)
+            case _:
+                raise InvalidFieldError(
+                    "query", "is missing; set frame, latent or moment", reason="QUERY_REQUIRED"
+                )
+
+    async def _of_picture(
+        self, model: ModelVersion, frame: autoencoder_pb2.Frame
+    ) -> tuple[NDArray[np.float32], bool]:
+        """Return a picture's embeddings, as it is and without its bars, and whether it is flat."""
+        frames = await self._in_thread(lambda: _model_frames(convert.picture(frame, "frame")))
+        encoded = await self._inference.encode(model, frames, patient=False)
+        # Without its bars, which are all that there is to see in a black picture that has some.
+        return encoded.embeddings, bool(is_flat(frame_detail(frames[-1:]))[0])
+
+    def _of_latent(self, request: pb.SearchFramesRequest) -> ModelVersion:
+        """Return the model of a request for a latent; raises DigestMismatchError."""
+        digest = request.latent.model_digest
+        if digest:
+            digest_of(digest, "latent.model_digest")
+        selector = request.model
+        if digest and not (selector.name or selector.version or selector.digest):
+            return self._models.resolve(digest=digest, field="latent.model_digest")
+        model = convert.resolve(self._models, selector)
+        if digest not in ("", model.digest):
+            raise DigestMismatchError(
+                f"the latent is of the model {digest}, and is to be looked for among those of "
+                f'{model.digest} ("{model.name}" version {model.version}); latents of different '
+                "models do not meet",
+                metadata={"latent_digest": digest, "requested_digest": model.digest},
+            )
+        return model
+
+    async def _own(
+        self, request: pb.SearchFramesRequest, model: ModelVersion
+    ) -> tuple[str, str, int]:
+        """Return the frame that is shown at the request's moment."""
+        film = await self._film_latents.film(request.moment.film, "moment.film")
+        manifest = await self._film_latents.of_digest(film, model.digest)
+        seconds = seconds_of(request.moment.time, "moment.time")
+        row = await self._storage_threads.run(self._latents.row_at, manifest, seconds)
+        return film.id, film.uid, row
+
+    def _continued(self, after: str) -> tuple[ModelVersion, NDArray[np.float32], bool, Start]:
+        """Return what the page before was of; its token was ours."""
+        try:
+            content = json.loads(after)
+            numbers = np.frombuffer(base64.b64decode(content["embeddings"]), np.float16)
+            embeddings = numbers.reshape(-1, LATENT_SIZE).astype(np.float32)
+            below_one, film, best = content["after"]
+            start = Start(Place(float(below_one), str(film), int(best)), int(content["depth"]))
+            digest, flat = str(content["digest"]), bool(content["flat"])
+            if not len(embeddings) or not np.isfinite(embeddings).all() or start.depth < 1:
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise InvalidFieldError(
+                "page_token",
+                "is none of ours; pass the next_page_token of the page before, unchanged",
+                reason="INVALID_PAGE_TOKEN",
+            ) from None
+        return self._models.resolve(digest=digest), embeddings, flat, start
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._frame_threads, work)
+
+
+def time_range(range: pb.TimeRange) -> tuple[Fraction | None, Fraction | None]:
+    """Return a request's stretch of time in seconds; raises InvalidFieldError."""
+    start = stop = None
+    if range.HasField("from"):
+        start = seconds_of(getattr(range, "from"), "range.from")
+        if start < 0:
+            raise InvalidFieldError("range.from", "is negative", reason="INVALID_TIME_RANGE")
+    if range.HasField("to"):
+        stop = seconds_of(range.to, "range.to")
+        if stop <= (start or 0):
+            raise InvalidFieldError(
+                "range.to", "must be later than range.from", reason="INVALID_TIME_RANGE"
+            )
+    return start, stop
+
+
+def _model_frames(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture as a model frame and, where it has bars, once more without them."""
+    frames = [to_model_frame(picture)]
+    height, width, _ = picture.shape
+    # Of a large picture every so many pixels: a bar's edge need not be found to the pixel.
+    step = -(-max(height, width) // _BARS_SIDE)
+    finder = BarsFinder()
+    finder.add((picture[::step, ::step] @ _LUMA).astype(np.uint8))
+    bars = finder.find()
+    if bars:
+        top, bottom = step * bars.top, height - step * bars.bottom
+        left, right = step * bars.left, width - step * bars.right
+        frames.append(to_model_frame(picture[top:bottom, left:right]))
+    return np.stack(frames)
+
+
+def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.sqrt((embeddings * embeddings).sum(axis=1, keepdims=True))
+    unit: NDArray[np.float32] = embeddings / np.maximum(lengths, 1e-6)
+    return unit
+
+
+def _hash(request: pb.SearchFramesRequest) -> str:
+    """Return a hash of all that chooses a request's hits, and of nothing that chooses a page."""
+    chosen = pb.SearchFramesRequest()
+    chosen.CopyFrom(request)
+    for field in ("page_size", "page_token", "skip", "include_previews"):
+        chosen.ClearField(field)
+    return hashlib.sha256(chosen.SerializeToString(deterministic=True)).hexdigest()
