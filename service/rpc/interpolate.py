@@ -1,6 +1,7 @@
 """The Interpolate call: its ends, the one model of both, and the pictures or the film between."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
@@ -18,16 +19,17 @@ from service.errors import DigestMismatchError, InvalidFieldError
 from service.inference import Inference, Models, ModelVersion
 from service.rpc import convert
 from service.rpc.call import current_call
-from service.rpc.film_latents import FilmLatents, Watch, digest_of
+from service.rpc.film_latents import FilmLatents, digest_of
+from service.rpc.film_watch import FilmWatch
 from service.rpc.times import seconds_of
 from service.search.interpolate import Mode, decoded, interpolate
 from service.storage.films import Film
 from service.storage.latents import Latents
-from service.storage.threads import StorageThreads
 
 MAX_STEPS = 1000
 DEFAULT_FRAME_RATE = 24.0
 MAX_FRAME_RATE = 120.0
+_LOOK_SECONDS = 1.0
 _FINEST_RATE = 1001
 """Rates travel as float32: 23.976024 means 24000/1001."""
 
@@ -71,14 +73,12 @@ class Interpolation:
         inference: Inference,
         film_latents: FilmLatents,
         latents: Latents,
-        storage_threads: StorageThreads,
         frame_threads: ThreadPoolExecutor,
     ) -> None:
         self._models = models
         self._inference = inference
         self._film_latents = film_latents
         self._latents = latents
-        self._storage_threads = storage_threads
         self._frame_threads = frame_threads
 
     async def responses(
@@ -95,7 +95,8 @@ class Interpolation:
         first, last = [await self._latent(end, model) for end in ends]
         latents = interpolate(first, last, steps, mode)
 
-        watch = Watch(self._film_latents, [end.film for end in ends if isinstance(end, _Moment)])
+        films = [end.film for end in ends if isinstance(end, _Moment)]
+        watch = _Watch(self._film_latents.watch, films)
         await watch.look()
         yield pb.InterpolateResponse(model=convert.model_identity(model))
         async with aclosing(decoded(self._inference, model, latents)) as batches:
@@ -175,7 +176,7 @@ class Interpolation:
             row = self._latents.row_at(manifest, end.seconds)
             return self._latents.latents(manifest, row, row + 1).reshape(-1)
 
-        return await self._storage_threads.run(read)
+        return await self._film_latents.read(end.film, read)
 
     async def _pictures(
         self,
@@ -216,6 +217,22 @@ class Interpolation:
     async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._frame_threads, function, *arguments)
+
+
+class _Watch:
+    """Makes sure, about once a second, that the films of both ends exist."""
+
+    def __init__(self, watch: FilmWatch, films: list[Film]) -> None:
+        self._watch = watch
+        self._films = films
+        self._looked: float | None = None
+
+    async def look(self) -> None:
+        """Raise NotFoundError if one is seen to be gone; looks no more than once a second."""
+        if self._looked is None or time.monotonic() - self._looked >= _LOOK_SECONDS:
+            for film in self._films:
+                await self._watch.require(film)
+            self._looked = time.monotonic()
 
 
 def _settings(request: pb.InterpolateRequest) -> tuple[int, Mode, Fraction]:

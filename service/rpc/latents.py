@@ -16,7 +16,7 @@ from service.rpc.film_latents import FilmLatents
 from service.rpc.interpolate import Interpolation
 from service.rpc.times import seconds_of
 from service.storage.arrow import arrow_bytes
-from service.storage.films import Films
+from service.storage.films import Film, Films
 from service.storage.latents import Latents, LatentsManifest
 from service.storage.latents_reader import time_out_of_range
 from service.storage.threads import StorageThreads
@@ -68,9 +68,8 @@ class LatentsService(latents_pb2_grpc.LatentsServiceServicer):
     ) -> None:
         self._latents = latents
         self._film_latents = FilmLatents(models, films, latents, storage_threads)
-        self._threads = storage_threads
         self._interpolation = Interpolation(
-            models, inference, self._film_latents, latents, storage_threads, frame_threads
+            models, inference, self._film_latents, latents, frame_threads
         )
         self._search = search
         self._match_clip = match_clip
@@ -83,11 +82,11 @@ class LatentsService(latents_pb2_grpc.LatentsServiceServicer):
         """List a film's latents as fast as the caller takes them."""
         film = await self._film_latents.film(request.film)
         manifest = await self._film_latents.chosen(film, request.model)
-        start, stop = await self._rows(manifest, request.range)
+        start, stop = await self._rows(film, manifest, request.range)
         messages = self._listed(
             manifest, start, stop, request.stride or 1, request.include_embeddings
         )
-        async with aclosing(self._film_latents.watched(film, messages)) as stream:
+        async with aclosing(self._film_latents.watch.watched(film, messages)) as stream:
             async for message in stream:
                 current_call().frames += len(message.pts)
                 yield message
@@ -109,7 +108,7 @@ class LatentsService(latents_pb2_grpc.LatentsServiceServicer):
             if request.format in _NPY
             else arrow_bytes(self._latents, manifest)
         )
-        async with aclosing(self._film_latents.watched(film, chunks)) as stream:
+        async with aclosing(self._film_latents.watch.watched(film, chunks)) as stream:
             async for chunk in stream:
                 yield pb.ExportLatentsResponse(chunk=chunk)
         current_call().frames = manifest.rows
@@ -154,7 +153,9 @@ class LatentsService(latents_pb2_grpc.LatentsServiceServicer):
             async for response in stream:
                 yield response
 
-    async def _rows(self, manifest: LatentsManifest, range: pb.TimeRange) -> tuple[int, int]:
+    async def _rows(
+        self, film: Film, manifest: LatentsManifest, range: pb.TimeRange
+    ) -> tuple[int, int]:
         """Return the first row and the one after the last that a request's range means."""
         first = last = None
         if range.HasField("from"):
@@ -169,7 +170,9 @@ class LatentsService(latents_pb2_grpc.LatentsServiceServicer):
                 raise InvalidFieldError(
                     "range.to", "lies before range.from", reason="INVALID_TIME_RANGE"
                 )
-        return await self._threads.run(self._latents.rows_between, manifest, first, last)
+        return await self._film_latents.read(
+            film, lambda: self._latents.rows_between(manifest, first, last)
+        )
 
     def _listed(
         self, manifest: LatentsManifest, start: int, stop: int, stride: int, embeddings: bool

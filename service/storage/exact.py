@@ -1,5 +1,6 @@
 """Reads that give exactly the bytes that must be there, or say what is damaged."""
 
+import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import cast
@@ -60,3 +61,18 @@ def exact_bytes(
 ) -> bytes:
     """Return the `size` bytes from `start` on; otherwise as `exact_pieces`."""
     return b"".join(exact_pieces(store, key, start, size, film=film, what=what))
+
+
+def checked(
+    pieces: Iterator[bytes], digest: str, *, beginning: bytes = b"", film: str, what: str
+) -> Iterator[bytes]:
+    """Yield `pieces`, and raise DamagedError after the last unless their digest is `digest`.
+
+    `digest`: SHA-256, 64 hexadecimal digits, over `beginning` (not yielded) and all pieces.
+    """
+    found = hashlib.sha256(beginning)
+    for piece in pieces:
+        found.update(piece)
+        yield piece
+    if found.hexdigest() != digest:
+        raise DamagedError(film, f"{what} is not what was written")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ClientSideError, Resource
-from service.storage.exact import exact_bytes, exact_pieces
-from service.storage.latents_manifest import LatentsManifest
+from service.storage.exact import checked, exact_bytes, exact_pieces
+from service.storage.latents_manifest import LatentsManifest, LatentsPart
 from service.storage.npy import NpyKind
 from service.storage.objects import ObjectStore
 
@@ -20,6 +20,7 @@ LATENTS = NpyKind(".npy", np.dtype("<f4"), (LATENT_SIZE,))
 PTS = NpyKind(".pts.npy", np.dtype("<i8"), ())
 EMBEDDINGS = NpyKind(".embeddings.npy", np.dtype("<f2"), (LATENT_SIZE,))
 DETAIL = NpyKind(".detail.npy", np.dtype("<f4"), ())
+_NAMES = {LATENTS: "latents", PTS: "times", EMBEDDINGS: "embeddings", DETAIL: "detail"}
 
 
 TIME_TOLERANCE = Fraction(1, 1_000_000)
@@ -120,15 +121,7 @@ class LatentsReader:
             end = at + part.rows * LATENTS.row_bytes
             low, high = max(start, at), min(stop, end)
             if low < high:
-                offset = len(LATENTS.header(part.rows)) + low - at
-                yield from exact_pieces(
-                    self._store,
-                    part.key,
-                    offset,
-                    high - low,
-                    film=manifest.film,
-                    what=_what(LATENTS, number),
-                )
+                yield from self._part_bytes(manifest, LATENTS, number, low - at, high - at)
             at = end
 
     def row_at(self, manifest: LatentsManifest, seconds: Fraction) -> int:
@@ -197,17 +190,27 @@ class LatentsReader:
         self, manifest: LatentsManifest, kind: NpyKind, number: int, rows: slice
     ) -> NDArray[np.generic]:
         """Return some rows of a part (counted from 0)."""
+        start, stop = rows.start * kind.row_bytes, rows.stop * kind.row_bytes
+        return kind.decode(b"".join(self._part_bytes(manifest, kind, number, start, stop)))
+
+    def _part_bytes(
+        self, manifest: LatentsManifest, kind: NpyKind, number: int, start: int, stop: int
+    ) -> Iterator[bytes]:
+        """Yield a part's bytes, counted from its first row; if all of them, check their digest."""
         part = manifest.parts[number]
-        return kind.decode(
-            exact_bytes(
-                self._store,
-                beside(part.key, kind),
-                len(kind.header(part.rows)) + rows.start * kind.row_bytes,
-                (rows.stop - rows.start) * kind.row_bytes,
-                film=manifest.film,
-                what=_what(kind, number),
-            )
+        header = kind.header(part.rows)
+        film, what = manifest.film, f"part {number + 1} of its {_NAMES[kind]}"
+        pieces = exact_pieces(
+            self._store,
+            beside(part.key, kind),
+            len(header) + start,
+            stop - start,
+            film=film,
+            what=what,
         )
+        if stop - start < part.rows * kind.row_bytes:
+            return pieces
+        return checked(pieces, _digest(part, kind), beginning=header, film=film, what=what)
 
     def array(
         self, film: str, key: str, kind: NpyKind, rows: int, what: str
@@ -234,9 +237,13 @@ def beside(key: str, kind: NpyKind) -> str:
     return key.removesuffix(LATENTS.suffix) + kind.suffix
 
 
-def _what(kind: NpyKind, number: int) -> str:
-    name = {LATENTS: "latents", PTS: "times", EMBEDDINGS: "embeddings", DETAIL: "detail"}[kind]
-    return f"part {number + 1} of its {name}"
+def _digest(part: LatentsPart, kind: NpyKind) -> str:
+    return {
+        LATENTS: part.digest,
+        PTS: part.pts_digest,
+        EMBEDDINGS: part.embeddings_digest,
+        DETAIL: part.detail_digest,
+    }[kind]
 
 
 def _readable(seconds: Fraction) -> str:

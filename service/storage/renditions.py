@@ -12,7 +12,7 @@ from typing import Any
 
 from film.output import Layout, OutputSettings, Quality, Size
 from service.storage import layout
-from service.storage.exact import DamagedError, exact_pieces, film_deleted
+from service.storage.exact import DamagedError, checked, exact_pieces, film_deleted
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 from service.storage.stored_model import StoredModel as StoredModel
 
@@ -203,12 +203,15 @@ class Renditions:
         """
         stop = self.size(manifest) if size is None else min(self.size(manifest), start + size)
         at = 0
-        for key, length, what in _objects(manifest):
+        for key, length, digest, what in _objects(manifest):
             low, high = max(start, at), min(stop, at + length)
             if low < high:
-                yield from exact_pieces(
+                pieces = exact_pieces(
                     self._store, key, low - at, high - low, film=manifest.film, what=what
                 )
+                if digest and high - low == length:
+                    pieces = checked(pieces, digest, film=manifest.film, what=what)
+                yield from pieces
             at += length
 
 
@@ -239,10 +242,11 @@ def settings_from_json(data: Mapping[str, Any]) -> OutputSettings:
     )
 
 
-def _objects(manifest: RenditionManifest) -> Iterator[tuple[str, int, str]]:
-    yield manifest.init_key, manifest.init_size, "the header of a rendition"
+def _objects(manifest: RenditionManifest) -> Iterator[tuple[str, int, str, str]]:
+    """Yield key, size, digest (empty: not known) and name of all that the MP4 is joined of."""
+    yield manifest.init_key, manifest.init_size, "", "the header of a rendition"
     for number, segment in enumerate(manifest.segments, start=1):
-        yield segment.key, segment.size, f"segment {number} of a rendition"
+        yield segment.key, segment.size, segment.digest, f"segment {number} of a rendition"
 
 
 def _manifest_key(film: str, rendition: str) -> str:

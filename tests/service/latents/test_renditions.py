@@ -1,5 +1,6 @@
 """Renditions in the store: the segments read as one file."""
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -35,7 +36,7 @@ def written(store: ObjectStore, attempt: str = "attempt-1") -> RenditionManifest
     for key, data in zip(keys, PIECES, strict=True):
         store.put(key, data)
     segments = tuple(
-        RenditionSegment(key, len(data), 10, 1000 * number, "0" * 64)
+        RenditionSegment(key, len(data), 10, 1000 * number, hashlib.sha256(data).hexdigest())
         for number, (key, data) in enumerate(zip(keys[1:], PIECES[1:], strict=True))
     )
     return RenditionManifest(
@@ -100,14 +101,14 @@ def test_the_second_commit_gets_the_first_one_back(object_store: ObjectStore) ->
     assert b"".join(late.bytes(second)) == WHOLE
 
 
-@pytest.mark.parametrize("damage", ["missing", "shorter"])
+@pytest.mark.parametrize("damage", ["missing", "shorter", "not what was written"])
 def test_damage_is_said_without_a_key(object_store: ObjectStore, committed, damage: str) -> None:
     renditions, manifest = committed
     key = manifest.segments[1].key
     if damage == "missing":
         object_store.delete([key])
     else:
-        object_store.put(key, b"")
+        object_store.put(key, b"" if damage == "shorter" else b"?")
     with pytest.raises(DamagedError, match=f"segment 2 of a rendition is {damage}") as caught:
         list(renditions.bytes(manifest))
     assert key not in caught.value.message

@@ -213,7 +213,13 @@ def read_all(latents: Latents, manifest: LatentsManifest) -> None:
 
 
 def damaged(data: bytes) -> dict[str, bytes | None]:
-    return {"is missing": None, "is shorter": data[:-10], "is shorter than": b""}
+    flipped = data[:-1] + bytes([data[-1] ^ 1])
+    return {
+        "is missing": None,
+        "is shorter": data[:-10],
+        "is shorter than": b"",
+        "is not what was written": flipped,
+    }
 
 
 def test_damage_is_said_with_its_part_and_no_key(object_store: ObjectStore) -> None:
@@ -232,6 +238,9 @@ def test_damage_is_said_with_its_part_and_no_key(object_store: ObjectStore) -> N
                 object_store.put(key, data)
             with pytest.raises(DamagedError, match=f"films/damaged .* part 2 .* {said}") as caught:
                 read_all(latents, manifest)
+            if suffix == ".npy":
+                with pytest.raises(DamagedError, match=said):
+                    list(latents.npy_bytes(manifest))
             assert "/latents/" not in caught.value.message and "a" * 64 not in caught.value.message
         object_store.put(key, whole)
     read_all(latents, manifest)
