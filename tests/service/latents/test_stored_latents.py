@@ -2,16 +2,19 @@
 
 import io
 import threading
+import tracemalloc
 from bisect import bisect_left, bisect_right
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import NotFoundError
 from service.storage import layout
+from service.storage.arrow import arrow_bytes
 from service.storage.exact import DamagedError
 from service.storage.films import Films
 from service.storage.latents import Latents, LatentsManifest, TimeOutOfRangeError
@@ -273,3 +276,33 @@ def test_a_commit_for_a_film_that_is_deleted_meanwhile_says_so(
         latents.commit(manifest)
     with pytest.raises(ObjectNotFoundError):
         object_store.info(layout.catalog(PCA.digest, film.id))
+
+
+@pytest.mark.parametrize("export", ["npy", "arrow", "rows"])
+def test_reading_all_of_a_film_needs_memory_for_a_part(folder_store, export: str) -> None:
+    store = folder_store.open()
+    store.prepare()
+    count = 10_000
+    film = store_film(store, "long", PCA, random_rows(count), part_rows=(500,))
+    latents = Latents(store)
+    manifest = latents.find(film.id, PCA.digest)
+    assert manifest is not None
+
+    def read() -> int:
+        if export == "npy":
+            return sum(map(len, latents.npy_bytes(manifest)))
+        if export == "arrow":
+            return sum(map(len, arrow_bytes(latents, manifest)))
+        return sum(chunk.latents.nbytes for chunk in latents.parts(manifest, embeddings=True))
+
+    read()
+    allocated = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        assert read() >= count * 800
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A part: 400 kB of latents, and half or all of it again on its way to the caller.
+    assert peak < 4_000_000
+    assert pa.total_allocated_bytes() - allocated < 1_000_000
