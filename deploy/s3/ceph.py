@@ -70,6 +70,8 @@ bluestore block size = {disk_bytes}
 
 [client.rgw.a]
 rgw data = {folder}/gateway
+# Else one that was killed is waited for, half a minute, before a bucket can be made.
+rgw cache enabled = false
 rgw frontends = beast endpoint=127.0.0.1:{port}
 """
 DISK_BYTES = 32 * 2**30

@@ -28,8 +28,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 TRIES = 5
-GIVE_UP_SECONDS = 10.0
-"""No try begins later than this after the first."""
+GIVE_UP_SECONDS = 5.0
+"""No try begins later than this after the first: one that hung is not repeated."""
 
 _FIRST_DELAY_SECONDS = 0.2
 
