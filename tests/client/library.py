@@ -63,6 +63,7 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
         self.jobs: dict[str, Iterator[pb.Reconstruction]] = {}
         self.answers: dict[str, object] = {}
         self.page_size = 50
+        self.folder = ""
         self.arrived = threading.Condition()
         self.refusals = 0
         self.after_commit: Callable[[int], object] = lambda size: None
@@ -183,7 +184,7 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
             facts=pb.DownloadFacts(
                 size_bytes=len(data),
                 media_type="video/mp4",
-                file_name=f"{request.name.split('/')[-1]}.mp4",
+                file_name=f"{self.folder}{request.name.split('/')[-1]}.mp4",
             )
         )
         data = data[request.read_offset : end]

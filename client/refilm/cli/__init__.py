@@ -46,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(EXIT_FAULT, in_plain_words(error))
     except ValueError as error:
         return _fail(EXIT_FAULT, str(error))
-    except KeyboardInterrupt:
-        return _fail(EXIT_INTERRUPTED, "interrupted")
+    except KeyboardInterrupt as interrupt:
+        return _fail(EXIT_INTERRUPTED, ": ".join(("interrupted", *map(str, interrupt.args))))
     return code
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from refilm.cli import _frames, _reconstruct, _service
+from refilm.cli import _frames, _library_arguments, _question_arguments, _reconstruct, _service
 
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -32,7 +32,15 @@ def parser() -> argparse.ArgumentParser:
     chosen.add_argument("--version", type=_version, default=0, metavar="N", help="default: latest")
 
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_reconstruct, _add_encode, _add_decode, _add_models, _add_health):
+    for add in (
+        _add_reconstruct,
+        _library_arguments.add,
+        _question_arguments.add,
+        _add_encode,
+        _add_decode,
+        _add_models,
+        _add_health,
+    ):
         add(commands, common, chosen)
     return root
 
@@ -55,7 +63,11 @@ def _add_reconstruct(commands: _Commands, common: _Parser, chosen: _Parser) -> N
         description="Reconstructs a film: every frame through 200 numbers, with its own sound. "
         "The output appears when it is complete; what lay there before is replaced.",
     )
-    command.add_argument("film", metavar="FILM", help="the film's path; - for the standard input")
+    command.add_argument(
+        "film",
+        metavar="FILM",
+        help="the film's path; - for the standard input; films/NAME for one of the library",
+    )
     command.add_argument(
         "-o",
         "--output",
@@ -63,27 +75,16 @@ def _add_reconstruct(commands: _Commands, common: _Parser, chosen: _Parser) -> N
         help="the MP4 to write; - for the standard output "
         "(default: FILM's name with .reconstruction.mp4; for -, -)",
     )
-    command.add_argument(
-        "--layout",
-        choices=("reconstruction", "side_by_side"),
-        default="reconstruction",
-        help="the reconstruction, or the source on its left",
-    )
-    command.add_argument(
-        "--size",
-        choices=("model", "source"),
-        default="model",
-        help="256 x 144, or as large as the source (at most 1920 x 1080)",
-    )
-    command.add_argument("--no-sound", action="store_true", help="leave the sound out")
-    command.add_argument(
-        "--quality", choices=("draft", "standard", "high"), default="standard", help="of the video"
-    )
+    _library_arguments.add_look(command)
     command.add_argument(
         "--latents",
         metavar="FILE",
         help="save every frame's latent: .npy, or .npz with times and the model's identity",
     )
+    command.add_argument(
+        "--store", action="store_true", help="let the library keep the film and all made of it"
+    )
+    _library_arguments.add_naming(command)
     command.set_defaults(run=_reconstruct.run)
 
 

@@ -104,7 +104,7 @@ def _save(encodings: Iterable[tuple[str, Encoding]], path: Path) -> None:
 
 def decode(options: argparse.Namespace) -> int:
     """Decodes latents: a picture, or one a latent."""
-    latents, made_by = _read(options.latents)
+    latents, made_by = read_latents(options.latents)
     output: str = options.output
     numbered = _NUMBER_FIELD.search(output)
     if len(latents) > 1 and not numbered:
@@ -142,7 +142,13 @@ def decode(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read(name: str) -> tuple[Sequence[Sequence[float]], ModelIdentity | None]:
+def read_latents(name: str) -> tuple[Sequence[Sequence[float]], ModelIdentity | None]:
+    """Returns a file's latents, and the model that made them where it says so.
+
+    Raises:
+        ValueError: It holds no latents, or such of different models.
+        OSError: It cannot be read.
+    """
     if name != "-" and Path(name).suffix in (".npy", ".npz"):
         latents, facts = load_latents(Path(name))
         # A digest alone selects the version that made them, whatever it is called by now.

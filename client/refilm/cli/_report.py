@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import time
 from contextlib import AbstractContextManager
-from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from refilm._values import Progress, Reconstruction
+from refilm.cli._show import json_line
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -63,6 +62,8 @@ class Report(AbstractContextManager["Report"]):
             f"({result.frames / max(elapsed, 1e-9):.0f} frames/s)",
             file=sys.stderr,
         )
+        if result.film_name:
+            print(f"in the library: {result.rendition or result.film_name}", file=sys.stderr)
         for warning in result.warnings:
             print(f"warning: {warning}", file=sys.stderr)
 
@@ -80,19 +81,13 @@ class JsonReport(Report):
         self._print("reconstruction", facts)
 
     def _print(self, event: str, facts: dict[str, object]) -> None:
-        print(json.dumps({"event": event, **facts}, default=_plain), flush=True)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Fraction):
-        return f"{value.numerator}/{value.denominator}"
-    raise TypeError(f"no JSON for {type(value).__name__}")
+        json_line({"event": event, **facts})
 
 
 class BarReport(Report):
     """A bar on a terminal."""
 
-    def __init__(self, film: Watched) -> None:
+    def __init__(self, film: Watched | None) -> None:
         super().__init__()
         # rich belongs to the extra [cli]: it is not needed to import this module.
         from rich.console import Console
@@ -100,14 +95,15 @@ class BarReport(Report):
         from rich.progress import Progress as Bar
         from rich.text import Text
 
-        total = os.fstat(film.fileno()).st_size or None
+        total = None if film is None else os.fstat(film.fileno()).st_size or None
         state = self
 
         class Words(ProgressColumn):
             def render(self, task: Task) -> Text:
-                sent = f"sent {_of(film.position, total)}"
                 words = "waiting for the film's facts" if state.last is None else brief(state.last)
-                return Text(f"{words}, {sent}", no_wrap=True, overflow="ellipsis")
+                if film is not None:
+                    words += f", sent {_of(film.position, total)}"
+                return Text(words, no_wrap=True, overflow="ellipsis")
 
         self.last: Progress | None = None
         self._bar = Bar(
@@ -143,7 +139,7 @@ class BarReport(Report):
         super().done(result, output, elapsed)
 
 
-def report_for(options: argparse.Namespace, film: Watched) -> Report:
+def report_for(options: argparse.Namespace, film: Watched | None) -> Report:
     """Returns the report that fits where it goes."""
     if options.json:
         return JsonReport()
@@ -173,8 +169,11 @@ def describe(progress: Progress) -> str:
         if progress.frames_total
         else f"{progress.frames_written} frames (how many there are is not known)",
         f"at {clock(progress.position)}",
-        f"sent {_of(progress.bytes_sent, progress.bytes_total)}",
     ]
+    if progress.bytes_total or progress.bytes_sent:
+        parts.append(f"sent {_of(progress.bytes_sent, progress.bytes_total)}")
+    if progress.frames_reused:
+        parts.append(f"{progress.frames_reused} frames were there already")
     if progress.fraction is not None:
         parts.insert(0, f"{progress.fraction:4.0%}")
     if progress.frames_per_second is not None:

@@ -8,6 +8,7 @@ import json
 
 from refilm._client import Client
 from refilm.cli._interrupt import with_client
+from refilm.cli._show import table
 
 _SERVICE = "refilm.v1.AutoencoderService"
 _EXIT_NOT_SERVING = 3
@@ -20,7 +21,7 @@ def models(options: argparse.Namespace) -> int:
         for model in found:
             print(json.dumps(dataclasses.asdict(model)))
         return 0
-    lines = [("MODEL", "VERSION", "RECIPE", "DIGEST", "")]
+    rows = []
     for model in found:
         for version in model.versions:
             notes = []
@@ -28,7 +29,7 @@ def models(options: argparse.Namespace) -> int:
                 notes.append("latest")
             if model.is_default:
                 notes.append("default")
-            lines.append(
+            rows.append(
                 (
                     model.name,
                     str(version.version),
@@ -37,10 +38,7 @@ def models(options: argparse.Namespace) -> int:
                     ", ".join(notes),
                 )
             )
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    table(("MODEL", "VERSION", "RECIPE", "DIGEST", ""), rows)
     return 0
 
 
