@@ -67,7 +67,7 @@ class LibraryService(pb_grpc.LibraryServiceServicer):
         context: "Context[pb.UploadFilmRequest, pb.UploadFilmResponse]",
     ) -> pb.UploadFilmResponse:
         """Take a film in as it comes."""
-        return await self._uploads.upload(request_iterator)
+        return await self._uploads.upload(request_iterator, context)
 
     async def GetUpload(
         self,

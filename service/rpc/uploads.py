@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
+import grpc
 from refilm.v1 import library_pb2 as pb
 
 from service import metrics
@@ -20,8 +21,8 @@ from service.errors import (
 )
 from service.rpc.downloads import PresigningError, time_to_live
 from service.rpc.films import film_message
+from service.rpc.half_close import ended_by_caller
 from service.storage import layout
-from service.storage.films import Film
 from service.storage.objects import PresigningUnsupportedError
 from service.storage.threads import StorageThreads
 from service.storage.upload import Upload
@@ -52,14 +53,20 @@ class UploadCalls:
         self._idle_seconds = idle_seconds
         self._running = 0
 
-    async def upload(self, requests: AsyncIterator[pb.UploadFilmRequest]) -> pb.UploadFilmResponse:
+    async def upload(
+        self,
+        requests: AsyncIterator[pb.UploadFilmRequest],
+        context: "grpc.aio.ServicerContext[pb.UploadFilmRequest, pb.UploadFilmResponse]",
+    ) -> pb.UploadFilmResponse:
         """Answer UploadFilm. Leaves what is committed, however it ends."""
         opening = await self._opening(requests)
         settings = upload_settings(opening.settings, "opening.settings")
         with self._place():
             upload = await self._threads.run(self._uploads.open, settings, opening.write_offset)
             try:
-                film = await self._receive(upload, requests)
+                await self._receive(upload, requests)
+                await ended_by_caller(context)
+                film = await self._threads.run(upload.finish)
             except BaseException:
                 # What runs on a thread is told to end; what is committed stays.
                 upload.cancel()
@@ -105,13 +112,13 @@ class UploadCalls:
                 cancelled.set()
         return pb.CompleteUploadResponse(film=film_message(film))
 
-    async def _receive(self, upload: Upload, requests: AsyncIterator[pb.UploadFilmRequest]) -> Film:
-        if not upload.complete:
-            while (request := await self._next(requests, upload)) is not None:
-                chunk = _chunk(request)
-                metrics.UPLOAD_BYTES.inc(len(chunk))
-                await self._threads.run(upload.write, chunk)
-        return await self._threads.run(upload.finish)
+    async def _receive(self, upload: Upload, requests: AsyncIterator[pb.UploadFilmRequest]) -> None:
+        if upload.complete:
+            return
+        while (request := await self._next(requests, upload)) is not None:
+            chunk = _chunk(request)
+            metrics.UPLOAD_BYTES.inc(len(chunk))
+            await self._threads.run(upload.write, chunk)
 
     async def _opening(self, requests: AsyncIterator[pb.UploadFilmRequest]) -> pb.UploadFilmOpening:
         first = await self._next(requests, None)

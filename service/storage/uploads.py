@@ -190,7 +190,9 @@ class Uploads:
             if found.settings != settings or found.by_url != by_url:
                 raise upload_exists(found.settings, settings)
             end = UploadEnd.find(self._store, found)
-            if end is not None and end.uid == found.uid and end.film is None:
+            if end is not None and end.uid == found.uid:
+                if end.film is not None:
+                    return found
                 self._ends.drop(found)  # Somebody began to, and was cut.
                 continue
             record = found

@@ -100,12 +100,12 @@ class ServiceProcess:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
             return answer.status
 
-    def wait_until_serving(self) -> None:
-        """Wait until a model can answer."""
+    def wait_until_serving(self, service: str = SERVICE_NAMES[1]) -> None:
+        """Wait until a service can answer: AutoencoderService, when a model can."""
         self._addresses()
         with self.connect() as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest(service=SERVICE_NAMES[1])
+            request = health_pb2.HealthCheckRequest(service=service)
             for answer in stub.Watch(request, timeout=START_SECONDS):
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return
