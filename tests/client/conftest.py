@@ -1,6 +1,7 @@
 """A small gRPC server that does what a healthy service cannot easily be brought to do."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -19,6 +20,7 @@ from refilm.v1 import autoencoder_pb2_grpc
 
 if TYPE_CHECKING:
     from .library import Cable, Library
+    from .shell import Shell
 
 IDENTITY = pb.ModelIdentity(name="pca", version=2, digest="sha256:" + "a" * 64)
 
@@ -124,3 +126,19 @@ def cable(library: "Library") -> Iterator["Cable"]:
     laid = Cable(library.address)
     yield laid
     laid.close()
+
+
+@pytest.fixture
+def shell(
+    library: "Library",
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> "Shell":
+    """The command line, with the library as its service."""
+    from .shell import Shell
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    return Shell(tmp_path, library.address, capsys)

@@ -274,6 +274,13 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
         return job
 
 
+def passage(kind: type, start: int, end: int, **more: object) -> object:
+    """Return a message with "from" and "to", which no keyword can name."""
+    message = kind(to=Duration(seconds=end), **more)
+    getattr(message, "from").seconds = start
+    return message
+
+
 def job(state: int, frames: int = 0, **more: object) -> pb.Reconstruction:
     """Return a job as it stands once."""
     return pb.Reconstruction(

@@ -1,66 +1,22 @@
 """The command line's library, as a person or a script meets it."""
 
-import json
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import pytest
 from google.protobuf.duration_pb2 import Duration
-from refilm.cli import main
 from refilm.v1 import library_pb2 as pb
 
 from .conftest import IDENTITY
 from .library import CREATED, PART_BYTES, Library, job, questions_of, stands
+from .shell import Shell, in_terminal, kinds
 
 FILM = np.random.default_rng(6).bytes(3 * PART_BYTES + 77)
 JOB = "films/bunny/reconstructions/1"
-
-
-class Shell:
-    """Runs commands in this process and in a folder of their own."""
-
-    def __init__(self, folder: Path, address: str, capture: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self.address = address
-        self._capture = capture
-
-    def __call__(self, *arguments: str | Path, code: int = 0) -> tuple[str, str]:
-        """Run a command; return what it wrote to standard output and error."""
-        command, *rest = map(str, arguments)
-        # The second word of `reconstructions` is a command as well.
-        words = [command, rest.pop(0)] if command == "reconstructions" else [command]
-        assert main([*words, "--address", self.address, *rest]) == code, self._capture.readouterr()
-        return tuple(self._capture.readouterr())
-
-    def json(self, *arguments: str | Path, code: int = 0) -> list[dict[str, object]]:
-        """Run a command with --json; return the objects it wrote, a line each."""
-        return [json.loads(line) for line in self(*arguments, "--json", code=code)[0].splitlines()]
-
-
-@pytest.fixture
-def shell(
-    library: Library,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    return Shell(tmp_path, library.address, capsys)
-
-
-def kinds(facts: dict[str, object]) -> dict[str, str]:
-    """Return the types of an object's fields: its schema."""
-    return {name: type(value).__name__ for name, value in facts.items()}
 
 
 FILM_SCHEMA = {
@@ -298,25 +254,6 @@ def test_delete_asks_on_a_terminal(library: Library, shell: Shell) -> None:
     for answer, code, left in ((b"n\n", 1, True), (b"y\n", 0, False)):
         assert in_terminal(command, library.address, answer)[0] == code
         assert ("films/bunny" in library.films) == left
-
-
-def in_terminal(command: list[str], address: str, typed: bytes = b"") -> tuple[int, str]:
-    """Run a command at a terminal; return its exit code and what it showed."""
-    terminal, other_end = pty.openpty()
-    environment = os.environ | {"REFILM_ADDRESS": address, "COLUMNS": "120", "TERM": "xterm"}
-    process = subprocess.Popen(
-        command, env=environment, stdin=other_end, stdout=other_end, stderr=other_end
-    )
-    os.close(other_end)
-    os.write(terminal, typed)
-    shown = b""
-    try:
-        while data := os.read(terminal, 4096):
-            shown += data
-    except OSError:
-        pass  # How a terminal says that nobody is left on its other end.
-    os.close(terminal)
-    return process.wait(30), shown.decode()
 
 
 def test_a_terminal_gets_a_drawn_table_and_a_bar(library: Library, shell: Shell) -> None:
