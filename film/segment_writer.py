@@ -67,6 +67,7 @@ class SegmentWriter:
         """Those being made, in order: pictures go into the last, the first waits for its sound."""
         self._alignment: Alignment | None = None
         self._encoder = ""
+        """Digest of what the header says of the picture's encoder: one for all segments."""
         self._start_pts = 0
         """The film's first picture's time."""
         self._fragments = 0
@@ -168,6 +169,10 @@ class SegmentWriter:
             output.append, self._facts, self._settings, piece=True, short_start=number == 1
         )
         self._pieces.append(_Piece(number, reading.pts, assembly, output))
+        encoder = hashlib.sha256(assembly.encoder.extradata).hexdigest()
+        if self._encoder not in ("", encoder):
+            raise ResumeError("the earlier segments were made with another encoder")
+        self._encoder = encoder
 
     def _end_piece(self, following: ReadingPoint | None, last_duration: int) -> None:
         piece, feed = self._pieces[-1], self._feed
@@ -216,13 +221,9 @@ class SegmentWriter:
 
     def _begin_output(self, piece: _Piece) -> Alignment:
         """Write the header: kept from the first segment, the same again from the others."""
-        encoder = hashlib.sha256(piece.assembly.encoder.extradata).hexdigest()
         if self._alignment is None:
-            self._encoder = encoder
             self._alignment = piece.assembly.begin(self._tracks)
             self.init = b"".join(piece.output)
-        elif encoder != self._encoder:
-            raise ResumeError("the earlier segments were made with another encoder")
         else:
             piece.assembly.go_on(self._tracks, self._alignment, self._fragments + 1)
         piece.output.clear()
