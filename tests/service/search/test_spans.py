@@ -7,27 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.search.spans import MARGIN, Span, reaches_out, spans
+from tests.service.search.oracle import prominent
 
 VALUES = st.lists(st.integers(0, 20).map(lambda level: level / 20), max_size=40)
-
-
-def prominent(values: list[float]) -> list[int]:
-    """Frames from which one must go down by MARGIN to come to a higher one, on either side."""
-
-    def depth(ways: list[float], value: float, *, ties_are_higher: bool) -> float:
-        lowest = value
-        for other in ways:
-            if other > value or (ties_are_higher and other == value):
-                return value - lowest
-            lowest = min(lowest, other)
-        return float("inf")
-
-    return [
-        place
-        for place, value in enumerate(values)
-        if depth(values[:place][::-1], value, ties_are_higher=True) >= MARGIN
-        and depth(values[place + 1 :], value, ties_are_higher=False) >= MARGIN
-    ]
 
 
 @given(VALUES)
