@@ -84,8 +84,10 @@ class Work:
             self.board.fail(ServerSideError("the reconstruction failed; the log has the details"))
         finally:
             self.over()
-            await asyncio.shield(asyncio.ensure_future(self._clean_up()))
-            metrics.WORKS_RUNNING.dec()
+            try:
+                await asyncio.shield(asyncio.ensure_future(self._clean_up()))
+            finally:
+                metrics.WORKS_RUNNING.dec()
 
     def end_with(self, error: ServiceError) -> None:
         """Have the board tell `error` when this is cancelled."""

@@ -51,7 +51,7 @@ class Works:
         """Join the work on a rendition, or begin it; raises OverloadedError."""
         key = (target.film.uid, target.rendition)
         shared = self._shared.get(key)
-        if shared is None:
+        if shared is None or shared.work.board.fault is not None:
             self._room.enter()
             work = Work(self.library, self._inference, target)
             task = asyncio.ensure_future(work.run())
@@ -65,7 +65,7 @@ class Works:
         shared.interests -= 1
         if not shared.interests and self._shared.get(key) is shared:
             del self._shared[key]
-            shared.task.cancel()
+            shared.stop()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._room.leave()
@@ -80,12 +80,12 @@ class Works:
             if shared.work.target.film.id == film_id:
                 shared.work.end_with(film_deleted(film_id))
                 del self._shared[key]
-                shared.task.cancel()
+                shared.stop()
 
     async def close(self) -> None:
         """Stop all works; their leases are given back, their segments stay."""
         for shared in self._shared.values():
-            shared.task.cancel()
+            shared.stop()
         self._shared.clear()
         await asyncio.gather(*self._running, return_exceptions=True)
 
@@ -97,3 +97,8 @@ class _Shared:
         self.work = work
         self.task = task
         self.interests = 0
+
+    def stop(self) -> None:
+        """Stop the work, unless it is about to end by itself: what it tidies up is not cut."""
+        if not self.work.board.ended:
+            self.task.cancel()
