@@ -55,7 +55,7 @@ class JoinedTimeline:
                 part -= 1
                 self._part[stream] = part
         self._last[stream] = time
-        move = round(self._offsets[part] / base)
+        move = round(self._offsets[part] / base) if part else 0
         if move:
             packet.pts = None if packet.pts is None else packet.pts + move
             packet.dts = None if packet.dts is None else packet.dts + move
