@@ -27,6 +27,7 @@ from service.rpc.pages import page_begins_after, page_token
 from service.rpc.times import seconds_of
 from service.search.engine import Place
 from service.search.rerank import Question
+from service.search.vectors import unit
 from service.storage.films import Films
 from service.storage.latents import Latents
 from service.storage.threads import StorageThreads
@@ -125,7 +126,7 @@ class Queries:
             begin = Start()
         question = Question(
             model.digest,
-            _unit(embeddings.astype(np.float16).astype(np.float32)),
+            unit(embeddings.astype(np.float16).astype(np.float32)),
             films,
             start,
             stop,
@@ -272,12 +273,6 @@ def _model_frames(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         left, right = step * bars.left, width - step * bars.right
         frames.append(to_model_frame(picture[top:bottom, left:right]))
     return np.stack(frames)
-
-
-def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.sqrt((embeddings * embeddings).sum(axis=1, keepdims=True))
-    unit: NDArray[np.float32] = embeddings / np.maximum(lengths, 1e-6)
-    return unit
 
 
 def _hash(request: pb.SearchFramesRequest) -> str:

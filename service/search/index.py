@@ -18,6 +18,7 @@ from film.quality import is_flat
 from service.search.candidates import Candidate
 from service.search.shared_lock import SharedLock
 from service.search.trained import LIST_SAMPLE, StoppedError, TrainedIndex, lists_for
+from service.search.vectors import unit
 from service.storage.latents import LATENT_SIZE, IndexRows
 
 EXACT_ROWS = 50_000
@@ -108,7 +109,7 @@ class RowIndex:
         )
         self._next_id += len(block.rows)
         places = np.flatnonzero(block.detail_enough)
-        vectors = _unit(index_rows.embeddings[places])
+        vectors = unit(index_rows.embeddings[places])
         with self._films_lock:
             self._films[film] = block
             self._starts.append(block.first)
@@ -234,7 +235,7 @@ class RowIndex:
         `minimum`: only rows at least so similar.
         """
         faiss.omp_set_num_threads(1)  # of this thread: several searches go on at once
-        queries = _unit(queries)
+        queries = unit(queries)
         similarities, ids = self._nearest(queries, count, selection)
         found, missing = self._located(similarities, ids, minimum)
         if missing and selection is None:
@@ -343,9 +344,3 @@ def _vectors(index: faiss.IndexIDMap2) -> NDArray[np.float32]:
     flat: Any = faiss.downcast_index(index.index)
     vectors = faiss.rev_swig_ptr(flat.get_xb(), index.ntotal * LATENT_SIZE)
     return np.array(vectors).reshape(-1, LATENT_SIZE)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors [N, 200] at unit length: they were kept as float16."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), np.float32)

@@ -105,12 +105,14 @@ class TrainedIndex:
             lists = self.assign(self._index.sq.decode(codes))
             inverted = self._index.invlists
             for number in np.unique(lists):
-                chosen = np.flatnonzero(lists == number)
+                chosen = lists == number
+                # Named, for pointers do not keep alive what they point to.
+                some_ids, some_codes = ids[chosen], codes[chosen]
                 inverted.add_entries(
                     int(number),
-                    len(chosen),
-                    faiss.swig_ptr(np.ascontiguousarray(ids[chosen])),
-                    faiss.swig_ptr(np.ascontiguousarray(codes[chosen])),
+                    len(some_ids),
+                    faiss.swig_ptr(some_ids),
+                    faiss.swig_ptr(some_codes),
                 )
             self._index.ntotal += len(ids)
 

@@ -1,0 +1,267 @@
+"""Finds passages that appear more than once, within films and across them."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from film.quality import is_flat
+from service.search.index import RowIndex, Selection
+from service.search.trained import StoppedError
+from service.search.twins import Hint, Pair, Stretch, Twins
+from service.search.vectors import unit
+from service.storage.exact import DamagedError
+from service.storage.latents import Latents, LatentsManifest
+
+log = structlog.get_logger(__name__)
+
+MOST_PAIRS = 10_000
+"""Pairs that an answer has at most: the longest."""
+
+_HINT_BELOW = 0.4
+"""Rows hint at a passage from so much below the similarity asked for: both sides are indexed once a
+second, so frames that lie on each other are up to half a second apart from the rows."""
+_LEAST_HINT = 0.3
+_STILL = 0.95
+"""A row this similar to one before, with all between, is of the same still picture."""
+_QUERIES_AT_ONCE = 256
+_NEIGHBOURS = 64
+_MANY_NEIGHBOURS = 1024
+"""For a row that even its last neighbour is like."""
+_OFFSET_SECONDS = 1.5
+_QUIET_SECONDS = 6.0
+"""Hints at one offset, so far apart at most, are of one passage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which duplicates are looked for."""
+
+    digest: str
+    """The model's, "sha256:…"."""
+    films: frozenset[str] | None
+    """Of the two passages one lies in one of these films, by id; None: of all."""
+    minimum: float
+    """Frames at least so similar are alike."""
+    seconds: float
+    """Passages at least so long."""
+
+
+@dataclass(slots=True)
+class _Run:
+    hints: list[Hint] = field(default_factory=list)
+    end: float = 0.0
+    """Of the last hint's still, in the first film."""
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A film's rows that are not flat."""
+
+    manifest: LatentsManifest
+    embeddings: NDArray[np.float32]
+    seconds: NDArray[np.float64]
+    first_of_stills: NDArray[np.int64]
+    still_ends: NDArray[np.float64]
+    """Of each of these, when the next begins."""
+
+
+def find_duplicates(
+    latents: Latents, index: RowIndex, wanted: Wanted, stopped: Callable[[], bool]
+) -> list[Twins]:
+    """Return pairs of passages that show the same, the longest first. Blocks; may take minutes.
+
+    Of passages that overlap in both films only the longest is returned, and none that is one still
+    shot cut in two. Raises StoppedError soon after `stopped` says so.
+    """
+    found: list[Twins] = []
+    films = index.films
+    for film in sorted(films if wanted.films is None else films.keys() & wanted.films):
+        try:
+            rows = _rows(latents, film, films[film], wanted.digest)
+        except DamagedError as error:
+            log.warning("a film cannot be searched for duplicates", film=film, error=error.message)
+            continue
+        if rows is not None:
+            found += _of_film(latents, index, rows, wanted, stopped)
+            found = sorted(found, key=rank)[:MOST_PAIRS]
+    return found
+
+
+def rank(twins: Twins) -> tuple[float, float, str, float, str, float]:
+    """Return where a pair stands: the least first, which is the longest."""
+    return (
+        -round(twins.seconds, 6),
+        -twins.similarity,
+        twins.first.film,
+        float(twins.first.start),
+        twins.second.film,
+        float(twins.second.start),
+    )
+
+
+def _of_film(
+    latents: Latents,
+    index: RowIndex,
+    rows: _Rows,
+    wanted: Wanted,
+    stopped: Callable[[], bool],
+) -> list[Twins]:
+    """Return a film's duplicates in itself and in others, unless theirs already had them."""
+    hints: defaultdict[tuple[str, str], list[tuple[Hint, float]]] = defaultdict(list)
+    own = rows.manifest.film, rows.manifest.film_uid
+    for block in _blocks(rows):
+        if stopped():
+            raise StoppedError
+        hints[own] += _hints_within(rows, block, wanted)
+    others = _others(index, rows, wanted)
+    for block in _blocks(rows):
+        if stopped():
+            raise StoppedError
+        for key, hint in _hints_across(index, rows, block, wanted, others):
+            hints[key].append(hint)
+    found = []
+    for (film, uid), of_film in hints.items():
+        try:
+            other = latents.find(film, wanted.digest)
+            if other is None or other.film_uid != uid:
+                continue
+            pair = Pair(latents, rows.manifest, other, wanted.minimum)
+            found += _maximal(_twins(pair, of_film, wanted, stopped))
+        except DamagedError as error:
+            log.warning("a film cannot be searched for duplicates", film=film, error=error.message)
+    return found
+
+
+def _rows(latents: Latents, film: str, uid: str, digest: str) -> _Rows | None:
+    manifest = latents.find(film, digest)
+    if manifest is None or manifest.film_uid != uid:
+        return None
+    indexed = latents.index_rows(manifest)
+    chosen = ~is_flat(indexed.detail)
+    embeddings, seconds = unit(indexed.embeddings[chosen]), indexed.seconds[chosen]
+    if not len(seconds):
+        return None
+    firsts = [0]
+    for place in range(1, len(seconds)):
+        if float(embeddings[place] @ embeddings[firsts[-1]]) < _STILL:
+            firsts.append(place)
+    ends = np.append(seconds[firsts[1:]], seconds[-1] + 1.0)
+    return _Rows(manifest, embeddings, seconds, np.array(firsts, np.int64), ends)
+
+
+def _blocks(rows: _Rows) -> Iterator[slice]:
+    """Yield the stills, some at a time."""
+    for start in range(0, len(rows.first_of_stills), _QUERIES_AT_ONCE):
+        yield slice(start, start + _QUERIES_AT_ONCE)
+
+
+def _hints_within(rows: _Rows, block: slice, wanted: Wanted) -> list[tuple[Hint, float]]:
+    """Return later rows of the film that look like a still, beyond the shot that it is of."""
+    firsts, ends = rows.first_of_stills[block], rows.still_ends[block]
+    similarity = rows.embeddings[firsts] @ rows.embeddings.T
+    hints = []
+    for place, end, cosines in zip(firsts.tolist(), ends.tolist(), similarity, strict=True):
+        unlike = np.flatnonzero(cosines[place:] < wanted.minimum)
+        if not len(unlike):
+            continue
+        beyond = place + int(unlike[0])
+        alike = beyond + np.flatnonzero(cosines[beyond:] >= _least_hint(wanted))
+        for other in alike[np.argsort(-cosines[alike])[:_NEIGHBOURS]].tolist():
+            hint = Hint(
+                float(rows.seconds[place]), float(rows.seconds[other]), float(cosines[other])
+            )
+            hints.append((hint, end))
+    return hints
+
+
+def _hints_across(
+    index: RowIndex, rows: _Rows, block: slice, wanted: Wanted, others: Selection
+) -> Iterator[tuple[tuple[str, str], tuple[Hint, float]]]:
+    """Yield rows of other films that look like a still, by film id and uid."""
+    firsts, ends = rows.first_of_stills[block], rows.still_ends[block]
+    least = _least_hint(wanted)
+    queries = rows.embeddings[firsts]
+    found = index.search(queries, _NEIGHBOURS, others, minimum=least)
+    crowded = [number for number, one in enumerate(found) if len(one) == _NEIGHBOURS]
+    if crowded:
+        # A long still elsewhere may have taken the places of all others.
+        more = index.search(queries[crowded], _MANY_NEIGHBOURS, others, minimum=least)
+        for number, candidates in zip(crowded, more, strict=True):
+            found[number] = candidates
+    for place, end, candidates in zip(firsts.tolist(), ends.tolist(), found, strict=True):
+        for candidate in candidates:
+            hint = Hint(float(rows.seconds[place]), candidate.seconds, candidate.similarity)
+            yield (candidate.film, candidate.film_uid), (hint, end)
+
+
+def _others(index: RowIndex, rows: _Rows, wanted: Wanted) -> Selection:
+    """Select the films that this one is compared with: each two once."""
+    film = rows.manifest.film
+    return index.select(
+        [
+            other
+            for other in index.films
+            if other > film or (other != film and not _is_asked_for(other, wanted.films))
+        ]
+    )
+
+
+def _is_asked_for(film: str, films: Collection[str] | None) -> bool:
+    return films is None or film in films
+
+
+def _twins(
+    pair: Pair, hints: list[tuple[Hint, float]], wanted: Wanted, stopped: Callable[[], bool]
+) -> list[Twins]:
+    found: list[Twins] = []
+    for run in _runs(hints):
+        if stopped():
+            raise StoppedError
+        twins = pair.twins(run.hints)
+        if twins is not None and twins.seconds >= wanted.seconds - 1e-6:
+            found.append(twins)
+    return found
+
+
+def _runs(hints: list[tuple[Hint, float]]) -> list[_Run]:
+    """Put hints together that lie behind one another at about the same offset."""
+    runs: list[_Run] = []
+    open_runs: list[_Run] = []
+    for hint, end in sorted(hints, key=lambda pair: (pair[0].first, pair[0].second)):
+        offset = hint.second - hint.first
+        open_runs = [run for run in open_runs if hint.first - run.end <= _QUIET_SECONDS]
+        near = [run for run in open_runs if abs(run.offset - offset) <= _OFFSET_SECONDS]
+        run = min(near, key=lambda run: abs(run.offset - offset), default=None)
+        if run is None:
+            run = _Run()
+            runs.append(run)
+            open_runs.append(run)
+            run.offset = offset
+        run.hints.append(hint)
+        run.end = max(run.end, end)
+    return runs
+
+
+def _maximal(found: list[Twins]) -> list[Twins]:
+    """Return the longest of those that overlap each other in both films."""
+    kept: list[Twins] = []
+    for twins in sorted(found, key=rank):
+        if not any(
+            _overlap(twins.first, other.first) and _overlap(twins.second, other.second)
+            for other in kept
+        ):
+            kept.append(twins)
+    return kept
+
+
+def _overlap(one: Stretch, other: Stretch) -> bool:
+    return one.start < other.stop and other.start < one.stop
+
+
+def _least_hint(wanted: Wanted) -> float:
+    return max(_LEAST_HINT, wanted.minimum - _HINT_BELOW)
