@@ -178,6 +178,16 @@ class FilmReader:
         if end is not None:
             raise end
 
+    def pictures(self) -> Iterator[tuple[av.VideoFrame, int, int]]:
+        """Yield each picture as it is stored, deinterlaced, with its time and duration.
+
+        Instead of `batches`, by those who render for themselves; raises as it does.
+        """
+        for item in self._timed_pictures():
+            if item is not None:
+                yield item
+            self._film.take_sound()
+
     def _add(self, batch: BatchMaker, picture: _Timed) -> None:
         turn = orientation_of(picture.shown)
         frame = self._model.render(picture.shown, turn)

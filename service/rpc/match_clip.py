@@ -1,0 +1,272 @@
+"""MatchClip: a clip comes in, and where it comes from goes out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from numpy.typing import NDArray
+from refilm.v1 import latents_pb2 as pb
+
+from film.clip import ClipSurvey, clip_frames, survey_clip
+from film.errors import FilmError
+from film.letterbox import NO_BARS, Bars
+from film.quality import frame_detail
+from film.spool import Spool, SpoolRoom
+from service.errors import IdleCallerError, InvalidFieldError, OverloadedError
+from service.inference import Inference, Models, ModelVersion
+from service.reconstruction.faults import spool_fault
+from service.reconstruction.source import ArrivingFilm
+from service.reconstruction.stage import StageThread
+from service.reconstruction.tally import Tally
+from service.rpc import convert
+from service.rpc.call import current_call
+from service.rpc.names import film_name, parse_film_name
+from service.search.clip import ClipFound, ClipMatcher, EncodedClip
+from service.search.engine import Search
+
+MAX_CHUNK_BYTES = 2**20
+MAX_MATCHES = 20
+MAX_CLIPS = 8
+"""Clips that may be in work at once."""
+BATCH_FRAMES = 32
+
+_RETRY_SECONDS = 5.0
+_WATCH_SECONDS = 0.5
+
+Result = TypeVar("Result")
+
+
+class MatchClip:
+    """Answers MatchClip calls."""
+
+    def __init__(
+        self,
+        models: Models,
+        inference: Inference,
+        search: Search,
+        matcher: ClipMatcher,
+        spools: SpoolRoom,
+        *,
+        clip_bytes: int,
+        idle_seconds: float,
+    ) -> None:
+        self._models = models
+        self._inference = inference
+        self._search = search
+        self._matcher = matcher
+        self._spools = spools
+        self._clip_bytes = clip_bytes
+        self._idle_seconds = idle_seconds
+        self._clips = 0
+
+    async def __call__(
+        self,
+        requests: AsyncIterator[pb.MatchClipRequest],
+        context: "grpc.aio.ServicerContext[pb.MatchClipRequest, pb.MatchClipResponse]",
+    ) -> pb.MatchClipResponse:
+        """Answer one call; raises service.errors."""
+        settings = await self._first(requests)
+        model = convert.resolve(self._models, settings.model, "settings.model")
+        current_call().model = model
+        count = _count(settings.max_matches)
+        films = [
+            parse_film_name(name, f"settings.films[{place}]")
+            for place, name in enumerate(settings.films)
+        ] or None
+        if self._clips >= MAX_CLIPS:
+            raise OverloadedError(
+                f"{self._clips} clips are being matched, as many as this service takes at once; "
+                "try again",
+                reason="TOO_MANY_CLIPS",
+                retry_after=_RETRY_SECONDS,
+            )
+        self._clips += 1
+        try:
+            survey, variants = await self._encoded(settings, model, _chunks(requests))
+        finally:
+            self._clips -= 1
+        found = await self._matcher.match(model.digest, variants, count, films)
+        gone = await self._search.vanished([one.film for one in found])
+        coverage = self._search.coverage(model.digest, films)
+        current_call().frames = len(survey.chosen)
+        return pb.MatchClipResponse(
+            matches=[_match(one) for one in found if one.film.id not in gone],
+            model=convert.model_identity(model),
+            clip_duration=_duration(float(survey.duration)),
+            frames_compared=len(variants[0].frames().seconds),
+            query_warning=variants[0].warning(),
+            bars=_bars(survey.bars),
+            films_searched=coverage.searched,
+            films_left_out=coverage.left_out,
+        )
+
+    async def _first(self, requests: AsyncIterator[pb.MatchClipRequest]) -> pb.MatchClipSettings:
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                first = await anext(aiter(requests), None)
+        except TimeoutError:
+            raise IdleCallerError(
+                f"no message came for {self._idle_seconds:.0f} s; send settings, then the clip"
+            ) from None
+        if first is None:
+            raise InvalidFieldError(
+                "settings",
+                "the stream is empty; send settings, then the clip's bytes",
+                reason="EMPTY_STREAM",
+            )
+        if first.WhichOneof("payload") != "settings":
+            raise InvalidFieldError(
+                "settings", "must be in the first message", reason="SETTINGS_REQUIRED"
+            )
+        return first.settings
+
+    async def _encoded(
+        self, settings: pb.MatchClipSettings, model: ModelVersion, chunks: AsyncIterator[bytes]
+    ) -> tuple[ClipSurvey, list[EncodedClip]]:
+        """Take the clip in and encode some of its pictures; nothing of it is left afterwards."""
+        try:
+            spool = Spool(self._spools, self._clip_bytes)
+        except FilmError as error:
+            raise spool_fault(error) from None
+        tally = Tally(model)
+        arriving = ArrivingFilm(
+            spool,
+            chunks,
+            tally,
+            announced=settings.clip_size_bytes or None,
+            idle_seconds=self._idle_seconds,
+        )
+        reading = StageThread("clip-read")
+        async with AsyncExitStack() as ends:
+            ends.push_async_callback(_shielded, arriving.close)
+            ends.push_async_callback(_shielded, lambda: reading.end(arriving.file.close))
+            ends.callback(arriving.cancel)
+            try:
+                survey = await self._surveyed(arriving, reading)
+                if (fault := arriving.fault(None)) is not None:
+                    raise fault
+                variants = [
+                    await self._encode(arriving, reading, model, survey, bars)
+                    for bars in ([survey.bars, NO_BARS] if survey.bars else [NO_BARS])
+                ]
+            except FilmError as error:
+                raise (arriving.fault(error) or error) from None
+        return survey, variants
+
+    async def _surveyed(self, arriving: ArrivingFilm, reading: StageThread) -> ClipSurvey:
+        """Look through the clip while it arrives; ends when all of it has."""
+        receiving = asyncio.create_task(arriving.receive())
+        surveying = asyncio.create_task(reading.run(survey_clip, arriving.file))
+        try:
+            waiting: set[asyncio.Task[object]] = {receiving, surveying}
+            while waiting:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=_WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if receiving in done:
+                    receiving.result()
+                if surveying in done:
+                    # A clip that cannot be read is refused without waiting for the rest of it.
+                    surveying.result()
+                    arriving.wait_for_end()
+                arriving.check_idle()
+            return surveying.result()
+        finally:
+            # The reader first: it may be waiting for bytes that nobody sends any more.
+            if not surveying.done():
+                arriving.cancel()
+            receiving.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await receiving
+            with suppress(asyncio.CancelledError, Exception):
+                await surveying
+
+    async def _encode(
+        self,
+        arriving: ArrivingFilm,
+        reading: StageThread,
+        model: ModelVersion,
+        survey: ClipSurvey,
+        bars: Bars,
+    ) -> EncodedClip:
+        await reading.run(arriving.file.seek, 0)
+        batches = await reading.run(clip_frames, arriving.file, survey, bars, BATCH_FRAMES)
+        embeddings: list[NDArray[np.float32]] = []
+        detail: list[NDArray[np.float32]] = []
+        try:
+            while (frames := await reading.run(next, batches, None)) is not None:
+                encoded = await self._inference.encode(model, frames)
+                embeddings.append(encoded.embeddings)
+                detail.append(await reading.run(frame_detail, frames))
+        finally:
+            await reading.run(_close, batches)
+        return EncodedClip(
+            survey.seconds,
+            np.concatenate(embeddings),
+            np.concatenate(detail),
+            float(survey.duration),
+        )
+
+
+def _close(batches: object) -> None:
+    close: Callable[[], None] | None = getattr(batches, "close", None)
+    if close is not None:
+        close()
+
+
+async def _shielded(end: Callable[[], Awaitable[None]]) -> None:
+    """Take back what was begun even where the call is cancelled a second time."""
+    await asyncio.shield(asyncio.ensure_future(end()))
+
+
+async def _chunks(requests: AsyncIterator[pb.MatchClipRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        match request.WhichOneof("payload"):
+            case "chunk":
+                size = len(request.chunk)
+                if not 1 <= size <= MAX_CHUNK_BYTES:
+                    raise InvalidFieldError(
+                        "chunk",
+                        f"has {size} bytes; must have from 1 to {MAX_CHUNK_BYTES}",
+                        reason="INVALID_CHUNK_SIZE",
+                    )
+                yield request.chunk
+            case "settings":
+                raise InvalidFieldError(
+                    "settings", "may be in the first message only", reason="SETTINGS_REPEATED"
+                )
+            case _:
+                raise InvalidFieldError(
+                    "chunk", "the message carries nothing; set chunk", reason="CHUNK_REQUIRED"
+                )
+
+
+def _count(wanted: int) -> int:
+    if wanted < 0:
+        raise InvalidFieldError("settings.max_matches", f"is {wanted}; must not be negative")
+    return min(wanted or 1, MAX_MATCHES)
+
+
+def _match(found: ClipFound) -> pb.ClipMatch:
+    return pb.ClipMatch(
+        film=film_name(found.film.id),
+        title=found.film.title,
+        to=_duration(found.end),
+        clip_from=_duration(found.clip_start),
+        clip_to=_duration(found.clip_end),
+        confidence=found.confidence,
+        similarity=found.similarity,
+        **{"from": _duration(found.start)},
+    )
+
+
+def _bars(bars: Bars) -> pb.CroppedBars:
+    return pb.CroppedBars(left=bars.left, top=bars.top, right=bars.right, bottom=bars.bottom)
+
+
+def _duration(seconds: float) -> Duration:
+    return convert.duration(seconds)
