@@ -238,7 +238,7 @@ async def _open_library(settings: Settings, stack: AsyncExitStack, health: Healt
         raise StartError(str(error)) from None
     threads = StorageThreads()
     stack.callback(threads.close)
-    store_health = StoreHealth(store, threads, health.set_store)
+    store_health = StoreHealth(store, health.set_store)
     # Before the first call, which would find no bucket yet.
     await store_health.look()
     await stack.enter_async_context(_background(store_health.watch()))

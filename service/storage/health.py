@@ -22,11 +22,10 @@ _HANGS_SECONDS = 30.0
 class StoreHealth:
     """Prepares the store as soon as it answers, and says when it stops answering and is back."""
 
-    def __init__(
-        self, store: ObjectStore, threads: StorageThreads, on_change: Callable[[bool], None]
-    ) -> None:
+    def __init__(self, store: ObjectStore, on_change: Callable[[bool], None]) -> None:
         self._store = store
-        self._threads = threads
+        # A thread of its own: the others may all be busy, which is no illness.
+        self._threads = StorageThreads(1)
         self._on_change = on_change
         self._prepared = False
         self._up: bool | None = None
@@ -46,9 +45,12 @@ class StoreHealth:
 
     async def watch(self, interval: float = LOOK_SECONDS) -> None:
         """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(interval)
-            await self.look()
+        try:
+            while True:
+                await asyncio.sleep(interval)
+                await self.look()
+        finally:
+            self._threads.close()
 
     def _set(self, up: bool, **facts: object) -> None:
         metrics.STORE_UP.set(up)

@@ -44,8 +44,10 @@ MAX_PARTS = 10_000
 _SINGLE_PUT_BYTES = 64 * 2**20
 _PAGE = 1000
 _PARTIAL_CONTENT = 206
-_CUTS = 5
-"""How often the rest of one read is asked for again, pieces in between or not."""
+_FRUITLESS_CUTS = 3
+"""How often in a row the rest of a read is asked for again without a piece in between."""
+_FEW = 100
+"""So many objects a server removes in no time."""
 
 _MARK = "x-amz-meta-refilm-write"
 _AFTER_FOLDER = chr(ord("/") + 1)
@@ -85,7 +87,8 @@ class S3Store:
         first, second = next(parts, b""), next(parts, None)
         if second is None:
             self._client.request(
-                lambda client: client._put_object(self._bucket, key, first), patient=True
+                lambda client: client._put_object(self._bucket, key, first),
+                patient=len(first) > PIECE_BYTES,
             )
             return
 
@@ -130,7 +133,8 @@ class S3Store:
             self.info(key)
             return
         etag: str | None = None
-        for cuts_left in reversed(range(_CUTS + 1)):
+        fruitless = 0
+        while fruitless <= _FRUITLESS_CUTS:
             response = self._open(key, position, end)
             if response is None:
                 return
@@ -140,19 +144,20 @@ class S3Store:
                 log.warning("an object was replaced while it was read, after a cut")
                 raise unavailable()
             etag = etag or found
+            fruitless += 1
             try:
                 while piece := response.read(PIECE_BYTES):
+                    fruitless = 0
                     position += len(piece)
                     yield piece
                 return
             except FAILURES as error:
-                if not cuts_left:
-                    log.warning("a read broke off too often", error=description(error))
-                    raise unavailable() from None
+                log.info("a read was cut", error=description(error))
             finally:
                 # A connection with bytes still on their way serves nobody else.
                 response.close()
                 response.release_conn()
+        raise unavailable()
 
     def info(self, key: str) -> ObjectInfo:
         """Return what is known of an object; raises ObjectNotFoundError."""
@@ -193,7 +198,7 @@ class S3Store:
         while page := list(itertools.islice(remaining, _PAGE)):
             for key in page:
                 check_key(key)
-            self._client.request(partial(self._remove, page), patient=True)
+            self._client.request(partial(self._remove, page), patient=len(page) > _FEW)
 
     def compose(self, key: str, parts: Sequence[str]) -> None:
         """Write an object of others' bytes, joined in order, at most `MAX_PARTS`."""

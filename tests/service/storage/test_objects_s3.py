@@ -238,7 +238,10 @@ def test_a_read_that_is_cut_goes_on_where_it_was(
     proxy.cuts = [3 * MIB, 100, MIB + 7]
     assert b"".join(through_proxy.read("films/a/source", 5)) == data[5:]
     assert proxy.cuts == []
-    proxy.cuts = [MIB] * 100
+    proxy.cuts = [3 * MIB // 2] * 7
+    assert b"".join(through_proxy.read("films/a/source")) == data
+    assert proxy.cuts == []
+    proxy.cuts = [2000] * 100
     assert reason_of(lambda: list(through_proxy.read("films/a/source"))) == "STORE_UNAVAILABLE"
 
 
