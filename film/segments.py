@@ -82,7 +82,7 @@ class ResumePoint:
         return self.reading is None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON; a few kilobytes for a film of two hours."""
+        """Return plain JSON; about a kilobyte, however long the film."""
         reading = self.reading
         return {
             "format": _FORMAT,

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+import film.reader
 from film.decoder import PictureDecoder
+from film.opened import OpenedFilm
 from film.output import Layout, OutputSettings, Quality, Size
 from film.reader import FilmReader
 from film.segment_writer import SegmentWriter
@@ -72,18 +75,28 @@ def test_progressive_pictures_after_interlaced_ones(
 ) -> None:
     """The deinterlacer, once it has begun, stays: a reader that goes on must know that it had."""
     shorten(monkeypatch)
-    film = tmp_path / "film.ts"
+    path = tmp_path / "film.ts"
     later = {"container_options": {"output_ts_offset": "1.2"}, "frames": 72}
-    with film.open("wb") as out:
+    with path.open("wb") as out:
         for name, options in (("1.ts", {"interlaced": True}), ("2.ts", later)):
             options = options | {"codec": "mpeg2video", "options": {"g": "6"}}
             part = make_clip(tmp_path / name, container="mpegts", **options)
             out.write(part.path.read_bytes())
 
-    whole = assert_resumes_anywhere(film)
+    whole = assert_resumes_anywhere(path)
 
-    readings = [segment.resume.reading for segment in whole.segments[:-1]]
-    assert any(each is not None and each.state.get("deinterlacing") for each in readings)
+    after = next(segment.number for segment in whole.segments if segment.resume.frames >= 60)
+    reading = whole.segments[after - 1].resume.reading
+    assert reading is not None and reading.state["deinterlacing"]
+    opened: list[OpenedFilm] = []
+
+    def open_film(*args: Any, **options: Any) -> OpenedFilm:
+        opened.append(OpenedFilm(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(film.reader, "OpenedFilm", open_film)
+    assert go_on(path, whole, after).data == whole.data[after:]
+    assert len(opened) == 1, "all was decoded again"
 
 
 def test_tracks_that_were_left_out_or_repaired_stay_so(
@@ -111,9 +124,9 @@ def test_tracks_that_were_left_out_or_repaired_stay_so(
 
 
 def test_little_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    film = Path(__file__).parents[2] / "examples/films/big_buck_bunny_60s.mp4"
+    path = Path(__file__).parents[2] / "examples/films/big_buck_bunny_60s.mp4"
     draft = OutputSettings(quality=Quality.DRAFT)
-    whole = run(film, draft, size=32)
+    whole = run(path, draft, size=32)
     decoded: list[int] = []
     decode = PictureDecoder.decode
 
@@ -122,7 +135,7 @@ def test_little_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
         return decode(self, packet)
 
     monkeypatch.setattr(PictureDecoder, "decode", count)
-    rest = go_on(film, whole, 6, settings=draft, size=32)
+    rest = go_on(path, whole, 6, settings=draft, size=32)
 
     assert rest.data == whole.data[6:]
     assert sum(segment.frames for segment in rest.segments) == 192
