@@ -32,8 +32,13 @@ from service.rpc.autoencoder import AutoencoderService
 from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
 from service.rpc.latents import LatentsService
+from service.rpc.match_clip import MatchClip
 from service.rpc.reconstruct_video import ReconstructVideo
 from service.rpc.reconstructions import ReconstructionCalls
+from service.rpc.search import SearchCalls
+from service.search.clip import ClipMatcher
+from service.search.engine import Search
+from service.search.keeper import Indexes
 from service.settings import Settings
 from service.storage.health import StoreHealth
 from service.storage.jobs import Jobs
@@ -175,9 +180,10 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
     jobs = Jobs(library.store)
     job_runner = JobRunner(works, models, jobs)
     await stack.enter_async_context(_background(job_runner.run()))
+    spools = SpoolRoom(settings.spool_directory, settings.spool_total_bytes)
     reconstructor = Reconstructor(
         inference,
-        SpoolRoom(settings.spool_directory, settings.spool_total_bytes),
+        spools,
         room,
         film_bytes=settings.spool_film_bytes,
         idle_seconds=settings.idle_seconds,
@@ -196,8 +202,34 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
         ),
         server,
     )
+    search = await _open_search(library, models, stack)
     latents_pb2_grpc.add_LatentsServiceServicer_to_server(
-        LatentsService(models, inference, library.films, library.latents, library.threads, threads),
+        LatentsService(
+            models,
+            inference,
+            library.films,
+            library.latents,
+            library.threads,
+            threads,
+            search=SearchCalls(
+                models,
+                inference,
+                library.films,
+                library.latents,
+                search,
+                library.threads,
+                threads,
+            ),
+            match_clip=MatchClip(
+                models,
+                inference,
+                search,
+                ClipMatcher(search, library.films, library.latents, library.threads),
+                spools,
+                clip_bytes=settings.spool_film_bytes,
+                idle_seconds=settings.idle_seconds,
+            ),
+        ),
         server,
     )
     reconstructions = ReconstructionCalls(models, works, jobs, job_runner)
@@ -246,6 +278,17 @@ async def _open_library(settings: Settings, stack: AsyncExitStack, health: Healt
     older_than = timedelta(hours=settings.upload_hours)
     await stack.enter_async_context(_background(library.keep_swept(older_than)))
     return library
+
+
+async def _open_search(library: Library, models: Models, stack: AsyncExitStack) -> Search:
+    """Keep indexes of the library's latents, and return what searches them."""
+    indexes = Indexes(models, library.films, library.latents, library.threads)
+    library.latents.on_committed(indexes.notice)
+    library.deletion.on_deleted(indexes.forget)
+    await stack.enter_async_context(_background(indexes.keep()))
+    search = Search(library.films, library.latents, library.threads, indexes)
+    stack.callback(search.close)
+    return search
 
 
 async def _drain(running: _Running, signals: asyncio.Queue[signal.Signals], seconds: float) -> int:

@@ -18,6 +18,7 @@ from service.errors import InvalidFieldError, OverloadedError
 from service.inference import MAX_BATCH, Inference, Models, ModelVersion
 from service.rpc import convert
 from service.rpc.call import current_call
+from service.rpc.duplicates import DuplicateCalls
 from service.rpc.names import film_name
 from service.rpc.search_query import Queries
 from service.search.engine import Hit, Search
@@ -55,6 +56,7 @@ class SearchCalls:
         self._storage_threads = storage_threads
         self._frame_threads = frame_threads
         self._queries = Queries(models, inference, films, latents, storage_threads, frame_threads)
+        self._duplicates = DuplicateCalls(models, self._queries, search)
         self._max_searches = max_searches
         self._searches = 0
 
@@ -93,6 +95,10 @@ class SearchCalls:
             films_searched=coverage.searched,
             films_left_out=coverage.left_out,
         )
+
+    async def find_duplicates(self, request: pb.FindDuplicatesRequest) -> pb.FindDuplicatesResponse:
+        """Find passages that appear more than once."""
+        return await self._duplicates.find(request)
 
     async def _previews(self, model: ModelVersion, hits: Sequence[Hit]) -> list[bytes]:
         """Return the best frames as the model remembers them, as JPEG."""

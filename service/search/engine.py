@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from threading import Event
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -14,9 +15,11 @@ import structlog
 from numpy.typing import NDArray
 
 from service.search.candidates import Candidate
+from service.search.duplicates import Wanted, find_duplicates
 from service.search.index import RowIndex
 from service.search.keeper import Indexes
 from service.search.rerank import Passage, Question, passages
+from service.search.twins import Stretch, Twins
 from service.storage.exact import DamagedError
 from service.storage.films import Film, Films
 from service.storage.latents import Latents, LatentsManifest
@@ -29,6 +32,9 @@ _DEPTH_A_HIT = 8
 _DEEPEST = 4096
 """Candidates that are looked at: at least, for each hit that is wanted, and at most."""
 _DEEPER = 4
+DUPLICATES_AT_ONCE = 2
+"""Searches for duplicates that can be in work."""
+
 _FILMS_AT_ONCE = 12
 """Films whose rows one question reads at the same time."""
 
@@ -93,10 +99,15 @@ class Search:
         self._threads = threads
         self.indexes = indexes
         self._searching = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search")
+        # Of their own: they take minutes.
+        self._duplicating = ThreadPoolExecutor(DUPLICATES_AT_ONCE, thread_name_prefix="duplicates")
+        self._closed = Event()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more, and end what takes long."""
+        self._closed.set()
         self._searching.shutdown(wait=False, cancel_futures=True)
+        self._duplicating.shutdown(wait=False, cancel_futures=True)
 
     async def candidates(
         self,
@@ -143,6 +154,30 @@ class Search:
             taken += len(some)
             hits += await self._hits(question.digest, some)
         return Page(hits, taken < len(following), depth)
+
+    async def duplicates(self, wanted: Wanted) -> list[Twins]:
+        """Return passages that appear more than once, the longest first; see `find_duplicates`.
+
+        Cancelling it ends the work.
+        """
+        index = self.indexes.get(wanted.digest)
+        cancelled = Event()
+
+        def stopped() -> bool:
+            return cancelled.is_set() or self._closed.is_set()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._duplicating, find_duplicates, self._latents, index, wanted, stopped
+            )
+        finally:
+            cancelled.set()
+
+    async def films_of(self, stretches: Iterable[Stretch]) -> dict[str, Film]:
+        """Return by id the films of passages, as far as they still exist."""
+        uids = {stretch.film: stretch.film_uid for stretch in stretches}
+        found = await asyncio.gather(*(self._threads.run(self._films.find, film) for film in uids))
+        return {film.id: film for film in found if film is not None and film.uid == uids[film.id]}
 
     async def vanished(self, films: Iterable[Film]) -> set[str]:
         """Return the ids of those films that do not exist any more; they are not found again."""

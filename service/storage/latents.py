@@ -6,10 +6,10 @@ still exists is the caller's question, before each answer.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from service.storage.latents_reader import TimeOutOfRangeError as TimeOutOfRange
 from service.storage.npy import NpyKind
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 from service.storage.stored_model import StoredModel as StoredModel
+
+Listener: TypeAlias = Callable[[str, str], None]
+"""Called with a film's id and a model's digest, on any thread; must not block, must not raise."""
 
 _INDEX_ROWS = NpyKind("index.rows.npy", np.dtype("<i8"), ())
 _INDEX_EMBEDDINGS = NpyKind("index.embeddings.npy", np.dtype("<f2"), (LATENT_SIZE,))
@@ -55,6 +58,11 @@ class Latents(LatentsReader):
         super().__init__(store)
         self._kept: OrderedDict[tuple[str, str], LatentsManifest] = OrderedDict()
         self._lock = Lock()
+        self._listeners: list[Listener] = []
+
+    def on_committed(self, listener: Listener) -> None:
+        """Call `listener` whenever this process finds that latents it committed are there."""
+        self._listeners.append(listener)
 
     def write_part(
         self,
@@ -123,6 +131,8 @@ class Latents(LatentsReader):
         winner = self.find(film, digest)
         if winner is None:
             raise film_deleted(film)
+        for listener in self._listeners:
+            listener(film, digest)
         return winner
 
     def drop_attempt(self, film: str, digest: str, attempt: str) -> None:
