@@ -1,0 +1,137 @@
+"""Whole segments of several attempts: those that continue one another form a chain."""
+
+from fractions import Fraction
+
+import pytest
+
+from film.segments import ReadingPoint, ResumePoint
+from service.storage.objects import ObjectStore
+from service.storage.segment_records import (
+    RecordsReader,
+    SegmentFault,
+    SegmentRecord,
+    SegmentRecords,
+    longest_chain,
+    newest_record,
+    resume_digest,
+)
+
+FILM, RENDITION = "film", "rendition"
+
+
+def point(number: int, *, ended: bool = False, frames: int = 24) -> ResumePoint:
+    return ResumePoint(
+        segments=number,
+        frames=frames * number,
+        position=Fraction(number),
+        warnings=(),
+        reading=None if ended else ReadingPoint(number, number * 1000),
+        writing={"fragments": number},
+    )
+
+
+class Attempt:
+    """Writes segments as one attempt would."""
+
+    def __init__(self, store: ObjectStore, name: str, before: SegmentRecord | None = None) -> None:
+        self._records = SegmentRecords(store)
+        self._name = name
+        self.before = before
+        self._init = (
+            before.init
+            if before is not None
+            else self._records.write_init(FILM, RENDITION, name, b"header")
+        )
+
+    def write(self, *, frames: int = 24, ended: bool = False, fault: str = "") -> SegmentRecord:
+        before = self.before
+        number = before.number + 1 if before is not None else 1
+        segment = self._records.write_segment(
+            FILM, RENDITION, self._name, number, b"segment", frames=24, first_pts=0
+        )
+        record = SegmentRecord(
+            number=number,
+            segment=segment,
+            init=self._init,
+            latents=None,
+            begins=resume_digest(before.resume) if before is not None else "",
+            resume=point(number, ended=ended, frames=frames),
+            fault=SegmentFault(fault, "It is damaged.") if fault else None,
+        )
+        self._records.write(record)
+        self.before = record
+        return record
+
+
+def chain(store: ObjectStore, after: SegmentRecord | None = None) -> list[SegmentRecord]:
+    return longest_chain(RecordsReader(store, FILM, RENDITION).look(), after)
+
+
+def test_nothing_is_no_chain(object_store: ObjectStore) -> None:
+    assert chain(object_store) == []
+    assert newest_record(object_store, FILM, RENDITION) is None
+
+
+def test_what_is_written_is_read_again(object_store: ObjectStore) -> None:
+    one = Attempt(object_store, "000001-aa")
+    written = [one.write(), one.write(), one.write(ended=True, fault="FILM_DAMAGED")]
+    assert chain(object_store) == written
+    assert [record.is_last for record in written] == [False, False, True]
+    assert newest_record(object_store, FILM, RENDITION) == written[-1]
+
+
+def test_a_segment_without_its_record_does_not_count(object_store: ObjectStore) -> None:
+    one = Attempt(object_store, "000001-aa")
+    first = one.write()
+    SegmentRecords(object_store).write_segment(
+        FILM, RENDITION, "000001-aa", 2, b"half", frames=24, first_pts=0
+    )
+    assert chain(object_store) == [first]
+
+
+def test_an_attempt_goes_on_where_another_ended(object_store: ObjectStore) -> None:
+    one = Attempt(object_store, "000001-aa")
+    first, second = one.write(), one.write()
+    two = Attempt(object_store, "000002-bb", second)
+    third = two.write()
+    assert chain(object_store) == [first, second, third]
+    # A slow replica's late segment is another third one; who is farther counts.
+    late = one.write()
+    fourth = two.write()
+    assert chain(object_store) == [first, second, third, fourth]
+    # Alike as they begin and end, either can be gone on after.
+    assert chain(object_store, after=late) == [fourth]
+
+
+@pytest.mark.parametrize("different", ["frames", "beginning"])
+def test_what_does_not_continue_is_left_out(object_store: ObjectStore, different: str) -> None:
+    one = Attempt(object_store, "000001-aa")
+    first, second = one.write(), one.write()
+    two = Attempt(object_store, "000002-bb", first if different == "frames" else None)
+    if different == "beginning":
+        two.write(frames=25)
+    other = two.write(frames=25)
+    two.write()
+    assert other.number == 2
+    assert [record.attempt for record in chain(object_store)][-1] == "000002-bb"
+    assert chain(object_store, after=second) == []
+
+
+def test_no_attempt_goes_on_after_a_film_s_end(object_store: ObjectStore) -> None:
+    one = Attempt(object_store, "000001-aa")
+    last = one.write(fault="FILM_DAMAGED")
+    Attempt(object_store, "000002-bb", last).write()
+    assert chain(object_store) == [last]
+
+
+def test_of_alike_ones_the_newest_attempt_counts(object_store: ObjectStore) -> None:
+    Attempt(object_store, "000001-aa").write()
+    newer = Attempt(object_store, "000002-bb").write()
+    assert chain(object_store) == [newer]
+
+
+def test_a_record_of_another_version_is_passed_over(object_store: ObjectStore) -> None:
+    first = Attempt(object_store, "000001-aa").write()
+    key = first.segment.key.replace("000001.m4s", "000002.json")
+    object_store.put(key, b'{"version": 99}')
+    assert chain(object_store) == [first]
