@@ -99,6 +99,15 @@ class S3Server(S3Access):
         """End a pause."""
         self._process(ceph.GATEWAY).resume()
 
+    def limit(self, size: int | None) -> None:
+        """Let it keep so many bytes altogether; None: as many as there is room for."""
+        if size is not None:
+            self._quota("set", f"--max-size={size}")
+        self._quota("disable" if size is None else "enable")
+        # It remembers for minutes what it was told last.
+        self.kill_gateway()
+        self.restart()
+
     def restart(self) -> None:
         """Start what does not run, over what is kept, and wait until it answers."""
         self._starter("restart")
@@ -110,6 +119,17 @@ class S3Server(S3Access):
         self._reaper.stdin.close()
         self._reaper.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _quota(self, *arguments: str) -> None:
+        configuration = str(self.folder / "ceph.conf")
+        subprocess.run(
+            [
+                *("radosgw-admin", "-c", configuration),
+                *("quota", "--quota-scope=user", "--uid=refilm", *arguments),
+            ],
+            check=True,
+            capture_output=True,
+        )
 
     def _starter(self, command: str) -> None:
         done = subprocess.run(

@@ -15,7 +15,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 from refilm.v1 import library_pb2, library_pb2_grpc
 
-from service.errors import ServiceError, UnavailableError
+from service.errors import OverloadedError, ServiceError, UnavailableError
 from service.storage.objects import ObjectStore
 from tests.support.object_stores import LibraryStore, new_bucket
 from tests.support.s3_server import S3Server
@@ -165,6 +165,29 @@ def test_a_dead_and_a_hanging_server_are_unavailable(
     # Bounded, generously: not the minutes after which a connection gives up by itself.
     assert time.monotonic() - began < 60
     assert store.get("films/a/film.json") == b"{}"
+
+
+def test_a_full_server_is_full_and_nothing_half_is_left(
+    own_s3_server: S3Server, store: ObjectStore
+) -> None:
+    store.put("films/a/source", bytes(5 * MIB))
+    own_s3_server.limit(6 * MIB)
+    try:
+        for ask in (
+            lambda: store.put("films/b/source", bytes(5 * MIB)),
+            lambda: store.put("films/b/source", io.BytesIO(bytes(40 * MIB))),
+            lambda: store.create("films/b/film.json", bytes(5 * MIB)),
+            lambda: store.compose("films/b/source", ["films/a/source", "films/a/source"]),
+        ):
+            with pytest.raises(OverloadedError) as error:
+                ask()
+            assert error.value.reason == "STORE_FULL"
+            assert error.value.retry_after
+        assert [found.key for found in store.list("")] == ["films/a/source"]
+        assert list(store.abandoned(timedelta(seconds=-60))) == []
+    finally:
+        own_s3_server.limit(None)
+    store.put("films/b/source", bytes(5 * MIB))
 
 
 def test_a_service_says_that_its_store_is_down_and_goes_on_when_it_is_back(
