@@ -18,6 +18,7 @@ from service.errors import (
 from service.inference import Models, ModelVersion
 from service.reconstruction.library import Target
 from service.reconstruction.works import Works
+from service.storage.exact import DamagedError
 from service.storage.jobs import Job, JobEnd, JobName, Jobs
 from service.storage.leases import LeaseWatch
 
@@ -30,6 +31,8 @@ CANCEL_SECONDS = 1.0
 MODEL_SECONDS = 60.0
 """For so long a job waits for its model while Triton answers and does not have it."""
 _LONGEST_PAUSE_SECONDS = 60.0
+_FAULTS = 3
+"""So often a job that ends with an error of ours (the model failed) is tried."""
 
 
 @dataclass(slots=True)
@@ -39,7 +42,9 @@ class _Queued:
     job: Job
     watch: LeaseWatch
     """On the lease of whoever else works on the rendition."""
-    tries: int = 0
+    pauses: int = 0
+    faults: int = 0
+    """Errors of ours that a film is not known to be at fault for."""
     not_before: float = 0.0
     model_missing_since: float | None = None
 
@@ -171,19 +176,28 @@ class JobRunner:
             await self._do(job, model)
         except (UnavailableError, OverloadedError) as error:
             # What the service stands on is away, or there is no room: it stays queued.
-            pause = min(_LONGEST_PAUSE_SECONDS, LOOK_SECONDS * 2**queued.tries)
-            queued.tries += 1
-            queued.not_before = time.monotonic() + pause
-            log.info("job waits", film=job.film, job=job.id, reason=error.reason, seconds=pause)
+            self._postpone(queued, error)
         except NotFoundError:
             with suppress(ServerSideError):
                 await self._threads.run(self._jobs.forget, job.name)
         except ServiceError as error:
+            queued.faults += 1
+            own = isinstance(error, ServerSideError) and not isinstance(error, DamagedError)
+            if own and queued.faults < _FAULTS:
+                self._postpone(queued, error)
+                return
             with suppress(ServerSideError):
                 await self._end(job, JobEnd.now("failed", error.reason, error.message))
         except Exception:
             log.exception("unexpected error", film=job.film, job=job.id)
             queued.not_before = time.monotonic() + _LONGEST_PAUSE_SECONDS
+
+    def _postpone(self, queued: _Queued, error: ServiceError) -> None:
+        pause = min(_LONGEST_PAUSE_SECONDS, LOOK_SECONDS * 2**queued.pauses)
+        queued.pauses += 1
+        queued.not_before = time.monotonic() + pause
+        job = queued.job
+        log.info("job waits", film=job.film, job=job.id, reason=error.reason, seconds=pause)
 
     async def _do(self, job: Job, model: ModelVersion) -> None:
         library = self._works.library
