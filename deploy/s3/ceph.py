@@ -55,6 +55,8 @@ paxos propose interval = 0.05
 osd pool default pg num = 4
 osd pool default pgp num = 4
 osd pool default pg autoscale mode = off
+# Else a gateway that was killed is waited for, half a minute, before a bucket can be made.
+rgw cache enabled = false
 # Another program's data on the same file system is no reason to stop.
 mon data avail warn = 2
 mon data avail crit = 1
@@ -70,8 +72,6 @@ bluestore block size = {disk_bytes}
 
 [client.rgw.a]
 rgw data = {folder}/gateway
-# Else one that was killed is waited for, half a minute, before a bucket can be made.
-rgw cache enabled = false
 rgw frontends = beast endpoint=127.0.0.1:{port}
 """
 DISK_BYTES = 32 * 2**30
