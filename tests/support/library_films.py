@@ -1,136 +1,47 @@
-"""Films in a library whose store a test can look into, and services that share it."""
+"""Films put into a store without an upload: facts of the test's choice, and no bytes."""
 
-import json
-import re
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Self
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
-import grpc
-from refilm.v1 import autoencoder_pb2 as pb
-from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
+from service.storage import layout
+from service.storage.films import Film
+from service.storage.objects import ObjectStore
+from tests.support.stored_latents import new_film
 
-from service.storage.films import Films
-from service.storage.objects import ObjectNotFoundError, ObjectStore
-from service.storage.uploads import Uploads, UploadSettings
-from tests.support.library_calls import LibraryClient
-from tests.support.object_stores import LibraryStore
-from tests.support.reconstruct import TIMEOUT_SECONDS, Answer
-from tests.support.service_process import ServiceProcess, wait_for
-
-LEASE_SECONDS = "1"
-_RECORD = re.compile(r"films/[^/]+/renditions/[^/]+/[^/]+/(\d{6})\.json")
+TITLES = ("Big Buck Bunny", "Sintel", 'The "Quoted" One', "Blade Runner", "Ünïcode ☂", "")
+CONTAINERS = ("mp4", "matroska", "webm")
+CODECS = ("h264", "vp9", "av1")
+FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class LibraryFilms:
-    """A store with films, and the services on it."""
-
-    def __init__(self, folder: Path, kept: LibraryStore, triton: str) -> None:
-        self._folder = folder
-        self.kept = kept
-        self._triton = triton
-        self._stack = ExitStack()
-        self._services = 0
-        self.store: ObjectStore = kept.open()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        self.store.delete(info.key for info in self.store.list(""))
-
-    def add(self, film: bytes, film_id: str = "film") -> str:
-        """Put a film into the library; return its name."""
-        uploads = Uploads(self.store, Films(self.store), film_bytes=2**30)
-        upload = uploads.open(UploadSettings(film_id=film_id))
-        upload.write(film)
-        return f"films/{upload.finish().id}"
-
-    def serve(self, **settings: str) -> ServiceProcess:
-        """Start one more service on the store; all share one Triton."""
-        self._services += 1
-        environment = {
-            **self.kept.environment,
-            "REFILM_TRITON_ADDRESS": self._triton,
-            "REFILM_LEASE_SECONDS": LEASE_SECONDS,
-            **settings,
-        }
-        service = ServiceProcess(self._folder / f"service-{self._services}", [], environment)
-        self._stack.enter_context(service)
-        service.wait_until_serving()
-        return service
-
-    def client(self, service: ServiceProcess) -> LibraryClient:
-        """Return a caller of LibraryService."""
-        return LibraryClient(service.channel)
-
-    def keys(self, prefix: str = "") -> list[str]:
-        """Return the keys of everything that is stored."""
-        return [info.key for info in self.store.list(prefix)]
-
-    def records(self, name: str) -> dict[int, dict[str, object]]:
-        """Return the records of a film's whole segments by number, those of the newest attempts."""
-        found: dict[int, dict[str, object]] = {}
-        for key in self.keys(f"{name}/renditions/"):
-            match = _RECORD.fullmatch(key)
-            if match is not None:
-                try:
-                    found[int(match[1])] = json.loads(self.store.get(key))
-                except ObjectNotFoundError:
-                    continue
-        return found
-
-    def segments(self, name: str) -> dict[str, bytes]:
-        """Return the bytes of a film's whole segments by key."""
-        keys = [str(record["segment"]["key"]) for record in self.records(name).values()]
-        return {key: self.store.get(key) for key in keys}
-
-    def wait_for_segments(self, name: str, count: int) -> None:
-        """Wait until so many segments of a film are whole."""
-        wait_for(lambda: len(self.records(name)) >= count, f"{count} whole segments")
+def synthetic_film(number: int) -> Film:
+    """Return a film whose facts follow from its number, with something of each kind."""
+    film = new_film(f"film-{number:05d}")
+    facts = replace(
+        film.facts,
+        container=CONTAINERS[number % 3],
+        video_codec=CODECS[number // 3 % 3],
+        width=320 * (1 + number % 5),
+        height=180 * (1 + number % 5),
+        duration=None if number % 7 == 0 else Fraction(number * 1001, 24),
+    )
+    return replace(
+        film,
+        title=TITLES[number % len(TITLES)],
+        size=1000 * number,
+        digest=f"sha256:{number:064x}",
+        created=FIRST_DAY + timedelta(hours=number),
+        facts=facts,
+    )
 
 
-class Watching:
-    """A caller who watches a film of the library, on a thread of its own."""
-
-    def __init__(self, service: ServiceProcess, name: str, **settings: object) -> None:
-        self.answer = Answer()
-        self._channel = service.connect()
-        stub = pb_grpc.AutoencoderServiceStub(self._channel)
-        message = pb.ReconstructVideoRequest(
-            settings=pb.ReconstructVideoSettings(film=name, **settings)
-        )
-        self.call = stub.ReconstructVideo(iter([message]), timeout=TIMEOUT_SECONDS)
-        self._thread = threading.Thread(target=self._take, daemon=True)
-        self._thread.start()
-
-    def _take(self) -> None:
-        try:
-            for response in self.call:
-                self.answer.take(response)
-        except grpc.RpcError as error:
-            self.answer.error = error
-
-    def wait_for(self, what: Callable[[Answer], object], described: str) -> None:
-        """Wait until the answer so far is as described."""
-        wait_for(lambda: what(self.answer), described)
-
-    def leave(self) -> Answer:
-        """Cancel the call."""
-        self.call.cancel()
-        return self.end()
-
-    def end(self) -> Answer:
-        """Wait for the call's end, and return all that was answered."""
-        self._thread.join(TIMEOUT_SECONDS)
-        assert not self._thread.is_alive(), "the call does not end"
-        self._channel.close()
-        return self.answer
-
-
-def watch(service: ServiceProcess, name: str, **settings: object) -> Answer:
-    """Watch a film of the library to its end."""
-    return Watching(service, name, **settings).end()
+def put_films(store: ObjectStore, films: Iterable[Film]) -> None:
+    """Write each film's film.json."""
+    with ThreadPoolExecutor(16) as pool:
+        for done in [
+            pool.submit(store.put, layout.film_facts(film.id), film.encode()) for film in films
+        ]:
+            done.result()

@@ -1,7 +1,7 @@
 """What a failed call says, with its google.rpc details taken apart."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from google.rpc import error_details_pb2 as details_pb
@@ -19,6 +19,8 @@ class CallError:
     fields: tuple[str, ...] | list[str] = ()
     resource: tuple[str, str] | None = None
     retry_seconds: float | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    """ErrorInfo's."""
 
 
 def error_of(call: Callable[[], object]) -> CallError:
@@ -39,6 +41,7 @@ def parse_error(error: grpc.RpcError) -> CallError:
         resource, retry = details_pb.ResourceInfo(), details_pb.RetryInfo()
         if detail.Unpack(info):
             parts |= {"domain": info.domain, "reason": info.reason}
+            parts["metadata"] = dict(info.metadata)
         if detail.Unpack(bad):
             parts["fields"] = [violation.field for violation in bad.field_violations]
         if detail.Unpack(resource):
