@@ -66,6 +66,7 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
         self.folder = ""
         self.arrived = threading.Condition()
         self.refusals = 0
+        self.faults: list[tuple[grpc.StatusCode, str, list[Message]]] = []
         self.after_commit: Callable[[int], object] = lambda size: None
         self.before_answer: Callable[[], object] = lambda: None
 
@@ -82,6 +83,13 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
         with self.arrived:
             self.writers[settings.upload_id] = context
             kept = self.uploads.setdefault(settings.upload_id or "unnamed", bytearray())
+        for code, reason, details in self.faults[:1]:
+            self.faults.pop(0)
+            context.abort_with_status(
+                rich(code, "not now", error_details_pb2.ErrorInfo(reason=reason), *details)
+            )
+        if self.uploaded.get(settings.upload_id, "films/") not in (*self.films, "films/"):
+            fail(context, grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND", "it was deleted")
         if opening.write_offset != len(kept):
             fail(
                 context,

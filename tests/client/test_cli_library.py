@@ -78,11 +78,15 @@ def test_the_same_upload_is_done_once(library: Library, shell: Shell) -> None:
     once = shell("upload", "film.mp4")
     assert shell("upload", film) == once
     assert len(library.openings) == 1
+    # Deleted since, it is uploaded again, and that once as well.
+    shell("delete", "film")
+    assert shell("upload", film) == shell("upload", film) == once
+    assert [opening.write_offset for opening in library.openings] == [0, len(FILM), 0]
     # Written anew, it is another film.
     film.write_bytes(FILM + b"more")
     _, error = shell("upload", "film.mp4", code=1)
     assert error == "refilm: films/film is there already\n"
-    assert len(library.openings) == 2
+    assert library.openings[-1].write_offset == 0
 
 
 def test_an_interrupted_upload_goes_on_when_it_is_given_again(

@@ -16,6 +16,7 @@ import pytest
 import refilm
 import refilm.aio
 from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import library_pb2 as pb
 
@@ -135,6 +136,34 @@ def test_an_upload_whose_answer_was_lost_is_found_complete(library: Library, cab
         assert client.upload_film(FILM, film_id="bunny").name == "films/bunny"
     assert cable.cuts == 1
     assert len(library.openings) == 1
+
+
+def test_an_upload_outlives_what_passes(library: Library, path: Path) -> None:
+    soon = error_details_pb2.RetryInfo(retry_delay=Duration(nanos=1_000_000))
+    passing = [
+        (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", [soon]),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_UPLOADS", [soon]),
+        (grpc.StatusCode.ABORTED, "CALLER_IDLE", [soon]),
+        (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_OFFSET_MISMATCH", [soon]),
+    ]
+    lasting = [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "FILM_TOO_LARGE", []),
+        (grpc.StatusCode.FAILED_PRECONDITION, "OTHER", [soon]),
+    ]
+    with refilm.Client(library.address) as client:
+        library.faults = passing * 2
+        client.upload_film(path, film_id="bunny")
+        assert library.faults == []
+        for fault in lasting:
+            library.faults = [fault]
+            with pytest.raises(refilm.RefilmError) as caught:
+                client.upload_film(path, film_id="other")
+            assert caught.value.reason == fault[1]
+        # Not for ever.
+        library.faults = passing[:1] * 20
+        with pytest.raises(refilm.UnavailableError):
+            client.upload_film(path, film_id="other")
+        assert len(library.faults) == 20 - 9
 
 
 def test_what_cannot_be_read_again_is_not_gone_on_with(library: Library, cable: Cable) -> None:

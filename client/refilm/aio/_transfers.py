@@ -12,7 +12,13 @@ from contextlib import aclosing, closing
 import grpc
 
 from refilm import _film_wire as wire
-from refilm._errors import DataLossError, NotFoundError, PreconditionError, UnavailableError
+from refilm._errors import (
+    DataLossError,
+    NotFoundError,
+    OverloadedError,
+    RefilmError,
+    UnavailableError,
+)
 from refilm._film_values import (
     DownloadFacts,
     Film,
@@ -53,8 +59,8 @@ class TransferCalls(Calls):
         """Puts a film into the library. It is never whole in memory.
 
         A path, bytes or a seekable file object are gone on with by themselves when the connection
-        or the service is lost, until about 45 seconds of tries were in vain. With an `upload_id` a
-        later call, also of another program, goes on where this one ended.
+        or the service is lost, or has no room, until about 45 seconds of tries were in vain. With
+        an `upload_id` a later call, also of another program, goes on where this one ended.
 
         Args:
             source: The film's path, its bytes, a file object, or an iterable of `bytes`.
@@ -73,6 +79,7 @@ class TransferCalls(Calls):
             AlreadyExistsError: Another film has the id, or had it.
             InvalidRequestError: It is no film, or not the one of the digest.
             OverloadedError: The film is larger than the service takes.
+            NotFoundError: It was uploaded under this `upload_id`, and deleted since.
             DataLossError: The library's bytes are not those that were read here.
             RefilmError: Whatever else the call ended with.
             ValueError: The source ends before what an earlier call uploaded.
@@ -134,13 +141,10 @@ class TransferCalls(Calls):
                     self._library.UploadFilm, requests(offset), tries.left()
                 )
                 return wire.film(answer.film)
-            except (UnavailableError, PreconditionError) as error:
-                # The end of a call that was cut may still be on its way to the disk.
-                moved = error.reason == "UPLOAD_OFFSET_MISMATCH"
-                if isinstance(error, PreconditionError) and not moved:
-                    raise
+            except RefilmError as error:
                 # One that was never begun, or that cannot be gone on with, has ended.
-                if committed is None or not settings.upload_id or not film.rereadable:
+                again = committed is not None and settings.upload_id and film.rereadable
+                if not again or not _can_go_on(error):
                     raise
                 await self._transport.pause(tries.pause_after(error))
 
@@ -247,6 +251,19 @@ class TransferCalls(Calls):
                 if done == _wanted(facts, offset, limit):
                     return
                 await self._transport.pause(tries.pause_after(error))
+
+
+def _can_go_on(error: RefilmError) -> bool:
+    """Tells whether an upload that ended so is worth going on with."""
+    if isinstance(error, OverloadedError):
+        return error.retry_after is not None
+    # Aborted: it was silent for too long, as behind a closed lid, or somebody else sent it as well.
+    # Mismatch: what a call that was cut had sent was still on its way to the disk.
+    return (
+        isinstance(error, UnavailableError)
+        or error.code is grpc.StatusCode.ABORTED
+        or error.reason == "UPLOAD_OFFSET_MISMATCH"
+    )
 
 
 def _wanted(facts: DownloadFacts, offset: int, limit: int) -> int:

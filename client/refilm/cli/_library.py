@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from refilm._client import Client
-from refilm._errors import InvalidRequestError
+from refilm._errors import InvalidRequestError, NotFoundError
 from refilm._film_values import DownloadFacts, Film
 from refilm._output import FilmSink, Output
 from refilm._source import FilmSource
@@ -17,8 +17,10 @@ from refilm._transfer import TransferMeter
 from refilm.cli._interrupt import with_client
 from refilm.cli._report import clock, size
 from refilm.cli._show import as_json, json_line, moment, table
-from refilm.cli._transfer_report import transfer_report
+from refilm.cli._transfer_report import TransferReport, transfer_report
 from refilm.cli._usage import UsageError, binary_stdout, in_plain_words
+
+_MOST_UPLOADS = 100
 
 
 def upload(options: argparse.Namespace) -> int:
@@ -37,13 +39,7 @@ def upload(options: argparse.Namespace) -> int:
             title = options.title or ("" if name == "-" else Path(name).stem)
             with transfer_report(options, name) as report:
                 try:
-                    film = client.upload_film(
-                        _opened(name),
-                        title=title,
-                        film_id=options.id,
-                        upload_id=_upload_id(name, title, options.id),
-                        progress=report.progress,
-                    )
+                    film = _sent(client, name, title, options.id, report)
                 except InvalidRequestError as error:
                     raise ValueError(f"{name}: {in_plain_words(error)}") from error
             if options.json:
@@ -60,17 +56,33 @@ def upload(options: argparse.Namespace) -> int:
     return 0
 
 
+def _sent(client: Client, name: str, title: str, film_id: str, report: TransferReport) -> Film:
+    for deleted in range(_MOST_UPLOADS):
+        upload_id = "" if name == "-" else _upload_id(name, title, film_id, deleted)
+        try:
+            return client.upload_film(
+                _opened(name),
+                title=title,
+                film_id=film_id,
+                upload_id=upload_id,
+                progress=report.progress,
+            )
+        except NotFoundError:
+            # This very file was uploaded before, and the film deleted since.
+            if not upload_id:
+                raise
+    raise ValueError(f"{name} was uploaded and deleted {_MOST_UPLOADS} times")
+
+
 def _opened(name: str) -> FilmSource:
     return io.FileIO(sys.stdin.fileno(), closefd=False) if name == "-" else name
 
 
-def _upload_id(name: str, title: str, film_id: str) -> str:
+def _upload_id(name: str, title: str, film_id: str, deleted: int) -> str:
     """Returns the same id for the same command on the same file, as it was last written."""
-    if name == "-":
-        return ""
     path = Path(name).resolve(strict=True)
     facts = path.stat()
-    parts = (str(path), facts.st_size, facts.st_mtime_ns, title, film_id)
+    parts = (str(path), facts.st_size, facts.st_mtime_ns, title, film_id, deleted)
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -46,7 +46,7 @@ def save(result: SearchResult, path: Path) -> None:
         ValueError: There is nothing to save.
         OSError: The file cannot be written.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     if not result.hits:
         raise ValueError(f"nothing was found, so {path} was not written")
@@ -55,7 +55,7 @@ def save(result: SearchResult, path: Path) -> None:
     cell_width, cell_height = FRAME_WIDTH + _GAP, FRAME_HEIGHT + 2 * _LINE + 2 * _GAP
     sheet = Image.new("RGB", (columns * cell_width + _GAP, rows * cell_height + _GAP), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(13)
+    font = _font()
     for index, hit in enumerate(result.hits):
         left = _GAP + index % columns * cell_width
         top = _GAP + index // columns * cell_height
@@ -75,6 +75,18 @@ def save(result: SearchResult, path: Path) -> None:
     with Output(path) as output:
         output.write(data.getvalue())
         output.commit()
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    # Titles are in all languages; Pillow's own font knows little beyond English.
+    for name in ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf"):
+        try:
+            return ImageFont.truetype(name, 13)
+        except OSError:
+            continue
+    return ImageFont.load_default(13)
 
 
 def _fitted(
