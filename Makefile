@@ -19,7 +19,7 @@ STUBS := client/refilm/v1
 PROTOS := $(wildcard proto/refilm/v1/*.proto)
 PACKAGES := film service trainer client/refilm
 
-.PHONY: demo test lint format proto bench setup setup-dev clean help
+.PHONY: demo test soak lint format proto bench setup setup-dev clean help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -29,6 +29,9 @@ demo: setup ## reconstruct a film through 200 numbers a frame; FILM=path for one
 
 test: setup-dev ## run all tests
 	$(BIN)/python -m pytest
+
+soak: setup-dev ## kill services and S3 servers 100 times in every way, counted; hours
+	REFILM_KILLS=$${REFILM_KILLS:-100} $(BIN)/python -m pytest -m kills -s
 
 lint: setup-dev ## check style, types, the house's import rules and the contract
 	$(BIN)/ruff format --check .
