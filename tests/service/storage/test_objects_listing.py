@@ -40,7 +40,7 @@ def check(store: ObjectStore, keys: list[str], prefix: str, after: str, below: s
     assert list(store.folders(below)) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CONTENTS, st.one_of(st.just(""), KEYS), st.one_of(st.just(""), KEYS))
 def test_a_folder_lists_like_a_dictionary(keys: list[str], prefix: str, after: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def test_a_bucket_lists_like_a_dictionary(
     check(store, keys, prefix, after, "films/x/")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.binary(max_size=50), min_size=1, max_size=5),
     st.integers(0, 300),
