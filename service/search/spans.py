@@ -25,14 +25,16 @@ def spans(similarity: NDArray[np.float32], minimum: float = 0.0) -> list[Span]:
     """Return the passages of consecutive frames, in order; they never overlap.
 
     Each is a peak of the similarity that stands out by at least MARGIN, with the frames around it
-    that are less than MARGIN below. What lies beyond the ends is taken to be unlike the query.
+    that are less than MARGIN below. What lies beyond the ends is taken to be unlike the query, and
+    so is what is less similar than MARGIN: two frames taken at random are.
 
     Args:
         similarity: of each frame to the query, [N].
         minimum: frames below it are left out.
     """
     values = similarity.tolist()
-    return [_around(values, best, minimum) for best in _peaks(values) if values[best] >= minimum]
+    least = max(minimum, MARGIN)
+    return [_around(values, best, minimum) for best in _peaks(values) if values[best] >= least]
 
 
 def reaches_out(similarity: NDArray[np.float32], minimum: float = 0.0) -> tuple[bool, bool]:

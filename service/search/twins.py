@@ -75,7 +75,8 @@ class Pair:
     def twins(self, hints: list[Hint]) -> Twins | None:
         """Return the passage that hints at about one offset lie in; raises DamagedError.
 
-        Of one film the two never overlap: what repeats itself at once is cut at the first return.
+        Of one film the two never overlap: what repeats itself at once is cut at the first return,
+        and a shot that changes slowly or not at all is no repetition of itself.
         """
         offset = self._offset(sorted(hints, key=lambda hint: -hint.similarity)[:_ANCHORS])
         if offset is None:
@@ -95,13 +96,28 @@ class Pair:
         start, stop = found
         if self._first.film == self._second.film:
             stop = start + int(np.searchsorted(seconds[start:stop], seconds[start] + offset - 1e-6))
-        if stop <= start:
-            return None
+            if stop <= start or self._is_one_shot(seconds[start], seconds[start] + offset):
+                return None
         return Twins(
             self._stretch(self._first, seconds[start], seconds[stop - 1]),
             self._stretch(self._second, seconds[start] + offset, seconds[stop - 1] + offset),
             float(np.nanmean(similarity[start:stop])),
         )
+
+    def _is_one_shot(self, start: float, stop: float) -> bool:
+        """Say whether a frame of the first film looks like all that follow up to another."""
+        first = self._read(self._first, start, start + 1e-3)
+        at = start
+        while at < stop:
+            end = min(stop, at + _CHUNK_SECONDS)
+            frames = self._read(self._first, at, end)
+            if (
+                len(first.seconds)
+                and (frames.embeddings @ first.embeddings[0]).min(initial=1.0) < self._minimum
+            ):
+                return False
+            at = end
+        return True
 
     def _goes_on_after(self, last: float, offset: float) -> bool:
         ends = min(float(self._first.duration), float(self._second.duration) - offset)

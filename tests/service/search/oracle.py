@@ -64,7 +64,7 @@ def hits(
                 first -= 1
             while end < len(values) and near[end]:
                 end += 1
-            if values[best] >= minimum:
+            if values[best] >= max(minimum, MARGIN):
                 low = int(places[0])
                 found.append(Expected(film, low + first, low + end, low + best, values[best]))
     return sorted(found, key=lambda hit: (-hit.similarity, hit.film, hit.best))
