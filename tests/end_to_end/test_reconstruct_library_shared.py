@@ -10,14 +10,23 @@ import pytest
 from google.rpc import error_details_pb2
 from refilm.v1 import autoencoder_pb2 as pb
 
-from tests.support.watching import LibraryFilms, Watching, watch
 from tests.support.object_stores import LibraryStore
 from tests.support.reconstruct import Answer, read_film, requests
 from tests.support.service_process import ServiceProcess, wait_for
+from tests.support.watching import LibraryFilms, Watching, watch
 
 FRAMES = 1440
 SEGMENTS = 7
 """Of the example film: 2 s, and six times up to 10 s."""
+
+
+@pytest.fixture
+def folder_library(
+    tmp_path: Path, folder_store: LibraryStore, service: ServiceProcess
+) -> Iterator[LibraryFilms]:
+    folder_store.open().prepare()
+    with LibraryFilms(tmp_path, folder_store, service.triton_address) as films:
+        yield films
 
 
 @pytest.fixture
@@ -45,8 +54,9 @@ def begun(answer: Answer) -> bool:
 
 
 def test_callers_share_a_work_until_the_last_one_leaves(
-    library: LibraryFilms, example_film: Path
+    folder_library: LibraryFilms, example_film: Path
 ) -> None:
+    library = folder_library
     name = library.add(example_film.read_bytes())
     service = library.serve(REFILM_MAX_RECONSTRUCTIONS="1")
     other = library.add(example_film.read_bytes(), "other")

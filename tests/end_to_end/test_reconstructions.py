@@ -163,8 +163,9 @@ def test_a_service_that_is_told_to_end_hands_its_work_on(
 
 
 def test_a_reconstruction_is_cancelled_from_any_replica(
-    library: LibraryFilms, example_film: Path
+    folder_library: LibraryFilms, example_film: Path
 ) -> None:
+    library = folder_library
     name = library.add(example_film.read_bytes())
     one, two = library.serve(), library.serve()
     job = Calls(library, one).start(name)
