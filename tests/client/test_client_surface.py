@@ -1,6 +1,7 @@
 """What the client distribution shows to the world, and how it is made."""
 
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 import refilm
 import refilm.aio
+from refilm._channel import OPTIONS
+from refilm.v1 import autoencoder_pb2, latents_pb2, library_pb2
 
 CLIENT = Path(refilm.__file__).parents[1]
 
@@ -136,3 +139,26 @@ def test_importing_the_client_imports_neither_numpy_nor_rich() -> None:
     code = "import sys, refilm.aio, refilm.cli; print({'numpy', 'rich'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert shown.stdout == "set()\n"
+
+
+def test_what_is_tried_again_is_in_the_contract_and_streams_no_requests() -> None:
+    methods = {
+        (service.full_name, method.name): method
+        for module in (autoencoder_pb2, library_pb2, latents_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    options = dict(OPTIONS)
+    (config,) = json.loads(str(options["grpc.service_config"]))["methodConfig"]
+    retried = {(name["service"], name["method"]) for name in config["name"]}
+    assert not [name for name in retried if methods[name].client_streaming]
+    # A second CancelUpload is NOT_FOUND, so a lost answer would turn into an error.
+    left_out = {name for _, name in methods.keys() - retried}
+    assert left_out == {
+        "CancelUpload",
+        "DecodeStream",
+        "EncodeStream",
+        "MatchClip",
+        "ReconstructVideo",
+        "UploadFilm",
+    }

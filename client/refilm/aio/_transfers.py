@@ -59,7 +59,7 @@ class TransferCalls(Calls):
         """Puts a film into the library. It is never whole in memory.
 
         A path, bytes or a seekable file object are gone on with by themselves when the connection
-        or the service is lost, or has no room, until about 45 seconds of tries were in vain. With
+        or the service is lost, or has no room, until about a minute of tries was in vain. With
         an `upload_id` a later call, also of another program, goes on where this one ended.
 
         Args:
@@ -170,7 +170,7 @@ class TransferCalls(Calls):
         """Downloads a film's source, a rendition, or latents (as one .npy file), into a file.
 
         A path `out` is written to whole or not at all. A download that is cut goes on where it was
-        cut, until about 45 seconds of tries were in vain.
+        cut, until about a minute of tries was in vain.
 
         Args:
             source: Which, by value or by name.
