@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
-from film.letterbox import Bars, BarsFinder
+from film.letterbox import Bars, BarsFinder, LumaReader
 from film.pictures import Renderer, orientation_of
 from film.reader import FilmReader
 
@@ -49,7 +49,7 @@ def survey_clip(file: BinaryIO | io.RawIOBase) -> ClipSurvey:
         time_base = reader.facts.time_base
         chosen: list[int] = []
         every = 1
-        finder = BarsFinder()
+        finder, luma = BarsFinder(), LumaReader()
         first: int | None = None
         last, duration, seen = 0, 0, -1
         for frame, pts, lasts in reader.pictures():
@@ -60,7 +60,7 @@ def survey_clip(file: BinaryIO | io.RawIOBase) -> ClipSurvey:
             if step > seen:
                 seen = step
                 chosen.append(pts)
-                finder.add_frame(frame)
+                finder.add(luma.read(frame))
                 if len(chosen) > MOST_SAMPLES:
                     chosen, every = chosen[::2], 2 * every
                     seen = (pts - first) * time_base // (every * SAMPLE_SECONDS)

@@ -20,10 +20,15 @@ _NOISE = 10
 """Levels by which compression may lift a bar's pixel at any time."""
 _BAR_SHARE = 0.65
 """Of a bar's row, at least so much is bar; the rest may be a logo or subtitles."""
-_EDGE_DROP = 0.35
-"""By so much the share falls where the picture begins."""
+_LIT = 14
+"""Levels by which a pixel of the picture is, at some time, brighter than the bars."""
+_LIT_SHARE = 0.35
+"""Of a row beside the bar, so much more is lit than of the bar's own rows."""
 _EDGE_ROWS = 4
-"""Rows, counted from the last that is bar, within which the picture must show."""
+"""Rows, from the last that is bar, within which the picture must show; and as many rows before,
+still all bar, or the edge is that of a round thing."""
+_EDGE_LOSS = 0.1
+"""Of the share of bar, what may be lost towards the edge."""
 _LARGEST_SHARE = 0.4
 """A bar takes at most so much of the picture's height or width."""
 _LEAST_ROWS = 2
@@ -46,6 +51,24 @@ class Bars:
 NO_BARS = Bars()
 
 
+class LumaReader:
+    """Reads the luma of decoded pictures, as they are stored."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def read(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """Return a picture's luma, [H, W], 0 to 255."""
+        grey = self._reformatter.reformat(
+            frame,
+            format="gray",
+            dst_color_range=ColorRange.JPEG,
+            interpolation=SCALING,
+            threads=1,
+        )
+        return grey.to_ndarray().view(np.uint8)
+
+
 class BarsFinder:
     """Finds the bars that some pictures of one film have in common.
 
@@ -55,18 +78,6 @@ class BarsFinder:
     def __init__(self) -> None:
         self._brightest: NDArray[np.uint8] | None = None
         self._darkest: NDArray[np.uint8] | None = None
-        self._reformatter = VideoReformatter()
-
-    def add_frame(self, frame: av.VideoFrame) -> None:
-        """Look at a decoded picture, as it is stored."""
-        grey = self._reformatter.reformat(
-            frame,
-            format="gray",
-            dst_color_range=ColorRange.JPEG,
-            interpolation=SCALING,
-            threads=1,
-        )
-        self.add(grey.to_ndarray().view(np.uint8))
 
     def add(self, luma: NDArray[np.uint8]) -> None:
         """Look at a picture's luma, [H, W], 0 to 255.
@@ -95,8 +106,23 @@ class BarsFinder:
 
 
 def _pair(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return how many rows at the top and at the bottom are bars."""
-    return _bar(brightest, still), _bar(brightest[::-1], still[::-1])
+    """Return how many rows at the top and at the bottom are bars.
+
+    Where one's edge does not show, for the picture is dark there, it is taken to be as the other.
+    """
+    top, bottom = _bar(brightest, still), _bar(brightest[::-1], still[::-1])
+    if top and not bottom and _is_bar(brightest[: -top - 1 : -1], still[: -top - 1 : -1]):
+        bottom = top
+    elif bottom and not top and _is_bar(brightest[:bottom], still[:bottom]):
+        top = bottom
+    return top, bottom
+
+
+def _is_bar(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> bool:
+    """Say whether these rows, of which the first is the outermost, may be a bar."""
+    level = int(np.median(brightest[0]))
+    dark = still & (np.abs(brightest - level) <= _NOISE)
+    return level <= _DARKEST_LEVEL and float(np.median(dark.mean(axis=1))) >= _BAR_SHARE
 
 
 def _bar(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> int:
@@ -110,6 +136,10 @@ def _bar(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> int:
     height = int(inside[0]) if len(inside) else len(share)
     if not _LEAST_ROWS <= height <= _LARGEST_SHARE * len(share):
         return 0
-    if share[height : height + _EDGE_ROWS].min() > np.median(share[:height]) - _EDGE_DROP:
+    usual = float(np.median(share[:height]))
+    if share[max(0, height - _EDGE_ROWS)] < usual - _EDGE_LOSS:
+        return 0
+    lit = (brightest[: height + _EDGE_ROWS] > level + _LIT).mean(axis=1)
+    if lit[height:].max() < float(np.median(lit[:height])) + _LIT_SHARE:
         return 0
     return height
