@@ -262,5 +262,6 @@ def service_metrics() -> set[str]:
 def metric_names(expression: str) -> set[str]:
     """Parse PromQL, which fails where it is wrong; return the metrics that it reads."""
     promql_parser.parse(expression)
-    words = set(re.findall(r"[a-z_]+[a-z0-9_]*", re.sub(r'"[^"]*"|\{[^}]*\}', "", expression)))
+    bare = re.sub(r"\"[^\"]*\"|\{[^}]*\}|\bby \([^)]*\)", "", expression)
+    words = set(re.findall(r"[a-z_]+[a-z0-9_]*", bare))
     return {word for word in words if word.startswith(("refilm_", "grpc_", "nv_"))}
