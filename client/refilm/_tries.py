@@ -14,7 +14,7 @@ _LONGEST_PAUSE = 10.0
 
 
 class Tries:
-    """Counts the tries since the transfer last went on: about a minute of them, with those of gRPC itself.
+    """Counts the tries since the transfer last went on: with gRPC's own, about a minute of them.
 
     Args:
         timeout: Seconds that all tries together may take.
