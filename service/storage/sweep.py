@@ -143,7 +143,9 @@ class Sweep:
                 continue
             prefix = layout.film_folder(film)
             found = self._folder(prefix)
-            if found.objects and found.newest < self._limit and not self._is_awaited(film):
+            is_left = found.objects and found.newest < self._limit and not self._is_awaited(film)
+            # Those that were deleted are found by `deletions`.
+            if is_left and not self._films.was_deleted(film):
                 yield Leftover("film", f"films/{film}", found.objects, found.size)
                 if not self._dry_run:
                     self._remove(prefix)
