@@ -158,6 +158,33 @@ def test_replicas_share_a_work_and_take_it_over(library: LibraryFilms, example_f
     assert watch(two, name).output == answer.output
 
 
+def test_a_replica_that_slept_too_long_leaves_the_work_to_another(
+    folder_library: LibraryFilms, example_film: Path
+) -> None:
+    library = folder_library
+    name = library.add(example_film.read_bytes())
+    one, two = library.serve(), library.serve()
+    at_one = Watching(one, name)
+    at_one.wait_for(begun, "the film at the first replica")
+    whole = len(library.records(name))
+    one.process.send_signal(signal.SIGSTOP)
+    at_two = Watching(two, name)
+    library.wait_for_segments(name, whole + 1)
+    one.process.send_signal(signal.SIGCONT)
+
+    answers = [at_one.end(), at_two.end()]
+
+    for answer in answers:
+        assert answer.error is None and answer.summary is not None
+        times = read_film(answer.output, pictures=False).times
+        assert len(times) == FRAMES and times == sorted(times)
+    assert one.log_lines("another replica has taken over")
+    assert 0 < encoded(two) < FRAMES
+    # What the sleeper had under way was in vain; it began nothing new.
+    assert encoded(one, two) < FRAMES * 3 / 2
+    assert watch(one, name).output == watch(two, name).output
+
+
 def test_a_film_that_is_deleted_in_the_middle_is_gone_everywhere(
     library: LibraryFilms, example_film: Path
 ) -> None:
