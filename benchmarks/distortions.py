@@ -79,15 +79,29 @@ def together(name: str, *distortions: Distortion) -> Distortion:
     return whole
 
 
-def distort(source: Path, target: Path, distortion: Distortion, *, every: int, first: int) -> None:
-    """Write a film as it looks after a distortion, every `every`-th picture from number `first`.
+def distort(
+    source: Path,
+    target: Path,
+    distortion: Distortion,
+    *,
+    every: int = 1,
+    first: int = 0,
+    last: int | None = None,
+) -> None:
+    """Write a film as it looks after a distortion; its pictures keep their presentation times.
 
-    Pictures keep their presentation times.
+    Args:
+        source: the film.
+        target: where to write an MP4.
+        distortion: what to do to it.
+        every: takes every so many pictures only.
+        first: number of the first picture to take.
+        last: number of the picture after which to end; None: the film's last.
     """
     with av.open(str(target), "w", format="mp4") as output:
         stream = None
         draw = _Drawing(distortion)
-        for frame in _pictures(source, every, first):
+        for frame in _pictures(source, every, first, last):
             picture = av.VideoFrame.from_ndarray(draw(_rgb(frame)), format="rgb24")
             if stream is None:
                 stream = output.add_stream("libx264", rate=24)
@@ -159,10 +173,12 @@ def _plate(text: str, width: int, height: int) -> NDArray[np.float32]:
     return np.asarray(plate, np.float32)
 
 
-def _pictures(source: Path, every: int, first: int) -> Iterator[av.VideoFrame]:
+def _pictures(source: Path, every: int, first: int, last: int | None) -> Iterator[av.VideoFrame]:
     with av.open(str(source)) as container:
         for number, frame in enumerate(container.decode(video=0)):
-            if number % every == first:
+            if last is not None and number > last:
+                return
+            if number >= first and (number - first) % every == 0:
                 yield frame
 
 
