@@ -208,7 +208,7 @@ def test_what_the_source_raises_is_raised(library: Library) -> None:
 
     with refilm.Client(library.address) as client:
         with pytest.raises(RuntimeError, match="the tape is torn"):
-            client.upload_film(broken())
+            client.upload_film(broken(), size=len(FILM))
         assert list(client.films()) == []
 
 
