@@ -179,9 +179,12 @@ class Upload:
 
     def _put(self, part: bytes) -> None:
         check_cancelled(self._cancelled)
-        self._digest.update(part)
-        key = layout.upload_part(self._record.upload, self.committed, self._digest.hexdigest())
+        # Kept only once the part is: the store may be away, and the part be put again.
+        digest = self._digest.copy()
+        digest.update(part)
+        key = layout.upload_part(self._record.upload, self.committed, digest.hexdigest())
         self._store.put(key, part)
+        self._digest = digest
         self._parts.append(Piece(key, len(part)))
 
     def _catch_up(self) -> None:
