@@ -27,14 +27,29 @@ _CHANGE = 0.2
 _SETTING = 0.35
 """The share of a setting in what its shots look like."""
 _RETURN, _SAME = 0.1, 0.75
-_RHO = (1.3, 0.6)
+_RHO = (1.2, 0.6)
+_DECAY = 37.0
+"""Dimensions after which the spectrum has fallen to 1/e."""
+
+
+def _shape() -> NDArray[np.float32]:
+    """Return what turns white noise [N, 200] into noise of the embeddings' spectrum, length 1."""
+    weights = np.exp(-np.arange(SIZE) / _DECAY)
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((SIZE, SIZE))).Q
+    shape: NDArray[np.float32] = (
+        np.sqrt(weights / weights.sum())[:, np.newaxis] * directions
+    ).astype(np.float32)
+    return shape
+
+
+_SHAPE = _shape()
 
 
 def film_rows(number: int, rows: int = ROWS) -> NDArray[np.float16]:
     """Return the rows of a film [rows, 200], of unit length; the same for the same number."""
     random = np.random.default_rng(number)
-    noise = random.standard_normal((rows, SIZE), np.float32) / np.float32(SIZE**0.5)
-    settings = random.standard_normal((_SETTINGS, SIZE), np.float32) / np.float32(SIZE**0.5)
+    noise = random.standard_normal((rows, SIZE), np.float32) @ _SHAPE
+    settings = random.standard_normal((_SETTINGS, SIZE), np.float32) @ _SHAPE
     free = (1.0 - _SETTING**2) ** 0.5
     made = np.empty((rows, SIZE), np.float32)
     beginnings: list[NDArray[np.float32]] = []

@@ -1,8 +1,10 @@
 """The engine against the definition of its answer, over a small library in a folder."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from service.inference import Models
 from service.search.engine import Hit, Search
 from service.search.keeper import Indexes
 from service.search.rerank import Question, similarity_of
+from service.storage import layout
 from service.storage.films import Films
 from service.storage.folder import FolderStore
 from service.storage.latents import Latents
@@ -34,6 +37,7 @@ FILMS = {
 @dataclass
 class Library:
     rows: dict[str, Rows]
+    store: FolderStore
     search: Search
 
     async def all_pages(self, question: Question, sizes: list[int]) -> list[Hit]:
@@ -51,21 +55,29 @@ class Library:
         raise AssertionError("the pages do not end")
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    store = FolderStore(tmp_path_factory.mktemp("exact"))
+@contextmanager
+def small_library(folder: Path, rows: dict[str, Rows]) -> Iterator[Library]:
+    store = FolderStore(folder)
     store.prepare()
     films, latents, threads = Films(store), Latents(store), StorageThreads()
     indexes = Indexes(Models(None), films, latents, threads)
-    rows = {film: rows_of(pictures(shots)) for film, shots in FILMS.items()}
     for film, of_film in rows.items():
         store_film(store, film, PCA, of_film, part_rows=(25, 40))
         manifest = latents.find(film, PCA.digest)
         indexes.get(PCA.digest).add(film, manifest.film_uid, latents.index_rows(manifest))
     search = Search(films, latents, threads, indexes)
-    yield Library(rows, search)
-    search.close()
-    threads.close()
+    try:
+        yield Library(rows, store, search)
+    finally:
+        search.close()
+        threads.close()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    rows = {film: rows_of(pictures(shots)) for film, shots in FILMS.items()}
+    with small_library(tmp_path_factory.mktemp("exact"), rows) as library:
+        yield library
 
 
 def embedding(rows: Mapping[str, Rows], film: str, row: int, noise: float) -> NDArray[np.float32]:
@@ -82,7 +94,7 @@ def seen(hit: Hit) -> Expected:
 TIMES = st.none() | st.integers(0, 40).map(lambda time: Fraction(time, 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     film=st.sampled_from(sorted(FILMS)),
     row=st.integers(0, 400),
@@ -168,3 +180,49 @@ def test_similarity_of_a_row_is_its_own() -> None:
     assert (together == alone).all()
     exact = rows.astype(np.float64) @ query[0] / np.linalg.norm(rows.astype(np.float64), axis=1)
     assert together == pytest.approx(np.clip(exact, 0, 1), abs=1e-6)
+
+
+async def test_a_passage_is_whole_however_few_candidates(library: Library) -> None:
+    """Three candidates lie in a still of eight seconds: all of it is the passage."""
+    question = Question(
+        PCA.digest, embedding(library.rows, "two", 5, 0.0)[np.newaxis], frozenset({"two"})
+    )
+
+    page = await library.search.page(question, 1, depth=3)
+
+    assert (page.hits[0].passage.first, page.hits[0].passage.end) == (0, 96)
+
+
+async def test_a_long_still_does_not_crowd_out(tmp_path: Path) -> None:
+    """More of its seconds than are looked at are liker than the other film's one shot."""
+    still = rows_of(pictures([Shot(7, 300.0, drift=0.0)], rate=2), rate=2)
+    other = rows_of(pictures([Shot(8, 5.0), Shot(9, 5.0)]))
+    with small_library(tmp_path, {"still": still, "other": other}) as library:
+        query = 0.8 * still.embeddings[0] + 0.4 * other.embeddings[80]
+        query /= np.linalg.norm(query)
+
+        page = await library.search.page(Question(PCA.digest, query[np.newaxis]), 3)
+
+    assert [hit.film.id for hit in page.hits[:2]] == ["still", "other"]
+    assert (page.hits[0].start, page.hits[0].stop) == (0, 300)
+
+
+async def test_films_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    """One was deleted behind the index's back; of one the rows are gone."""
+    shots = {film: [Shot(number, 4.0)] for number, film in enumerate(("kept", "gone", "torn"))}
+    rows = {film: rows_of(pictures(of_film)) for film, of_film in shots.items()}
+    with small_library(tmp_path, rows) as library:
+        store = library.store
+        store.delete([layout.film_facts("gone")])
+        store.delete(
+            info.key
+            for info in store.list(layout.latents_folder("torn", PCA.digest))
+            if info.key.endswith("0001.embeddings.npy")
+        )
+        every = np.mean([of_film.embeddings[0] for of_film in rows.values()], axis=0)
+        question = Question(PCA.digest, (every / np.linalg.norm(every))[np.newaxis])
+
+        page = await library.search.page(question, 10)
+
+        assert [hit.film.id for hit in page.hits] == ["kept"]
+        assert library.search.coverage(PCA.digest).searched == 2, "what is gone is forgotten"
