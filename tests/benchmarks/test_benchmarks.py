@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encode, frame_store, memory, reconstruct
+from benchmarks import encode, frame_store, library, memory, reconstruct
 from benchmarks.packets import copy_film
 from benchmarks.report import Machine, Ratio, Report, Row, Table, write
 from benchmarks.rounds import interleave, ratio
@@ -95,6 +95,16 @@ def test_frame_store(stage: Stage, tmp_path: Path) -> None:
     check_page(report, tmp_path)
     sizes = report.tables[0]
     assert sizes.rows[2].figures == ("110,600",), "the raw frame's bytes and its share of a header"
+
+
+def test_library(stage: Stage, tmp_path: Path) -> None:
+    plan = library.Plan(few_films=2, films=5, small_mebibytes=1, large_mebibytes=65, with_s3=False)
+
+    report = library.run(stage, plan)
+
+    check_page(report, tmp_path)
+    assert [names(table) for table in report.tables] == [["a folder"], ["a folder"]]
+    assert all(float(row.figures[1]) > 10 for table in report.tables for row in table.rows)
 
 
 def test_a_busy_machine_is_named(tmp_path: Path) -> None:
