@@ -1,6 +1,7 @@
 """The library's parts for one process, and the sweep that keeps it tidy."""
 
 import asyncio
+import threading
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,17 +93,25 @@ class Library:
 
     async def keep_swept(self, older_than: timedelta) -> None:
         """Sweep now and every hour, for as long as the service runs."""
-        while True:
-            try:
-                await self.threads.run(self._sweep, older_than)
-            except ServiceError as error:
-                log.warning("the library could not be swept", reason=error.reason)
-                await asyncio.sleep(_RETRY_SECONDS)
-            else:
-                await asyncio.sleep(_SWEEP_SECONDS)
+        stopped = threading.Event()
+        try:
+            while True:
+                pause = _SWEEP_SECONDS
+                try:
+                    await self.threads.run(self._sweep, older_than, stopped)
+                except ServiceError as error:
+                    log.warning("the library could not be swept", reason=error.reason)
+                    pause = _RETRY_SECONDS
+                except Exception:
+                    # Something that is not ours in the bucket: no reason to end the service.
+                    log.exception("the sweep of the library failed")
+                await asyncio.sleep(pause)
+        finally:
+            # The process would wait for its thread.
+            stopped.set()
 
-    def _sweep(self, older_than: timedelta) -> None:
-        for found in Sweep(self.store, older_than=older_than).run():
+    def _sweep(self, older_than: timedelta, stopped: threading.Event) -> None:
+        for found in Sweep(self.store, older_than=older_than, stopped=stopped).run():
             metrics.LEFTOVERS.labels(found.kind).inc()
             log.info(
                 "removed what interrupted work left",

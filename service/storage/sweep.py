@@ -10,7 +10,8 @@ What is not certainly left over stays: a folder that something was written to la
 manifest names that cannot be read.
 """
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
@@ -69,8 +70,16 @@ class Sweep:
         *,
         older_than: timedelta,
         dry_run: bool = False,
+        stopped: threading.Event | None = None,
     ) -> None:
-        """`older_than`: how long nothing must have been written to what is taken for left over."""
+        """Prepare a sweep.
+
+        Args:
+            store: what is swept.
+            older_than: how long nothing must have been written to what is taken for left over.
+            dry_run: whether to remove nothing.
+            stopped: ends the sweep early, once it is set.
+        """
         self._store = store
         self._films = Films(store)
         self._deletion = Deletion(store, self._films)
@@ -78,6 +87,7 @@ class Sweep:
         self._age = older_than
         self._limit = datetime.now(UTC) - older_than
         self._dry_run = dry_run
+        self._stopped = stopped or threading.Event()
 
     def run(self) -> Iterator[Leftover]:
         """Remove all that is left over, and yield it; of a dry run, what would be removed."""
@@ -94,7 +104,7 @@ class Sweep:
         }
         if not deleted:
             return
-        for film in sorted(deleted & self._named()):
+        for film in self._until_stopped(sorted(deleted & self._named())):
             found = _Folder()
             for info in self._deletion.rest(film):
                 found.add(info)
@@ -113,7 +123,7 @@ class Sweep:
         return films
 
     def _uploads(self) -> Iterator[Leftover]:
-        for upload in self._store.folders(layout.UPLOADS):
+        for upload in self._until_stopped(self._store.folders(layout.UPLOADS)):
             prefix = layout.upload_folder(upload)
             found = self._folder(prefix)
             if found.newest >= self._limit:
@@ -137,7 +147,7 @@ class Sweep:
             log.warning("an upload that was complete has no film", film=record.film_id)
 
     def _film_folders(self) -> Iterator[Leftover]:
-        for film in self._store.folders(layout.FILMS):
+        for film in self._until_stopped(self._store.folders(layout.FILMS)):
             if self._exists(film):
                 yield from self._attempts(film)
                 continue
@@ -200,10 +210,16 @@ class Sweep:
         return frozenset() if latents is None else latents.attempts
 
     def _abandoned(self) -> Iterator[Leftover]:
-        for key in self._store.abandoned(self._age):
+        for key in self._until_stopped(self._store.abandoned(self._age)):
             yield Leftover("write", key, 1, 0)
             if not self._dry_run:
                 self._store.forget_abandoned([key])
+
+    def _until_stopped(self, names: Iterable[str]) -> Iterator[str]:
+        for name in names:
+            if self._stopped.is_set():
+                return
+            yield name
 
     def _folder(self, prefix: str) -> _Folder:
         found = _Folder()
