@@ -186,11 +186,11 @@ def _hints_across(
     firsts, ends = rows.first_of_stills[block], rows.still_ends[block]
     least = _least_hint(wanted)
     queries = rows.embeddings[firsts]
-    found = index.search(queries, _NEIGHBOURS, others, minimum=least)
+    found = index.search(queries, _NEIGHBOURS, others, minimum=least, quick=True)
     crowded = [number for number, one in enumerate(found) if len(one) == _NEIGHBOURS]
     if crowded:
         # A long still elsewhere may have taken the places of all others.
-        more = index.search(queries[crowded], _MANY_NEIGHBOURS, others, minimum=least)
+        more = index.search(queries[crowded], _MANY_NEIGHBOURS, others, minimum=least, quick=True)
         for number, candidates in zip(crowded, more, strict=True):
             found[number] = candidates
     for place, end, candidates in zip(firsts.tolist(), ends.tolist(), found, strict=True):

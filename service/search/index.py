@@ -22,11 +22,12 @@ from service.search.vectors import unit
 from service.storage.latents import LATENT_SIZE, IndexRows
 
 EXACT_ROWS = 50_000
-"""So many rows and fewer are searched exactly: about seven feature films, 40 MB."""
-MOST_EXACT_ROWS = 200_000
-"""Of rows that wait while an index is trained: films are not added beyond that."""
+"""Fewer rows are searched exactly: of about seven feature films, 40 MB."""
+_WAITING = 4
+"""While an index is trained, so many times as many rows may wait."""
 GROWTH = 4
 """A trained index that has grown so many times is trained anew."""
+_MOVED_AT_ONCE = 1024
 SECOND = 1.0
 """Rows are at most about so far apart, in seconds, so each stands for what is around it."""
 
@@ -94,7 +95,7 @@ class RowIndex:
     @property
     def is_full(self) -> bool:
         """Whether no film should be added before the training that goes on has ended."""
-        return self._training and int(self._exact.ntotal) >= 4 * self._exact_rows
+        return self._training and int(self._exact.ntotal) >= _WAITING * self._exact_rows
 
     def add(self, film: str, uid: str, index_rows: IndexRows) -> None:
         """Add a film; one that is there under this id is replaced."""
@@ -151,9 +152,12 @@ class RowIndex:
             self._training = True
             return True
         ids, vectors = self._exact_rows_now()
-        lists = trained.assign(vectors)
+        for start in range(0, len(ids), _MOVED_AT_ONCE):
+            # In small steps, between which searches go on: rows are then in both for a while.
+            some = slice(start, start + _MOVED_AT_ONCE)
+            with self._lock.alone():
+                trained.add(vectors[some], ids[some])
         with self._lock.alone():
-            trained.add(vectors, ids, lists)
             self._exact.reset()
         return False
 
@@ -175,10 +179,12 @@ class RowIndex:
                 sample = np.concatenate([sample, old.sample(wanted * len(old) // rows, random)])
             elif len(sample) < lists:
                 sample = vectors
-            trained = TrainedIndex.train(sample, lists, stopped)
-            if old is not None:
-                trained.take_over(old, stopped)
-            trained.add(vectors, ids, trained.assign(vectors))
+            trained = TrainedIndex.train(sample, lists, stopped, old)
+            for start in range(0, len(ids), _MOVED_AT_ONCE):
+                if stopped():
+                    raise StoppedError
+                some = slice(start, start + _MOVED_AT_ONCE)
+                trained.add(vectors[some], ids[some])
             with self._lock.alone():
                 self._trained, self._trained_for = trained, rows
                 # What was added meanwhile.
@@ -229,18 +235,20 @@ class RowIndex:
         selection: Selection | None = None,
         *,
         minimum: float = -1.0,
+        quick: bool = False,
     ) -> list[list[Candidate]]:
         """Return for each query [N, 200] at most `count` rows, the most similar first.
 
-        `minimum`: only rows at least so similar.
+        `minimum`: only rows at least so similar. `quick`: finds in a large index what is very like
+        a query, not all that is.
         """
         faiss.omp_set_num_threads(1)  # of this thread: several searches go on at once
         queries = unit(queries)
-        similarities, ids = self._nearest(queries, count, selection)
+        similarities, ids = self._nearest(queries, count, selection, quick)
         found, missing = self._located(similarities, ids, minimum)
         if missing and selection is None:
             # Rows of films that were hidden took the places of others.
-            similarities, ids = self._nearest(queries, count, self.select())
+            similarities, ids = self._nearest(queries, count, self.select(), quick)
             found, _ = self._located(similarities, ids, minimum)
         return found
 
@@ -259,7 +267,11 @@ class RowIndex:
         return low, int(block.rows[min(after, len(block.rows) - 1)]) + 1
 
     def _nearest(
-        self, queries: NDArray[np.float32], count: int, selection: Selection | None
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        selection: Selection | None,
+        quick: bool,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return similarities and ids [N, count or more], best first; id -1: there are no more."""
         selector: Any = None
@@ -270,12 +282,14 @@ class RowIndex:
             selector, share = bitmap(selection.bits), selection.share
         with self._lock.shared():
             parameters = faiss.SearchParameters()
-            parameters.sel = selector
+            if selector is not None:
+                parameters.sel = selector
             similarities, ids = self._exact.search(queries, count, params=parameters)
             if self._trained is not None:
-                more = self._trained.search(queries, count, selector, share)
+                more = self._trained.search(queries, count, selector, share, quick=quick)
                 similarities = np.concatenate([similarities, more[0]], axis=1)
                 ids = np.concatenate([ids, more[1]], axis=1)
+                similarities[_repeated(ids)] = -np.inf
         # Of equally similar rows the one that came first, so that the order is always the same.
         order = np.lexsort((ids, -similarities), axis=1)[:, :count]
         return (
@@ -326,6 +340,16 @@ def _candidate(block: FilmRows, place: int, similarity: float) -> Candidate:
         float(block.seconds[place]),
         max(-1.0, min(1.0, similarity)),
     )
+
+
+def _repeated(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say of each query's ids [N, M] which are there before in its row."""
+    order = np.argsort(ids, axis=1, kind="stable")
+    ordered = np.take_along_axis(ids, order, axis=1)
+    repeated = np.zeros(ids.shape, np.bool_)
+    same = np.concatenate([np.zeros((len(ids), 1), np.bool_), ordered[:, 1:] == ordered[:, :-1]], 1)
+    np.put_along_axis(repeated, order, same, axis=1)
+    return repeated
 
 
 def _exact_index() -> faiss.IndexIDMap2:

@@ -1,23 +1,35 @@
-"""Approximate search in many rows: an inverted file of lists, a byte a number. Knows faiss."""
+"""Approximate search in many rows, in two steps. Knows faiss.
+
+Rows lie in lists of those that are near one another. A query looks through the nearest lists by
+codes of half a byte for two numbers, which takes a few nanoseconds a row, and compares the likely
+ones by a byte a number.
+"""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from service.search.row_bytes import RowBytes
+from service.search.vectors import unit
 from service.storage.latents import LATENT_SIZE
 
 MOST_LISTS = 4096
 LIST_SAMPLE = 40
 """Rows a list is trained on, at most; fewer than 39 are too few (faiss' rule)."""
-_LARGEST = 0.75
-"""Bytes stand for numbers from minus this to this. Of a hundred thousand numbers in embeddings of
-Big Buck Bunny one is larger than 0.63; an even step of 0.006 costs a cosine about 0.002."""
+_PROBE_SHARE = 0.25
+_QUICK_SHARE = 0.02
+"""Of the lists, those that are looked through. Embeddings are spread so evenly that the tenth best
+row of a query is as likely as not in a list that is far from the query's own."""
+_LIKELY = 500
+"""Rows that are compared by bytes, at least; of a hundred thousand the ten best were in all."""
+_CODES = LATENT_SIZE // 2
+_CODE_SAMPLE = 20_000
 _ROUNDS = 10
-_ROWS_AT_ONCE = 16_384
+_ROWS_AT_ONCE = 4096
 
 
 class StoppedError(Exception):
@@ -29,16 +41,12 @@ def lists_for(rows: int) -> int:
     return min(MOST_LISTS, 1 << round(math.log2(4.0 * rows**0.5)))
 
 
-def probes_for(lists: int) -> int:
-    """Return how many of the lists to look through for a query."""
-    return max(16, lists // 32)
-
-
 class TrainedIndex:
     """Rows by id; searched by several threads at once, changed by one that is alone."""
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, index: Any, rows: RowBytes) -> None:
         self._index = index  # faiss' types do not know all that it has
+        self._rows = rows
         self.lists = int(index.nlist)
 
     def __len__(self) -> int:
@@ -50,10 +58,12 @@ class TrainedIndex:
         sample: NDArray[np.float32],
         lists: int,
         stopped: Callable[[], bool],
+        old: "TrainedIndex | None" = None,
     ) -> "TrainedIndex":
-        """Return an index without rows, its lists laid out by a sample of unit length [N, 200].
+        """Return an index whose lists are laid out by a sample of unit length [N, 200].
 
-        Raises StoppedError soon after `stopped` says so.
+        It has the rows of `old`, and shares their bytes with it: from now on only one of the two
+        may be changed. Raises StoppedError soon after `stopped` says so.
         """
         centres = faiss.IndexFlatIP(LATENT_SIZE)
         clustering = faiss.Clustering(LATENT_SIZE, lists)
@@ -66,93 +76,67 @@ class TrainedIndex:
             if stopped():
                 raise StoppedError
             clustering.train(sample, centres)
-        index = faiss.IndexIVFScalarQuantizer(
-            centres,
-            LATENT_SIZE,
-            lists,
-            faiss.ScalarQuantizer.QT_8bit,
-            faiss.METRIC_INNER_PRODUCT,
-            False,  # the numbers themselves, not what they differ by from the list's centre
+        index = faiss.IndexIVFPQFastScan(
+            centres, LATENT_SIZE, lists, _CODES, 4, faiss.METRIC_INNER_PRODUCT
         )
-        index.train(sample[:1])
-        # Not what the sample's numbers lie between: those of films to come may lie further out.
-        levels = np.repeat(np.array([-_LARGEST, 2 * _LARGEST], np.float32), LATENT_SIZE)
-        faiss.copy_array_to_vector(levels, index.sq.trained)
-        return cls(index)
+        index.train(sample[:: max(1, len(sample) // _CODE_SAMPLE)])
+        trained = cls(index, RowBytes() if old is None else old._rows)
+        for ids, vectors in trained._rows.all():
+            for start in range(0, len(ids), _ROWS_AT_ONCE):
+                if stopped():
+                    raise StoppedError
+                some = slice(start, start + _ROWS_AT_ONCE)
+                index.add_with_ids(vectors[some], ids[some])
+        return trained
 
-    def assign(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the lists that vectors [N, 200] belong to. Slow; needs no lock."""
-        return np.concatenate(
-            [
-                self._index.quantizer.assign(vectors[start : start + _ROWS_AT_ONCE], 1).reshape(-1)
-                for start in range(0, len(vectors), _ROWS_AT_ONCE)
-            ]
-        )
-
-    def add(
-        self, vectors: NDArray[np.float32], ids: NDArray[np.int64], lists: NDArray[np.int64]
-    ) -> None:
-        """Add rows, each to the list that `assign` said."""
-        self._index.add_core(
-            len(vectors), faiss.swig_ptr(vectors), faiss.swig_ptr(ids), faiss.swig_ptr(lists)
-        )
-
-    def take_over(self, other: "TrainedIndex", stopped: Callable[[], bool]) -> None:
-        """Add all rows of another index, byte by byte; raises StoppedError."""
-        for ids, codes in other._by_list():
-            if stopped():
-                raise StoppedError
-            lists = self.assign(self._index.sq.decode(codes))
-            inverted = self._index.invlists
-            for number in np.unique(lists):
-                chosen = lists == number
-                # Named, for pointers do not keep alive what they point to.
-                some_ids, some_codes = ids[chosen], codes[chosen]
-                inverted.add_entries(
-                    int(number),
-                    len(some_ids),
-                    faiss.swig_ptr(some_ids),
-                    faiss.swig_ptr(some_codes),
-                )
-            self._index.ntotal += len(ids)
+    def add(self, vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
+        """Add rows of unit length [N, 200]; of thousands slow."""
+        self._rows.put(ids, vectors)
+        self._index.add_with_ids(vectors, ids)
 
     def sample(self, count: int, random: np.random.Generator) -> NDArray[np.float32]:
-        """Return about `count` of the rows' vectors, [N, 200]."""
+        """Return about `count` of the rows, of unit length, [N, 200]."""
         share = min(1.0, count / max(1, len(self)))
-        chosen = [
-            self._index.sq.decode(np.ascontiguousarray(codes[random.random(len(codes)) < share]))
-            for _, codes in self._by_list()
-        ]
-        return np.concatenate(chosen)
+        chosen = [vectors[random.random(len(ids)) < share] for ids, vectors in self._rows.all()]
+        return unit(np.concatenate(chosen))
 
     def remove(self, ids: NDArray[np.int64]) -> None:
         """Remove rows."""
         self._index.remove_ids(faiss.IDSelectorBatch(ids))
+        self._rows.remove(ids)
 
     def search(
         self,
         queries: NDArray[np.float32],
         count: int,
-        selector: faiss.IDSelector | None,
+        selector: Any,
         share: float,
+        *,
+        quick: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return similarities and ids [N, count], best first, id -1 where there are no more.
 
-        `share`: how many of the rows the selector lets through; the fewer, the more lists are
-        looked through.
+        Args:
+            queries: [N, 200], of unit length.
+            count: how many rows a query.
+            selector: faiss' IDSelector of the rows that may be found, or None.
+            share: how many of the rows it lets through; the fewer, the more lists are looked at.
+            quick: looks through few lists: finds what is very like a query, not all that is.
         """
-        probes = min(self.lists, math.ceil(probes_for(self.lists) / max(share, 1e-9)))
+        probe_share = _QUICK_SHARE if quick else _PROBE_SHARE
         parameters = faiss.SearchParametersIVF()
-        parameters.nprobe, parameters.sel = probes, selector
-        similarities, ids = self._index.search(queries, count, params=parameters)
+        parameters.nprobe = min(
+            self.lists, math.ceil(max(16, probe_share * self.lists) / max(share, 1e-9))
+        )
+        if selector is not None:
+            parameters.sel = selector
+        likely = max(_LIKELY, 2 * count)
+        _, found = self._index.search(queries, likely, params=parameters)
+        similarities = np.full((len(queries), count), -np.inf, np.float32)
+        ids = np.full((len(queries), count), -1, np.int64)
+        for place, query in enumerate(queries):
+            rows = found[place][found[place] >= 0]
+            cosines = self._rows.cosines(rows, query)
+            best = np.argsort(-cosines, kind="stable")[:count]
+            similarities[place, : len(best)], ids[place, : len(best)] = cosines[best], rows[best]
         return similarities, ids
-
-    def _by_list(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-        """Yield copies of each list's ids [N] and codes [N, bytes]; of none that is empty."""
-        inverted, width = self._index.invlists, self._index.code_size
-        for number in range(self.lists):
-            size = inverted.list_size(number)
-            if size:
-                ids = faiss.rev_swig_ptr(inverted.get_ids(number), size)
-                codes = faiss.rev_swig_ptr(inverted.get_codes(number), size * width)
-                yield ids.copy(), codes.reshape(size, width).copy()
