@@ -220,11 +220,10 @@ def measure(
         places = [[order[picture, one] for picture in pictures] for one in variants]
         counts.queries += 1
         counts.bars += bool(own)
-        right = {
-            "pHash 64": library.best_row(hashes[places[0]])[0],
-            "pixels 16 x 9": library.best_row(pixels[places[0]])[0],
-        }
-        hits = {name: library.is_right(row, number, start) for name, row in right.items()}
+        hits = {}
+        for name, distances in (("pHash 64", hashes), ("pixels 16 x 9", pixels)):
+            row, _ = min((library.best_row(distances[rows]) for rows in places), key=lambda b: b[1])
+            hits[name] = library.is_right(row, number, start)
         answered = False
         if length == 0:
             best = max((rows[0] for rows in places), key=lambda row: cosines[row].max())
