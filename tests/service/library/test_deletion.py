@@ -15,6 +15,7 @@ from service.storage.deletion import Deletion
 from service.storage.films import Films
 from service.storage.objects import ObjectStore
 from tests.service.library.conftest import Library
+from tests.support.cut_store import CutStore
 from tests.support.library_calls import SERVICE, TIMEOUT, LibraryClient, film_bytes, start_library
 from tests.support.library_films import put_films, synthetic_film
 from tests.support.service_process import ServiceProcess
@@ -131,7 +132,7 @@ def test_a_deletion_that_was_cut_is_ended_by_whoever_comes(
     films.add(film)
     object_store.put(layout.film_source(film.id), b"bytes")
     add_latents(object_store, film, PCA, random_rows(300))
-    cut = Cut(object_store, step)
+    cut = CutStore(object_store, step)
     with pytest.raises(ConnectionError):
         Deletion(cut, films).delete(film.id, "request")
     # Whole, or not there: and gone for good once somebody asks again.
@@ -162,28 +163,3 @@ def test_a_note_names_no_request(object_store: ObjectStore) -> None:
     Deletion(object_store, films).delete(film.id)
     note = json.loads(object_store.get(layout.deleted(film.id)))
     assert (note["uid"], note["request"]) == (film.uid, "")
-
-
-class Cut:
-    """A store that is gone after some writes and removals."""
-
-    def __init__(self, store: ObjectStore, steps: int) -> None:
-        self._store = store
-        self._left = steps
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._store, name)
-
-    def create(self, key: str, data: bytes) -> bool:
-        self._step()
-        return self._store.create(key, data)
-
-    def delete(self, keys: Iterator[str]) -> None:
-        for key in keys:
-            self._step()
-            self._store.delete([key])
-
-    def _step(self) -> None:
-        if not self._left:
-            raise ConnectionError
-        self._left -= 1
