@@ -30,7 +30,9 @@ def folder(tmp_path: Path) -> Path:
     make_clip(tmp_path / "film.mp4", frames=60, sound=[Track()])
     Image.fromarray(np.full((90, 160, 3), 128, np.uint8)).save(tmp_path / "picture.jpg")
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
-    (tmp_path / "client").symlink_to(ROOT / "client")
+    for name in ("client", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "clip.mp4").symlink_to(ROOT / "examples/films/big_buck_bunny_60s.mp4")
     return tmp_path
 
 
@@ -49,10 +51,15 @@ def frames_of(path: Path) -> int:
 
 def test_the_commands_of_the_client_work(folder: Path, service: ServiceProcess) -> None:
     commands = [command for command in COMMANDS if command.startswith(".venv/bin/refilm")]
-    assert len(commands) == 2
+    assert len(commands) == 8
     for command in commands:
         run(command, folder, service.address)
     assert frames_of(folder / "reconstruction.mp4") == 60
+    assert frames_of(folder / "bunny.mp4") == 1440
+    assert frames_of(folder / "between.mp4") == 48
+    assert np.load(folder / "bunny.npy").shape == (1440, 200)
+    assert Image.open(folder / "hits.png").width > 256
+    run(".venv/bin/refilm delete films/bunny", folder, service.address)
 
 
 def test_the_python_example_works(folder: Path, service: ServiceProcess) -> None:
