@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import encode, frame_store, library, memory, reconstruct
+from benchmarks import encode, frame_store, library, memory, reconstruct, search_scaling
 from benchmarks.report import ROOT, Machine, Report, markdown, write
 from benchmarks.stage import Stage, set_stage, train_model
 from service.logs import configure
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Report]] = {
     "reconstruct": reconstruct.run,
     "memory": memory.run,
     "frame_store": frame_store.run,
+    "search_scaling": search_scaling.run,
     "library": library.run,
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encode, frame_store, library, memory, reconstruct
+from benchmarks import encode, frame_store, library, memory, reconstruct, search_scaling
 from benchmarks.packets import copy_film
 from benchmarks.report import Machine, Ratio, Report, Row, Table, write
 from benchmarks.rounds import interleave, ratio
@@ -105,6 +105,26 @@ def test_library(stage: Stage, tmp_path: Path) -> None:
     check_page(report, tmp_path)
     assert [names(table) for table in report.tables] == [["a folder"], ["a folder"]]
     assert all(float(row.figures[1]) > 10 for table in report.tables for row in table.rows)
+
+
+def test_search_scaling(stage: Stage, tmp_path: Path) -> None:
+    plan = search_scaling.Plan(
+        films=(1, 2),
+        queries=8,
+        stored_films=2,
+        stored_seconds=8,
+        stored_queries=2,
+        with_s3=False,
+    )
+
+    report = search_scaling.run(stage, plan)
+
+    check_page(report, tmp_path)
+    index, reading = report.tables
+    assert names(index) == ["1 film", "2 films"]
+    assert [row.figures[0] for row in index.rows] == ["7,200", "14,400"]
+    assert all(row.figures[3] == "1.000" for row in index.rows), "so few are searched exactly"
+    assert names(reading) == [search_scaling.FOLDER]
 
 
 def test_a_busy_machine_is_named(tmp_path: Path) -> None:
