@@ -1,7 +1,7 @@
 """MatchClip: a clip comes in, and where it comes from goes out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from service.reconstruction.tally import Tally
 from service.rpc import convert
 from service.rpc.call import current_call
 from service.rpc.names import film_name, parse_film_name
+from service.rpc.search_query import MAX_FILMS
 from service.search.clip import ClipFound, ClipMatcher, EncodedClip
 from service.search.engine import Search
 
@@ -73,10 +74,7 @@ class MatchClip:
         model = convert.resolve(self._models, settings.model, "settings.model")
         current_call().model = model
         count = _count(settings.max_matches)
-        films = [
-            parse_film_name(name, f"settings.films[{place}]")
-            for place, name in enumerate(settings.films)
-        ] or None
+        films = await self._films(settings.films)
         if self._clips >= MAX_CLIPS:
             raise OverloadedError(
                 f"{self._clips} clips are being matched, as many as this service takes at once; "
@@ -123,6 +121,18 @@ class MatchClip:
                 "settings", "must be in the first message", reason="SETTINGS_REQUIRED"
             )
         return first.settings
+
+    async def _films(self, names: Sequence[str]) -> frozenset[str] | None:
+        """Return the ids of the films that are named, None where none is; each must exist."""
+        if len(names) > MAX_FILMS:
+            raise InvalidFieldError(
+                "settings.films", f"are {len(names)}; at most {MAX_FILMS}", reason="TOO_MANY_FILMS"
+            )
+        ids = frozenset(
+            parse_film_name(name, f"settings.films[{place}]") for place, name in enumerate(names)
+        )
+        await self._matcher.require(ids)
+        return ids or None
 
     async def _encoded(
         self, settings: pb.MatchClipSettings, model: ModelVersion, chunks: AsyncIterator[bytes]

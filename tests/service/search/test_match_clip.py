@@ -240,7 +240,10 @@ def test_a_deleted_film_is_not_matched(match_library: MatchLibrary) -> None:
     assert match_library.match(clip, films=films).matches
     library = library_pb2_grpc.LibraryServiceStub(match_library.service.channel)
     library.DeleteFilm(library_pb2.DeleteFilmRequest(name="films/gone"), timeout=60)
-    assert not match_library.match(clip, films=films).matches
+    error = error_of(lambda: match_library.match(clip, films=films))
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND")
+    matches = match_library.match(clip, max_matches=20).matches
+    assert [found.film for found in matches] == ["films/bunny"]
 
 
 @pytest.mark.parametrize(
