@@ -93,6 +93,11 @@ class RowIndex:
             return {film: block.uid for film, block in self._films.items()}
 
     @property
+    def trained(self) -> bool:
+        """Whether most rows are searched by a trained index."""
+        return self._trained is not None
+
+    @property
     def is_full(self) -> bool:
         """Whether no film should be added before the training that goes on has ended."""
         return self._training and int(self._exact.ntotal) >= _WAITING * self._exact_rows
