@@ -12,10 +12,10 @@ from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import library_pb2
 
 from tests.film.clips import Track, make_clip
-from tests.support.watching import LibraryFilms, watch
 from tests.support.object_stores import LibraryStore
 from tests.support.reconstruct import Answer, call, read_film, reconstruct, requests
 from tests.support.service_process import ServiceProcess, wait_for
+from tests.support.watching import LibraryFilms, watch
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
