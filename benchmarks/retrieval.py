@@ -47,8 +47,8 @@ from service.storage.latents import IndexRows
 FRAME_RATE = 24
 LENGTHS = (0, 3, 5, 10)
 """Seconds of the clips; 0: single frames."""
-CLIP_STEP = 9
-"""A clip begins every so many sampled pictures: every 1.9 s."""
+CLIP_STEP = 12
+"""A clip begins every so many sampled pictures: every 2.5 s."""
 FRAME_STEP = 5
 RIGHT_SECONDS = 1.0
 ALIKE_LEVELS = 4.0

@@ -35,7 +35,7 @@ Results = dict[tuple[str, int], Counts]
 _QUESTION = """\
 How often is a frame, or a clip, found again within a second of where it lies, after it was
 distorted? A `pca` model is fitted to the first film; both films are the library. Queries are
-pictures of distorted copies of the films, 4.8 a second; clips begin every 1.9 s, single frames
+pictures of distorted copies of the films, 4.8 a second; clips begin every 2.5 s, single frames
 are taken every 1.04 s.
 
 - **refilm**: the service's own code: bars found by each query's own pictures and cut off,

@@ -22,7 +22,7 @@ ALIKE = 0.45
 """From this similarity on a pair of frames speaks for a place, below it against. Measured: a frame
 and its like under all distortions together 0.54 or more for 19 of 20 frames, 0.9 in the middle; a
 frame and the best of a film it is not from below 0.45 for 19 of 20, 0.25 to 0.35 in the middle."""
-PROPOSALS = 6
+PROPOSALS = 8
 """Places that are looked at closely."""
 REACH_SECONDS = 2.5
 """How far a place is shifted either way: indexed rows are a second apart, and a still shot looks
@@ -33,6 +33,9 @@ SAME_PLACE_SECONDS = 1.0
 _STEP_SECONDS = 0.04
 _VOTE_SECONDS = 0.5
 _LEAST_VOTE = 0.2
+_VOTE_POWER = 3
+"""What looks very much like a moment counts for much more than what looks a little like many: in
+scrolling credits every second resembles all the others."""
 _RIVAL_FROM = 0.95
 """A rival this close to the best place, as a share of its score, begins to make it doubtful."""
 _RIVAL_DOUBT = 0.4
@@ -102,9 +105,9 @@ def propose(clip: ClipFrames, candidates: Sequence[Sequence[Candidate]]) -> list
         for one in found:
             if one.similarity > _LEAST_VOTE:
                 key = (one.film, one.film_uid, round((one.seconds - second) / _VOTE_SECONDS))
-                own[key] = max(own.get(key, 0.0), one.similarity)
-        for (film, uid, bin_), similarity in own.items():
-            votes[film, uid][bin_] += similarity
+                own[key] = max(own.get(key, 0.0), one.similarity**_VOTE_POWER)
+        for (film, uid, bin_), vote in own.items():
+            votes[film, uid][bin_] += vote
     ranked = [
         # Rows are a second apart: one beginning's votes fall into three bins.
         (sum(bins.get(bin_ + step, 0.0) for step in (-1, 0, 1)), film, uid, bin_)
