@@ -158,9 +158,9 @@ def test_two_streams_of_one_upload_make_one_film(library: Library) -> None:
 def test_streams_that_send_other_bytes_never_mix(library: Library) -> None:
     other = film_bytes(SIZE, seed=1)
     first = HeldUpload(library.client, FILM, PART - 1, upload_id="race", film_id="race")
+    # Both begin before anything is committed; the second may be as late as it likes.
+    wait_for(lambda: library.stored(), "the first upload")
     second = HeldUpload(library.client, other, PART - 1, upload_id="race", film_id="race")
-    first.wait_committed()
-    second.wait_committed()
     assert second.send_rest().digest == digest_of(other)
     failed = error_of(first.send_rest)
     assert (failed.code, failed.reason) == (grpc.StatusCode.ABORTED, "UPLOAD_CONFLICT")
