@@ -17,7 +17,7 @@ from benchmarks.film_rows import ROWS, SIZE, film_rows
 from service.search.index import RowIndex
 from service.storage.latents import IndexRows
 
-CANDIDATES = 100
+CANDIDATES = 50
 """What a search of ten hits asks the index for."""
 BEST = 10
 _NOISE = 0.5

@@ -67,7 +67,7 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
             "How fast is a query, how much memory does the index take, how long does it take to "
             "build, and how many of the ten best rows of an exact search does it find, with 1 to "
             f"{max(plan.films):,} feature films of two hours, one row a second? {plan.queries} "
-            "queries, each a row with noise (cosine about 0.89), for the 100 candidates that a "
+            "queries, each a row with noise (cosine about 0.89), for the 50 candidates that a "
             "search of ten hits asks for. The rows are made: `benchmarks/film_rows.py` says how, "
             "and how they were matched to real ones."
         ),
@@ -143,7 +143,7 @@ def _reading_table(stage: Stage, plan: Plan) -> Table:
         rows=tuple(rows),
         note=(
             f"A first page of ten hits from {plan.stored_films} films of {plan.stored_seconds} s "
-            f"at {RATE} frames a second: the index's 100 candidates, all frames within a second of "
+            f"at {RATE} frames a second: the index's 50 candidates, all frames within a second of "
             "each by range GET, exact cosines, passages, times, and each film asked for once more."
         ),
     )

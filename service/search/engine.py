@@ -27,8 +27,8 @@ from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
 
-_LEAST_DEPTH = 100
-_DEPTH_A_HIT = 8
+_LEAST_DEPTH = 50
+_DEPTH_A_HIT = 4
 _DEEPEST = 4096
 """Candidates that are looked at: at least, for each hit that is wanted, and at most."""
 _DEEPER = 4

@@ -1,5 +1,6 @@
 """From candidates, about one a second, to passages, exact to the frame: read from the store."""
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -106,6 +107,7 @@ class _Film:
         self._low, self._high = 0, manifest.rows
         if question.start is not None or question.stop is not None:
             self._low, self._high = latents.rows_between(manifest, question.start, question.stop)
+        self._starts = manifest.starts()
         self._known = np.full(manifest.rows, np.nan, np.float32)
 
     def around(self, first: int, last: int, reach: int) -> tuple[int, int]:
@@ -123,9 +125,12 @@ class _Film:
     def similarity(self, stretch: tuple[int, int]) -> NDArray[np.float32]:
         """Return the similarity of the rows of a stretch, 0 to 1."""
         low, high = stretch
-        unknown = np.flatnonzero(np.isnan(self._known[low:high]))
-        if len(unknown):
-            start, stop = low + int(unknown[0]), low + int(unknown[-1]) + 1
+        unknown = low + np.flatnonzero(np.isnan(self._known[low:high]))
+        # Part by part, each as a whole: a request costs more than the bytes of a part's other
+        # rows, and those are often asked for next.
+        for part in sorted({bisect_right(self._starts, row) - 1 for row in unknown.tolist()}):
+            start = self._starts[part]
+            stop = start + self._manifest.parts[part].rows
             rows = self._latents.embeddings(self._manifest, start, stop)
             self._known[start:stop] = similarity_of(rows, self._embeddings)
         return self._known[low:high]
