@@ -132,12 +132,13 @@ def _bar(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> int:
         return 0
     dark = still & (np.abs(brightest - level) <= _NOISE)
     share = dark.mean(axis=1)
-    inside = np.flatnonzero(share < _BAR_SHARE)
+    # Two rows at once: a single one may be a wave that compression made of the edge.
+    inside = np.flatnonzero(np.maximum(share[:-1], share[1:]) < _BAR_SHARE)
     height = int(inside[0]) if len(inside) else len(share)
     if not _LEAST_ROWS <= height <= _LARGEST_SHARE * len(share):
         return 0
     usual = float(np.median(share[:height]))
-    if share[max(0, height - _EDGE_ROWS)] < usual - _EDGE_LOSS:
+    if share[max(0, height - _EDGE_ROWS) : height - 1].max() < usual - _EDGE_LOSS:
         return 0
     lit = (brightest[: height + _EDGE_ROWS] > level + _LIT).mean(axis=1)
     if lit[height:].max() < float(np.median(lit[:height])) + _LIT_SHARE:
