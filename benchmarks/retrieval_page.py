@@ -107,14 +107,13 @@ def _recall(results: dict[str, Results], length: int) -> list[str]:
         lines.append(_line(cells))
     counted = [results[film][name, length] for film in films for name, _ in results[film]]
     one_form = [results[film][next(iter(results[film]))[0], length] for film in films]
-    lines += [
-        "",
-        f"No unique answer: {sum(one.ambiguous for one in one_form)} of "
-        f"{sum(one.queries for one in one_form)} queries; of those in all forms, refilm has "
-        f"{_percent(sum(o.right_ambiguous for o in counted), sum(o.ambiguous for o in counted))} % "
-        "right all the same.",
-    ]
-    return lines
+    ambiguous = sum(one.ambiguous for one in one_form)
+    told = f"No unique answer: {ambiguous} of {sum(one.queries for one in one_form)} queries"
+    if ambiguous:
+        right = sum(one.right_ambiguous for one in counted)
+        rate = _percent(right, sum(one.ambiguous for one in counted))
+        told += f"; of those in all forms, refilm has {rate} % right all the same"
+    return [*lines, "", f"{told}."]
 
 
 def _strangers(results: dict[str, Results]) -> list[str]:
