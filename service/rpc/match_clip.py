@@ -16,7 +16,7 @@ from film.errors import FilmError
 from film.letterbox import NO_BARS, Bars
 from film.quality import frame_detail
 from film.spool import Spool, SpoolRoom
-from service.errors import IdleCallerError, InvalidFieldError, OverloadedError
+from service.errors import InvalidFieldError, OverloadedError
 from service.inference import Inference, Models, ModelVersion
 from service.reconstruction.faults import spool_fault
 from service.reconstruction.source import ArrivingFilm
@@ -24,12 +24,12 @@ from service.reconstruction.stage import StageThread
 from service.reconstruction.tally import Tally
 from service.rpc import convert
 from service.rpc.call import current_call
+from service.rpc.film_stream import chunks_of, first_request
 from service.rpc.names import film_name, parse_film_name
 from service.rpc.search_query import MAX_FILMS
 from service.search.clip import ClipFound, ClipMatcher, EncodedClip
 from service.search.engine import Search
 
-MAX_CHUNK_BYTES = 2**20
 MAX_MATCHES = 20
 MAX_CLIPS = 8
 """Clips that may be in work at once."""
@@ -70,7 +70,8 @@ class MatchClip:
         context: "grpc.aio.ServicerContext[pb.MatchClipRequest, pb.MatchClipResponse]",
     ) -> pb.MatchClipResponse:
         """Answer one call; raises service.errors."""
-        settings = await self._first(requests)
+        first = await first_request(requests, "settings", "the clip's bytes", self._idle_seconds)
+        settings = first.settings
         model = convert.resolve(self._models, settings.model, "settings.model")
         current_call().model = model
         count = _count(settings.max_matches)
@@ -84,7 +85,7 @@ class MatchClip:
             )
         self._clips += 1
         try:
-            survey, variants = await self._encoded(settings, model, _chunks(requests))
+            survey, variants = await self._encoded(settings, model, chunks_of(requests, "settings"))
         finally:
             self._clips -= 1
         found = await self._matcher.match(model.digest, variants, count, films)
@@ -101,26 +102,6 @@ class MatchClip:
             films_searched=coverage.searched,
             films_left_out=coverage.left_out,
         )
-
-    async def _first(self, requests: AsyncIterator[pb.MatchClipRequest]) -> pb.MatchClipSettings:
-        try:
-            async with asyncio.timeout(self._idle_seconds):
-                first = await anext(aiter(requests), None)
-        except TimeoutError:
-            raise IdleCallerError(
-                f"no message came for {self._idle_seconds:.0f} s; send settings, then the clip"
-            ) from None
-        if first is None:
-            raise InvalidFieldError(
-                "settings",
-                "the stream is empty; send settings, then the clip's bytes",
-                reason="EMPTY_STREAM",
-            )
-        if first.WhichOneof("payload") != "settings":
-            raise InvalidFieldError(
-                "settings", "must be in the first message", reason="SETTINGS_REQUIRED"
-            )
-        return first.settings
 
     async def _films(self, names: Sequence[str]) -> frozenset[str] | None:
         """Return the ids of the films that are named, None where none is; each must exist."""
@@ -231,28 +212,6 @@ def _close(batches: object) -> None:
 async def _shielded(end: Callable[[], Awaitable[None]]) -> None:
     """Take back what was begun even where the call is cancelled a second time."""
     await asyncio.shield(asyncio.ensure_future(end()))
-
-
-async def _chunks(requests: AsyncIterator[pb.MatchClipRequest]) -> AsyncIterator[bytes]:
-    async for request in requests:
-        match request.WhichOneof("payload"):
-            case "chunk":
-                size = len(request.chunk)
-                if not 1 <= size <= MAX_CHUNK_BYTES:
-                    raise InvalidFieldError(
-                        "chunk",
-                        f"has {size} bytes; must have from 1 to {MAX_CHUNK_BYTES}",
-                        reason="INVALID_CHUNK_SIZE",
-                    )
-                yield request.chunk
-            case "settings":
-                raise InvalidFieldError(
-                    "settings", "may be in the first message only", reason="SETTINGS_REPEATED"
-                )
-            case _:
-                raise InvalidFieldError(
-                    "chunk", "the message carries nothing; set chunk", reason="CHUNK_REQUIRED"
-                )
 
 
 def _count(wanted: int) -> int:

@@ -1,6 +1,5 @@
 """ReconstructVideo: its messages, and what they mean to the pipeline."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -8,7 +7,7 @@ import grpc
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import library_pb2
 
-from service.errors import IdleCallerError, InvalidFieldError
+from service.errors import InvalidFieldError
 from service.inference import Models, ModelVersion
 from service.reconstruction import (
     Event,
@@ -29,12 +28,11 @@ from service.reconstruction import (
 from service.rpc import convert
 from service.rpc.call import current_call
 from service.rpc.film_facts import exact_duration, facts_message
+from service.rpc.film_stream import chunks_of, first_request
 from service.rpc.names import film_name, parse_film_name, rendition_name
 from service.rpc.output_settings import output_settings
 from service.rpc.uploads import upload_settings
 from service.storage.upload_records import UploadSettings
-
-MAX_CHUNK_BYTES = 2**20
 
 
 class ReconstructVideo:
@@ -59,7 +57,8 @@ class ReconstructVideo:
         context: grpc.aio.ServicerContext[pb.ReconstructVideoRequest, pb.ReconstructVideoResponse],
     ) -> AsyncIterator[pb.ReconstructVideoResponse]:
         """Yield the responses of one call; raises service.errors."""
-        settings = await self._first(requests)
+        first = await first_request(requests, "settings", "the film's bytes", self._idle_seconds)
+        settings = first.settings
         call = current_call()
         call.model = model = convert.resolve(self._models, settings.model, "settings.model")
         reconstruction = await self._begin(settings, model, requests)
@@ -89,7 +88,7 @@ class ReconstructVideo:
                 film_bytes=settings.film_size_bytes or None,
                 store=_store(settings),
             ),
-            _chunks(requests),
+            chunks_of(requests, "settings"),
         )
 
     async def _view(
@@ -113,28 +112,6 @@ class ReconstructVideo:
         viewing = await view(self._works, target, include_latents=settings.include_latents)
         viewing.watch(_nothing_else(requests))
         return viewing
-
-    async def _first(
-        self, requests: AsyncIterator[pb.ReconstructVideoRequest]
-    ) -> pb.ReconstructVideoSettings:
-        try:
-            async with asyncio.timeout(self._idle_seconds):
-                first = await anext(aiter(requests), None)
-        except TimeoutError:
-            raise IdleCallerError(
-                f"no message came for {self._idle_seconds:.0f} s; send settings, then the film"
-            ) from None
-        if first is None:
-            raise InvalidFieldError(
-                "settings",
-                "the stream is empty; send settings, then the film's bytes",
-                reason="EMPTY_STREAM",
-            )
-        if first.WhichOneof("payload") != "settings":
-            raise InvalidFieldError(
-                "settings", "must be in the first message", reason="SETTINGS_REQUIRED"
-            )
-        return first.settings
 
 
 def _store(settings: pb.ReconstructVideoSettings) -> UploadSettings | None:
@@ -166,31 +143,6 @@ async def _nothing_else(requests: AsyncIterator[pb.ReconstructVideoRequest]) -> 
             "settings.film names a film of the library; send no bytes",
             reason="UNEXPECTED_CHUNK",
         )
-
-
-async def _chunks(requests: AsyncIterator[pb.ReconstructVideoRequest]) -> AsyncIterator[bytes]:
-    async for request in requests:
-        match request.WhichOneof("payload"):
-            case "chunk":
-                yield _checked(request.chunk)
-            case "settings":
-                raise InvalidFieldError(
-                    "settings", "may be in the first message only", reason="SETTINGS_REPEATED"
-                )
-            case _:
-                raise InvalidFieldError(
-                    "chunk", "the message carries nothing; set chunk", reason="CHUNK_REQUIRED"
-                )
-
-
-def _checked(chunk: bytes) -> bytes:
-    if not 1 <= len(chunk) <= MAX_CHUNK_BYTES:
-        raise InvalidFieldError(
-            "chunk",
-            f"has {len(chunk)} bytes; must have from 1 to {MAX_CHUNK_BYTES}",
-            reason="INVALID_CHUNK_SIZE",
-        )
-    return chunk
 
 
 def _response(event: Event, model: ModelVersion) -> pb.ReconstructVideoResponse:

@@ -20,6 +20,7 @@ from service.errors import (
     ServiceError,
 )
 from service.rpc.downloads import PresigningError, time_to_live
+from service.rpc.film_stream import chunk_of, first_request
 from service.rpc.films import film_message
 from service.rpc.half_close import ended_by_caller
 from service.storage import layout
@@ -28,7 +29,6 @@ from service.storage.threads import StorageThreads
 from service.storage.upload import Upload
 from service.storage.uploads import Uploads, UploadSettings
 
-MAX_CHUNK_BYTES: Final = 2**20
 MAX_TITLE: Final = 200
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -59,7 +59,8 @@ class UploadCalls:
         context: "grpc.aio.ServicerContext[pb.UploadFilmRequest, pb.UploadFilmResponse]",
     ) -> pb.UploadFilmResponse:
         """Answer UploadFilm. Leaves what is committed, however it ends."""
-        opening = await self._opening(requests)
+        first = await first_request(requests, "opening", "the film's bytes", self._idle_seconds)
+        opening = first.opening
         settings = upload_settings(opening.settings, "opening.settings")
         with self._place():
             upload = await self._threads.run(self._uploads.open, settings, opening.write_offset)
@@ -116,26 +117,12 @@ class UploadCalls:
         if upload.complete:
             return
         while (request := await self._next(requests, upload)) is not None:
-            chunk = _chunk(request)
+            chunk = chunk_of(request, "opening")
             metrics.UPLOAD_BYTES.inc(len(chunk))
             await self._threads.run(upload.write, chunk)
 
-    async def _opening(self, requests: AsyncIterator[pb.UploadFilmRequest]) -> pb.UploadFilmOpening:
-        first = await self._next(requests, None)
-        if first is None:
-            raise InvalidFieldError(
-                "opening",
-                "the stream is empty; send an opening, then the film's bytes",
-                reason="EMPTY_STREAM",
-            )
-        if first.WhichOneof("payload") != "opening":
-            raise InvalidFieldError(
-                "opening", "must be in the first message", reason="OPENING_REQUIRED"
-            )
-        return first.opening
-
     async def _next(
-        self, requests: AsyncIterator[pb.UploadFilmRequest], upload: Upload | None
+        self, requests: AsyncIterator[pb.UploadFilmRequest], upload: Upload
     ) -> pb.UploadFilmRequest | None:
         try:
             async with asyncio.timeout(self._idle_seconds):
@@ -144,7 +131,7 @@ class UploadCalls:
             raise IdleCallerError(
                 f"no message came for {self._idle_seconds:.0f} s; go on from the committed size, "
                 "with the same upload_id",
-                metadata={} if upload is None else {"committed_size": str(upload.committed)},
+                metadata={"committed_size": str(upload.committed)},
             ) from None
 
     @contextmanager
@@ -212,22 +199,3 @@ def _upload_id(value: str, field: str) -> str:
             reason="INVALID_UPLOAD_ID",
         )
     return value
-
-
-def _chunk(request: pb.UploadFilmRequest) -> bytes:
-    match request.WhichOneof("payload"):
-        case "opening":
-            raise InvalidFieldError(
-                "opening", "may be in the first message only", reason="OPENING_REPEATED"
-            )
-        case None:
-            raise InvalidFieldError(
-                "chunk", "the message carries nothing; set chunk", reason="CHUNK_REQUIRED"
-            )
-    if not 1 <= len(request.chunk) <= MAX_CHUNK_BYTES:
-        raise InvalidFieldError(
-            "chunk",
-            f"has {len(request.chunk)} bytes; must have from 1 to {MAX_CHUNK_BYTES}",
-            reason="INVALID_CHUNK_SIZE",
-        )
-    return request.chunk
