@@ -10,11 +10,19 @@ The contract, kept by every recipe's pair of modules:
 The decoder's embedding is the encoder's own of the same latent, so that a latent that came without
 its embedding can be searched for. Scaling, rounding and clipping lie inside, so no caller can get
 them wrong.
+
+Beside these, a decoder exports a method for what learns through it (`trainer.refine`):
+
+- ``pictures``: latents float32 ``[N, 200]`` -> float32 ``[N, 3, 144, 256]`` RGB, about 0 to 1: what
+  `forward` rounds to frames, neither rounded nor clipped, differentiable in the latents.
+
+Serving does without it, and decoders published before it was asked for lack it: `pictures_of` asks.
 """
 
 import copy
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -121,6 +129,21 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     except (RuntimeError, ValueError, OSError) as error:
         raise ContractError(f"{path.name} is not a TorchScript module: {error}") from error
     return module.eval()
+
+
+def pictures_of(decoder: torch.jit.ScriptModule) -> Callable[[Tensor], Tensor]:
+    """Return a decoder's exported method ``pictures``: latents to pictures that learning can use.
+
+    Raises:
+        ContractError: The decoder has none.
+    """
+    pictures: Callable[[Tensor], Tensor] | None = getattr(decoder, "pictures", None)
+    if not callable(pictures):
+        raise ContractError(
+            "The decoder gives rounded frames only: it was exported before decoders had a method "
+            "`pictures` to learn through. Train the model again"
+        )
+    return pictures
 
 
 def devices_in_code(module: torch.jit.ScriptModule) -> list[str]:

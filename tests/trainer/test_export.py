@@ -1,19 +1,23 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support.models import TinyEncoder
+from tests.support.models import TinyDecoder, TinyEncoder
 from trainer.errors import ContractError
 from trainer.export import (
     Whitening,
     devices_in_code,
     load_torchscript,
+    pictures_of,
     save_torchscript,
     to_frames,
     to_pictures,
 )
+from trainer.recipes.broad2016_networks import Decoder, ServedDecoder, initialise
+from trainer.recipes.pca import Components, PcaDecoder
 
 
 def test_frames_round_trip_through_pictures() -> None:
@@ -91,3 +95,38 @@ def test_what_is_no_torchscript_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"PK not really")
     with pytest.raises(ContractError, match=r"model\.pt is not a TorchScript module"):
         load_torchscript(tmp_path / "model.pt")
+
+
+def pca_decoder(whitening: Whitening) -> nn.Module:
+    pixels = 144 * 256 * 3
+    components = Components(torch.rand(pixels), torch.randn(pixels, 200) * 0.02, torch.ones(200))
+    components.whitening = whitening
+    return PcaDecoder(components)
+
+
+def broad2016_decoder(whitening: Whitening) -> nn.Module:
+    decoder = Decoder((8, 8, 8, 8))
+    initialise(decoder)
+    return ServedDecoder(decoder, whitening).eval()
+
+
+@pytest.mark.parametrize("make", [pca_decoder, broad2016_decoder])
+def test_a_decoder_exports_the_pictures_it_rounds(
+    make: Callable[[Whitening], nn.Module], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    decoder = make(Whitening(torch.zeros(200), torch.eye(200)))
+    save_torchscript(decoder, tmp_path / "model.pt")
+    loaded = load_torchscript(tmp_path / "model.pt")
+    latents = torch.randn(3, 200, requires_grad=True)
+    pictures = pictures_of(loaded)(latents)
+    assert pictures.shape == (3, 3, 144, 256) and pictures.dtype == torch.float32
+    assert torch.equal(to_frames(pictures.detach()), loaded(latents)[0])
+    (gradient,) = torch.autograd.grad(pictures.square().sum(), latents)
+    assert bool(gradient.ne(0).any(1).all())
+
+
+def test_a_decoder_without_pictures_is_told(tmp_path: Path) -> None:
+    save_torchscript(TinyDecoder(7), tmp_path / "model.pt")
+    with pytest.raises(ContractError, match="rounded frames only"):
+        pictures_of(load_torchscript(tmp_path / "model.pt"))

@@ -175,4 +175,10 @@ class ServedDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames and embeddings."""
-        return to_frames((self.decoder(latents) + 1.0) / 2.0), self.whitening(latents)
+        return to_frames(self.pictures(latents)), self.whitening(latents)
+
+    @torch.jit.export
+    def pictures(self, latents: Tensor) -> Tensor:
+        """Return what `forward` rounds to frames: float32 [N, 3, 144, 256], about 0 to 1."""
+        pictures: Tensor = (self.decoder(latents) + 1.0) / 2.0
+        return pictures

@@ -98,9 +98,13 @@ class PcaDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Decode latents ``[N, 200]`` to uint8 frames ``[N, 144, 256, 3]`` and embeddings."""
+        return to_frames(self.pictures(latents)), self.whitening(latents)
+
+    @torch.jit.export
+    def pictures(self, latents: Tensor) -> Tensor:
+        """Return what `forward` rounds to frames: float32 ``[N, 3, 144, 256]``, about 0 to 1."""
         pixels = latents @ self.directions + self.mean
-        frames = to_frames(pixels.view(-1, 144, 256, 3).permute(0, 3, 1, 2))
-        return frames, self.whitening(latents)
+        return pixels.view(-1, 144, 256, 3).permute(0, 3, 1, 2)
 
 
 def find_components(data: FrameDataset, on_frames: OnFrames) -> Components:
