@@ -120,6 +120,14 @@ class Run:
             )
         return facts
 
+    def is_finished(self) -> bool:
+        """Tell whether `facts` can be read."""
+        try:
+            self.facts()
+        except RunError:
+            return False
+        return True
+
     def card(self) -> dict[str, object]:
         """Make the model card of a finished run, with the results of its evaluation if it had one.
 

@@ -44,7 +44,7 @@ def precision_on(device: torch.device, options: argparse.Namespace) -> Precision
 
 
 def loop_facts(options: argparse.Namespace, group: Group) -> dict[str, object]:
-    """Return what a finished run says of its loop's settings, and of the frames it was fitted to."""
+    """Return what a finished run says of how its loop was set, and of what it was fitted to."""
     return {
         "batch": options.batch,
         "processes": group.world,

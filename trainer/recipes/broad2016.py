@@ -44,9 +44,15 @@ from trainer.checkpoint import CheckpointError, State
 from trainer.dataset import FrameDataset
 from trainer.distributed import Group, process_group
 from trainer.embedding import REFERENCE_FRAMES, fit_whitening
-from trainer.errors import RunError, TrainerError
+from trainer.errors import TrainerError
 from trainer.export import to_frames
-from trainer.loop import LoopSettings, Outcome, Precision, fit
+from trainer.loop import Outcome, Precision, fit
+from trainer.recipes.arguments import (
+    add_loop_arguments,
+    loop_facts,
+    loop_settings,
+    precision_on,
+)
 from trainer.recipes.broad2016_networks import (
     PUBLISHED_CHANNELS,
     Channels,
@@ -296,13 +302,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what can be set for this recipe."""
     parser.add_argument("--training", type=int, default=1, choices=range(1, len(NOISE) + 1))
     parser.add_argument("--from", dest="previous", type=Path, metavar="RUN")
-    parser.add_argument("--steps", type=int, help=f"end at this step; else {_EPOCHS} epochs")
-    parser.add_argument("--minutes", type=float, help="end after this long, restarts included")
-    parser.add_argument("--batch", type=int, default=BATCH, help="frames a step and process")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where one is")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="default: bf16 on a GPU")
-    parser.add_argument("--checkpoint-minutes", type=float, default=5.0)
+    add_loop_arguments(parser, batch=BATCH, length=f"{_EPOCHS} epochs")
 
 
 def train(options: argparse.Namespace, channels: Channels = PUBLISHED_CHANNELS) -> None:
@@ -325,18 +325,9 @@ def train(options: argparse.Namespace, channels: Channels = PUBLISHED_CHANNELS) 
         )
     data = fitted_data(options.data, options.fit)
     with process_group(options.device) as group:
-        steps: int | None = options.steps
-        if steps is None and options.minutes is None:
-            steps = max(1, _EPOCHS * len(data.fitted) // (options.batch * group.world))
-        settings = LoopSettings(
-            batch=options.batch,
-            steps=steps,
-            minutes=options.minutes,
-            seed=options.seed,
-            checkpoint_minutes=options.checkpoint_minutes,
-        )
-        on_gpu = group.device.type == "cuda"
-        precision: Precision = options.precision or ("bf16" if on_gpu else "fp32")
+        default_steps = max(1, _EPOCHS * len(data.fitted) // (options.batch * group.world))
+        settings = loop_settings(options, default_steps)
+        precision = precision_on(group.device, options)
         config = Broad2016Config(NOISE[number - 1], channels, precision)
         identity = _identity(config, data, options)
         torch.manual_seed(options.seed)
@@ -346,7 +337,7 @@ def train(options: argparse.Namespace, channels: Channels = PUBLISHED_CHANNELS) 
         outcome = fit(learner, data, options.run, settings, group, identity)
         if outcome.signal is not None:
             raise SystemExit(128 + outcome.signal)
-        if group.leads and not (outcome.rested and _is_finished(options.run)):
+        if group.leads and not (outcome.rested and Run(options.run).is_finished()):
             _finish(learner, data, options, outcome, group)
 
 
@@ -380,14 +371,6 @@ def _go_on_from(learner: Broad2016, run: Path, number: int) -> None:
     learner.load_state_dict(weights)
 
 
-def _is_finished(run: Path) -> bool:
-    try:
-        Run(run).facts()
-    except RunError:
-        return False
-    return True
-
-
 def _reference(data: FrameDataset, count: int) -> Tensor:
     return torch.from_numpy(data.frames(spread(data.fitted, count)))
 
@@ -407,12 +390,7 @@ def _finish(
         settings={
             "training": options.training,
             "noise": learner.config.noise,
-            "batch": options.batch,
-            "processes": group.world,
-            "seed": options.seed,
-            "precision": learner.config.precision,
-            "device": group.device.type,
-            "fit": options.fit,
+            **loop_facts(options, group),
         },
         data=data,
         training={
