@@ -47,12 +47,7 @@ from trainer.embedding import REFERENCE_FRAMES, fit_whitening
 from trainer.errors import TrainerError
 from trainer.export import to_frames
 from trainer.loop import Outcome, Precision, fit
-from trainer.recipes.arguments import (
-    add_loop_arguments,
-    loop_facts,
-    loop_settings,
-    precision_on,
-)
+from trainer.recipes import arguments
 from trainer.recipes.broad2016_networks import (
     PUBLISHED_CHANNELS,
     Channels,
@@ -302,7 +297,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what can be set for this recipe."""
     parser.add_argument("--training", type=int, default=1, choices=range(1, len(NOISE) + 1))
     parser.add_argument("--from", dest="previous", type=Path, metavar="RUN")
-    add_loop_arguments(parser, batch=BATCH, length=f"{_EPOCHS} epochs")
+    arguments.add_loop_arguments(parser, batch=BATCH, length=f"{_EPOCHS} epochs")
 
 
 def train(options: argparse.Namespace, channels: Channels = PUBLISHED_CHANNELS) -> None:
@@ -326,8 +321,8 @@ def train(options: argparse.Namespace, channels: Channels = PUBLISHED_CHANNELS) 
     data = fitted_data(options.data, options.fit)
     with process_group(options.device) as group:
         default_steps = max(1, _EPOCHS * len(data.fitted) // (options.batch * group.world))
-        settings = loop_settings(options, default_steps)
-        precision = precision_on(group.device, options)
+        settings = arguments.loop_settings(options, default_steps)
+        precision = arguments.precision_on(group.device, options)
         config = Broad2016Config(NOISE[number - 1], channels, precision)
         identity = _identity(config, data, options)
         torch.manual_seed(options.seed)
@@ -390,7 +385,7 @@ def _finish(
         settings={
             "training": options.training,
             "noise": learner.config.noise,
-            **loop_facts(options, group),
+            **arguments.loop_facts(options, group),
         },
         data=data,
         training={
