@@ -24,9 +24,9 @@ _SEAM = 3
 _LABEL = 30
 _ROW_GAP = 14
 _HEADER = 92
-_PAPER = (16, 16, 18)
-_INK = (232, 230, 226)
-_FAINT = (134, 132, 128)
+PAPER = (16, 16, 18)
+INK = (232, 230, 226)
+FAINT = (134, 132, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ def draw_sheet(pairs: Iterable[Pair], count: int, path: Path, *, title: str, not
     height = max(_height(pair) for pair in ready)
     pitch = 2 * height + _SEAM + _LABEL + _ROW_GAP
     width = 2 * _MARGIN + columns * _TILE + (columns - 1) * _GUTTER
-    sheet = Image.new("RGB", (width, _MARGIN + _HEADER + rows * pitch - _ROW_GAP + _MARGIN), _PAPER)
+    sheet = Image.new("RGB", (width, _MARGIN + _HEADER + rows * pitch - _ROW_GAP + _MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, _MARGIN - 8), title, _INK, ImageFont.load_default(40))
-    draw.text((_MARGIN, _MARGIN + 44), note, _FAINT, ImageFont.load_default(20))
+    draw.text((_MARGIN, _MARGIN - 8), title, INK, ImageFont.load_default(40))
+    draw.text((_MARGIN, _MARGIN + 44), note, FAINT, ImageFont.load_default(20))
     label = ImageFont.load_default(17)
     for number, pair in enumerate(ready):
         row, column = divmod(number, columns)
@@ -65,7 +65,7 @@ def draw_sheet(pairs: Iterable[Pair], count: int, path: Path, *, title: str, not
         own = _height(pair)
         sheet.paste(_picture(pair.source, own), (left, top))
         sheet.paste(_picture(pair.reconstruction, own), (left, top + own + _SEAM))
-        draw.text((left, top + 2 * own + _SEAM + 6), clock(pair.time), _FAINT, label)
+        draw.text((left, top + 2 * own + _SEAM + 6), clock(pair.time), FAINT, label)
     staged = path.with_name(f".{path.name}")
     sheet.save(staged, format=Image.registered_extensions()[path.suffix], quality=92)
     staged.replace(path)

@@ -1,7 +1,8 @@
 """The training loop: the same for every recipe that learns step by step.
 
-It feeds batches in a reproducible order, shows progress, writes TensorBoard events and sample
-grids, saves checkpoints, and goes on from the last one when it is started again in the same run.
+It feeds batches in a reproducible order, shows progress and a picture that improves, writes
+TensorBoard events and sample grids, saves checkpoints, and goes on from the last one when it is
+started again in the same run.
 
 What a step does depends on the seed, the step's number and the weights alone: the order of frames
 comes from the position (`trainer.sampler`), and the random numbers of each step from a seed made of
@@ -25,20 +26,16 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from trainer import checkpoint
 from trainer.checkpoint import CheckpointError, State
 from trainer.distributed import Group
 from trainer.errors import TrainerError
+from trainer.journal import Intervals, Journal
 from trainer.progress import TrainingProgress
-from trainer.sampler import Frames, Order, batches, spread
+from trainer.sampler import Frames, Order, batches
 
 Precision = Literal["fp32", "bf16"]
-
-_SAMPLES = 6
-"""Frames in a sample grid: half of them fitted, half held out where there are any."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -133,6 +130,7 @@ def fit(
     order = Order(data.fitted, settings.seed)
     limit = settings.minutes * 60 if settings.minutes is not None else None
     saved_step = first_step = step
+    name = str(identity.get("recipe", "train"))
 
     def save() -> None:
         if group.leads:
@@ -144,13 +142,17 @@ def fit(
             checkpoint.save(run, step, state)
 
     with (
-        _Journal(learner, data, run, settings, step, group) as journal,
-        TrainingProgress(
-            str(identity.get("recipe", "train")),
-            steps=settings.steps,
-            seconds=limit,
-            shown=group.leads,
-        ) as progress,
+        TrainingProgress(name, steps=settings.steps, seconds=limit, shown=group.leads) as progress,
+        Journal(
+            name,
+            learner.reconstruct,
+            data,
+            run,
+            step,
+            Intervals(settings.log_steps, settings.sample_steps),
+            group,
+            progress.show_preview,
+        ) as journal,
         _signals() as received,
         batches(
             data, order, seen=seen, batch=settings.batch, rank=group.rank, world=group.world
@@ -158,34 +160,36 @@ def fit(
     ):
         if step:
             progress.say(f"Going on from the checkpoint of step {step}.")
-        started = saved_at = time.monotonic()
+        journal.begin(step, spent)
+        saved_at = time.monotonic()
         while True:
             done = settings.steps is not None and step >= settings.steps
-            late = limit is not None and spent >= limit
-            # Clocks and signals differ between processes; what ends one ends all, at one step.
+            # One clock for all: the others also wait while the leading process draws.
+            late = limit is not None and spent >= limit and group.leads
+            # Signals differ between processes; what ends one ends all, at one step.
             any_late, caught = group.largest([late, max(received, default=0)])
             if done or any_late or caught:
                 break
+            started = time.monotonic()
             torch.manual_seed(_step_seed(settings.seed, step, group.rank))
             batch = _to_device(next(frames), group.device)
             results = learner.step(batch)
             losses = {name: float(value) for name, value in results.items()}
             _require_finite(losses, step + 1, saved_step, group)
-            now = time.monotonic()
-            took, started = now - started, now
+            took = time.monotonic() - started
             spent += took
             step += 1
             together = settings.batch * group.world
             seen += together
             progress.update(step, spent, took, together, losses)
-            journal.write(step, losses, together / took)
-            if now - saved_at >= settings.checkpoint_minutes * 60:
+            journal.write(step, spent, losses, together / took)
+            if time.monotonic() - saved_at >= settings.checkpoint_minutes * 60:
                 save()
-                saved_step, saved_at = step, now
+                saved_step, saved_at = step, time.monotonic()
         if step != saved_step or not checkpoint.paths(run):
             save()
         if not caught:
-            journal.draw(step)
+            journal.end(step, spent)
         reason = f"signal {caught}" if caught else "its limit"
         progress.say(f"Ended by {reason} at step {step}, after {spent / 60:.1f} minutes.")
     return Outcome(step, seen, spent, losses, step == first_step, caught or None)
@@ -285,58 +289,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-class _Journal:
-    """TensorBoard events and sample grids, written by the leading process."""
-
-    def __init__(
-        self,
-        learner: Learner,
-        data: Frames,
-        run: Path,
-        settings: LoopSettings,
-        step: int,
-        group: Group,
-    ) -> None:
-        self._learner, self._run, self._settings, self._group = learner, run, settings, group
-        self._drawn = -1
-        if group.leads:
-            # Steps after the checkpoint happen again: their old events would show twice.
-            self._writer = SummaryWriter(str(run / "events"), purge_step=step + 1)
-            halves = [half for half in (data.fitted, data.held_out) if len(half)]
-            chosen = np.concatenate([spread(half, _SAMPLES // len(halves)) for half in halves])
-            self._frames = data.frames(chosen)
-
-    def __enter__(self) -> "_Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._group.leads:
-            self._writer.close()
-
-    def write(self, step: int, losses: Mapping[str, float], rate: float) -> None:
-        """Write what is due after a step."""
-        if not self._group.leads:
-            return
-        if step % self._settings.log_steps == 0:
-            for name, value in losses.items():
-                self._writer.add_scalar(f"loss/{name}", value, step)
-            self._writer.add_scalar("frames_per_second", rate, step)
-        if step % self._settings.sample_steps == 0:
-            self.draw(step)
-
-    def draw(self, step: int) -> None:
-        """Draw originals above their reconstructions; fitted frames first, then held out."""
-        if not self._group.leads or step == self._drawn:
-            return
-        self._drawn = step
-        made = self._learner.reconstruct(_to_device(self._frames, self._group.device)).cpu().numpy()
-        half = len(made) // 2
-        rows = [self._frames[:half], made[:half], self._frames[half:], made[half:]]
-        grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows if len(row)])
-        self._writer.add_image("samples", grid, step, dataformats="HWC")
-        self._writer.flush()
-        path = self._run / "samples" / f"step_{step:08d}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(grid).save(path)

@@ -43,6 +43,7 @@ class TrainingProgress:
         self._lines = shown and not console.is_terminal
         self._last_line = -math.inf
         self._step_seconds = 0.0
+        self._preview: float | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -59,6 +60,10 @@ class TrainingProgress:
     def say(self, message: str) -> None:
         """Show a message above the bar."""
         self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def show_preview(self, psnr: float) -> None:
+        """Show, from the next step on, the preview's PSNR in dB."""
+        self._preview = psnr
 
     def update(
         self, step: int, seconds: float, took: float, frames: int, losses: dict[str, float]
@@ -95,9 +100,14 @@ class TrainingProgress:
             left.append((self._steps - step) * self._step_seconds)
         if self._seconds is not None:
             left.append(self._seconds - seconds)
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        rate = frames / max(self._step_seconds, 1e-9)
-        return f"step {step}  {shown}  {rate:.1f} frames/s  {_clock(min(left))} left"
+        # What matters most first: a narrow terminal cuts off the rest.
+        parts = [f"step {step}"]
+        if self._preview is not None:
+            parts.append(f"preview {self._preview:.1f} dB")
+        parts.append(f"{_clock(min(left))} left")
+        parts.append(f"{frames / max(self._step_seconds, 1e-9):.1f} frames/s")
+        parts += [f"{name} {value:.4f}" for name, value in losses.items()]
+        return "  ".join(parts)
 
 
 def _clock(seconds: float) -> str:

@@ -1,0 +1,140 @@
+"""What a training writes for people: TensorBoard events, sample grids and the live preview."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from trainer.distributed import Group
+from trainer.preview import Preview
+from trainer.sampler import Frames, spread
+
+PREVIEW_SECONDS = 20.0
+"""How often the preview is drawn, or less often where drawing is slow."""
+
+_PREVIEW_SHARE = 0.1
+"""How much of the time may go into previews, after the first."""
+
+_SAMPLES = 6
+"""Frames that are shown: half of them fitted, half held out where there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Steps between two entries."""
+
+    log: int
+    """Rows of TensorBoard scalars."""
+    sample: int
+    """Sample grids."""
+
+
+class Journal:
+    """Written by the leading process, in the others it does nothing; a context manager.
+
+    Args:
+        name: what is being trained.
+        reconstruct: the learner's: uint8 frames [N, 144, 256, 3] to frames, as they are now.
+        data: where the frames to show come from.
+        run: the run's directory.
+        step: the step that the training goes on from.
+        intervals: how often to write what.
+        group: the processes that train together.
+        show_preview: told the preview's PSNR in dB each time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reconstruct: Callable[[torch.Tensor], torch.Tensor],
+        data: Frames,
+        run: Path,
+        step: int,
+        intervals: Intervals,
+        group: Group,
+        show_preview: Callable[[float], None],
+    ) -> None:
+        self._reconstruct, self._run, self._intervals = reconstruct, run, intervals
+        self._group, self._show_preview = group, show_preview
+        if not group.leads:
+            return
+        # Steps after the checkpoint happen again: what was written of them would show twice.
+        self._writer = SummaryWriter(str(run / "events"), purge_step=step + 1)
+        self._preview = Preview(run, name, step)
+        halves = [half for half in (data.fitted, data.held_out) if len(half)]
+        chosen = [spread(half, _SAMPLES // len(halves)) for half in halves]
+        self._frames = data.frames(np.concatenate(chosen))
+        self._held_out = len(self._frames) - len(chosen[0]) if len(data.fitted) else 0
+        self._made: tuple[int, NDArray[np.uint8]] | None = None
+        self._grid_of = self._preview_of = -1
+        self._next_preview = 0.0
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._group.leads:
+            self._writer.close()
+
+    def begin(self, step: int, seconds: float) -> None:
+        """Draw what there is before the first step of this life."""
+        if self._group.leads:
+            self._draw_preview(step, seconds)
+
+    def write(self, step: int, seconds: float, losses: Mapping[str, float], rate: float) -> None:
+        """Write what is due after a step, `seconds` into the training."""
+        if not self._group.leads:
+            return
+        if step % self._intervals.log == 0:
+            for name, value in losses.items():
+                self._writer.add_scalar(f"loss/{name}", value, step)
+            self._writer.add_scalar("frames_per_second", rate, step)
+        if step % self._intervals.sample == 0:
+            self._draw_grid(step)
+        if time.monotonic() >= self._next_preview:
+            self._draw_preview(step, seconds)
+
+    def end(self, step: int, seconds: float) -> None:
+        """Draw what the training came to."""
+        if self._group.leads:
+            self._draw_grid(step)
+            self._draw_preview(step, seconds)
+
+    def _draw_grid(self, step: int) -> None:
+        """Draw originals above their reconstructions; fitted frames first, then held out."""
+        if step == self._grid_of:
+            return
+        self._grid_of = step
+        made = self._reconstructions(step)
+        half = len(made) // 2
+        rows = [self._frames[:half], made[:half], self._frames[half:], made[half:]]
+        grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows if len(row)])
+        self._writer.add_image("samples", grid, step, dataformats="HWC")
+        self._writer.flush()
+        path = self._run / "samples" / f"step_{step:08d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(grid).save(path)
+
+    def _draw_preview(self, step: int, seconds: float) -> None:
+        if step == self._preview_of:
+            return
+        self._preview_of = step
+        began = time.monotonic()
+        made = self._reconstructions(step)
+        mean = self._preview.draw(self._frames, made, self._held_out, step=step, seconds=seconds)
+        self._show_preview(mean)
+        ended = time.monotonic()
+        self._next_preview = ended + max(PREVIEW_SECONDS, (ended - began) / _PREVIEW_SHARE)
+
+    def _reconstructions(self, step: int) -> NDArray[np.uint8]:
+        """Return what is made of the frames after this step; made once a step."""
+        if self._made is None or self._made[0] != step:
+            frames = torch.from_numpy(self._frames).to(self._group.device)
+            self._made = step, self._reconstruct(frames).cpu().numpy()
+        return self._made[1]
