@@ -3,6 +3,7 @@
     python -m trainer evaluate --run runs/film --data data/film
     python -m trainer evaluate --repository .refilm/models --name bunny --data data/sintel \
         --out evaluations/sintel_through_bunny
+    python -m trainer evaluate --run runs/film --data data/film --bits 8
 
 Writes metrics.json, frames.npz (every measure of every frame), contact_sheet.png and
 worst_frames.png. Frames stream through: a film's length costs time, not memory.
@@ -10,7 +11,7 @@ worst_frames.png. Frames stream through: a film's length costs time, not memory.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,11 @@ from trainer.contact_sheet import SHEET_PAIRS, Pair, draw_sheet
 from trainer.dataset import FrameDataset
 from trainer.errors import DatasetError, PublishError, TrainerError
 from trainer.export import load_torchscript
-from trainer.metrics import Change, change, psnr, similarities, summary, temporal_summary
+from trainer.measures import BATCH, Measures, needed, summary_of
+from trainer.quantize import Quantizer, Ranges
 from trainer.run import Run, write_json
 from trainer.triton_repository import DECODER, ENCODER, versions
 
-_BATCH = 32
 _WORST_SHOWN = 12
 
 
@@ -40,17 +41,6 @@ class Model:
     label: str
     """What a person calls it: "pca", "bunny, version 3"."""
     card: Mapping[str, object]
-
-
-@dataclass(slots=True)
-class _Measures:
-    """What was measured so far, in the order of the data set's frames."""
-
-    index: list[int] = field(default_factory=list)
-    psnr: list[float] = field(default_factory=list)
-    ssim: list[float] = field(default_factory=list)
-    ms_ssim: list[float] = field(default_factory=list)
-    change: list[Change | None] = field(default_factory=list)
 
 
 def model_of_run(folder: Path) -> Model:
@@ -88,21 +78,52 @@ def model_of_repository(repository: Path, name: str, version: int | None) -> Mod
 class Reconstructor:
     """Sends frames through a pair, on a GPU where there is one."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, quantizer: Quantizer | None = None) -> None:
         """Load the pair.
+
+        Args:
+            model: The pair.
+            quantizer: What latents go through on their way to the decoder; may be set later.
 
         Raises:
             ContractError: A file is no TorchScript module.
         """
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.quantizer = quantizer
         self._encoder = load_torchscript(model.encoder).to(self.device)
         self._decoder = load_torchscript(model.decoder).to(self.device)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Return the reconstructions of uint8 frames ``[N, 144, 256, 3]``."""
+        latents = self.encode(frames)
+        return self.decode(latents if self.quantizer is None else self.quantizer(latents))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Return the latents of uint8 frames, float32 ``[N, 200]``, as the encoder gives them."""
         with torch.inference_mode():
-            reconstructions: Tensor = self._decoder(self._encoder(frames.to(self.device))[0])[0]
-        return reconstructions
+            latents: Tensor = self._encoder(frames.to(self.device))[0]
+        return latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the frames of latents, uint8 ``[N, 144, 256, 3]``."""
+        with torch.inference_mode():
+            frames: Tensor = self._decoder(latents.to(self.device))[0]
+        return frames
+
+
+def quantizer_for(
+    reconstruct: Reconstructor, data: FrameDataset, bits: int, on_frames: Callable[[int], None]
+) -> Quantizer:
+    """Encode all frames of a data set to learn the ranges of their latents.
+
+    Raises:
+        TrainerError: The bits are not between 1 and 16.
+    """
+    ranges = Ranges()
+    for indices in needed(len(data), every=1):
+        ranges.update(reconstruct.encode(torch.from_numpy(data.frames(indices))))
+        on_frames(len(indices))
+    return ranges.quantizer(bits)
 
 
 def evaluate(
@@ -112,6 +133,7 @@ def evaluate(
     *,
     every: int = 1,
     step: int | None = None,
+    bits: int | None = None,
     on_frames: Callable[[int], None],
 ) -> dict[str, object]:
     """Measure a pair on a data set.
@@ -122,7 +144,10 @@ def evaluate(
         out: Folder to write into; files of the same names are replaced.
         every: Measure every n-th frame only; changes are still from one frame to the next.
         step: Contact sheet: frames from one pair to the next; a page full unless given.
-        on_frames: Told how many more frames were measured.
+        bits: Round the latents to so many bits a number, over the range each has in this data set
+            (see `trainer.quantize`); a pass over all frames comes first, to learn the ranges.
+        on_frames: Told how many more frames were gone through: each measured one, and before
+            that, with `bits`, each frame of the data set.
 
     Returns:
         What `metrics.json` says.
@@ -130,16 +155,19 @@ def evaluate(
     Raises:
         ContractError: The pair cannot be loaded.
         DatasetError: The data set is empty or damaged.
+        TrainerError: The bits are not between 1 and 16.
     """
     if not len(data):
         raise DatasetError("There is no frame to evaluate: the data set is empty")
     reconstruct = Reconstructor(model)
+    if bits is not None:
+        reconstruct.quantizer = quantizer_for(reconstruct, data, bits, on_frames)
     measures = _measure(reconstruct, data, every, on_frames)
-    metrics = _report(model, data, measures, every)
+    metrics = _report(model, data, measures, every, bits)
     out.mkdir(parents=True, exist_ok=True)
     _write_frames(out / "frames.npz", data, measures)
     write_json(out / "metrics.json", metrics)
-    chosen, remark = sheet_indices(data, step), f"{np.mean(measures.psnr):.1f} dB"
+    chosen, remark = sheet_indices(data, step), f"{measures.psnr.mean():.1f} dB"
     _draw(reconstruct, model, data, chosen, out / "contact_sheet.png", remark)
     _draw(reconstruct, model, data, _worst(data, measures), out / "worst_frames.png", "worst first")
     return metrics
@@ -168,52 +196,19 @@ def _measure(
     data: FrameDataset,
     every: int,
     on_frames: Callable[[int], None],
-) -> _Measures:
-    measures = _Measures()
-    begins_shot = np.zeros(len(data), np.bool_)
-    begins_shot[[shot.first for shot in data.shots]] = True
-    before: tuple[int, Tensor, Tensor] | None = None
-    for indices in _needed(len(data), every):
+) -> Measures:
+    measures = Measures(data.shots, every)
+    for indices in needed(len(data), every):
         source = torch.from_numpy(data.frames(indices)).to(reconstruct.device)
-        result = reconstruct(source)
-        chosen = np.flatnonzero(indices % every == 0)
-        ssim, ms_ssim = similarities(source[chosen], result[chosen])
-        measures.index += indices[chosen].tolist()
-        measures.psnr += psnr(source[chosen], result[chosen]).tolist()
-        measures.ssim += ssim.tolist()
-        measures.ms_ssim += ms_ssim.tolist()
-        for row, index in enumerate(indices.tolist()):
-            now = (index, source[row], result[row])
-            if index % every == 0:
-                follows = before is not None and before[0] == index - 1 and not begins_shot[index]
-                measures.change.append(
-                    change(before[1:], now[1:]) if before is not None and follows else None
-                )
-            before = now
-        on_frames(len(chosen))
+        measures.add(indices, source, reconstruct(source))
+        on_frames(int((indices % every == 0).sum()))
     return measures
 
 
-def _needed(count: int, every: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of the frames to read: those to measure, and the one before each; all in order.
-
-    Every batch holds one frame to measure at least.
-    """
-    indices = np.arange(count, dtype=np.int64)
-    needed = indices[(indices % every == 0) | ((indices + 1) % every == 0)]
-    if every > 1 and needed[-1] % every:
-        needed = needed[:-1]
-    for first in range(0, len(needed), _BATCH):
-        yield needed[first : first + _BATCH]
-
-
-def _report(model: Model, data: FrameDataset, measures: _Measures, every: int) -> dict[str, object]:
-    indices = np.array(measures.index)
-    groups = {
-        name: _group(measures, np.flatnonzero(chosen))
-        for name, chosen in _groups(model, data, indices).items()
-        if chosen.any()
-    }
+def _report(
+    model: Model, data: FrameDataset, measures: Measures, every: int, bits: int | None
+) -> dict[str, object]:
+    groups = measures.report(groups_of(model.card, data, measures.index))
     return {
         "model": {
             "label": model.label,
@@ -226,30 +221,24 @@ def _report(model: Model, data: FrameDataset, measures: _Measures, every: int) -
             "films": [{"title": film.title, "digest": film.digest} for film in data.films],
         },
         "every": every,
+        "bits": bits,
         "groups": groups,
-        "summary": {
-            name: {
-                key: round(value["mean"], 4)
-                for key, value in group.items()
-                if isinstance(value, dict) and "mean" in value
-            }
-            for name, group in groups.items()
-        },
+        "summary": summary_of(groups),
     }
 
 
-def _groups(
-    model: Model, data: FrameDataset, indices: NDArray[np.int64]
+def groups_of(
+    card: Mapping[str, object], data: FrameDataset, indices: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Sort the frames by what the model knew of them.
+    """Say which of the frames at these indices are in which group, by what the model knew of them.
 
-    "fitted": trained on; "held_out": in blocks of a film trained on that were left out; "unseen":
-    of another film.
+    "all"; "fitted": trained on; "held_out": in blocks of a film trained on that were left out;
+    "unseen": of another film.
     """
-    films = model.card.get("films")
+    films = card.get("films")
     trained_on = {film["digest"] for film in films} if isinstance(films, list) else set()
     is_known = np.array([film.digest in trained_on for film in data.films])[data.film[indices]]
-    left_out = data.is_held_out[indices] & _was_left_out(model.card)
+    left_out = data.is_held_out[indices] & _was_left_out(card)
     return {
         "all": np.ones(len(indices), np.bool_),
         "fitted": is_known & ~left_out,
@@ -265,19 +254,9 @@ def _was_left_out(card: Mapping[str, object]) -> bool:
     return not (isinstance(settings, dict) and settings.get("fit") == "all")
 
 
-def _group(measures: _Measures, chosen: NDArray[np.int64]) -> dict[str, object]:
-    changes = [measures.change[row] for row in chosen]
-    return {
-        "frames": len(chosen),
-        "psnr": summary(np.array(measures.psnr)[chosen]),
-        "ssim": summary(np.array(measures.ssim)[chosen]),
-        "ms_ssim": summary(np.array(measures.ms_ssim)[chosen]),
-        "temporal": temporal_summary([each for each in changes if each is not None]),
-    }
-
-
-def _write_frames(path: Path, data: FrameDataset, measures: _Measures) -> None:
-    indices = np.array(measures.index, np.int64)
+def _write_frames(path: Path, data: FrameDataset, measures: Measures) -> None:
+    indices = measures.index
+    columns = {name: values.astype(np.float32) for name, values in measures.columns().items()}
     with path.open("wb") as file:
         np.savez_compressed(
             file,
@@ -286,21 +265,15 @@ def _write_frames(path: Path, data: FrameDataset, measures: _Measures) -> None:
             film=data.film[indices],
             pts=data.pts[indices],
             held_out=data.is_held_out[indices],
-            psnr=np.array(measures.psnr, np.float32),
-            ssim=np.array(measures.ssim, np.float32),
-            ms_ssim=np.array(measures.ms_ssim, np.float32),
-            temporal_error=np.array(
-                [np.nan if each is None else each.error for each in measures.change], np.float32
-            ),
+            **columns,
         )
 
 
-def _worst(data: FrameDataset, measures: _Measures) -> NDArray[np.int64]:
+def _worst(data: FrameDataset, measures: Measures) -> NDArray[np.int64]:
     """Choose the frames with the lowest PSNR, one of each shot."""
     shot_firsts = np.array([shot.first for shot in data.shots])
     chosen: dict[int, int] = {}
-    for row in np.argsort(measures.psnr):
-        index = measures.index[row]
+    for index in measures.index[np.argsort(measures.psnr)].tolist():
         chosen.setdefault(int(np.searchsorted(shot_firsts, index, side="right")), index)
         if len(chosen) == _WORST_SHOWN:
             break
@@ -316,8 +289,8 @@ def _draw(
     remark: str,
 ) -> None:
     def pairs() -> Iterator[Pair]:
-        for first in range(0, len(indices), _BATCH):
-            part = indices[first : first + _BATCH]
+        for first in range(0, len(indices), BATCH):
+            part = indices[first : first + BATCH]
             source = data.frames(part)
             results = reconstruct(torch.from_numpy(source)).cpu().numpy()
             for row, index in enumerate(part.tolist()):
@@ -326,5 +299,7 @@ def _draw(
                 yield Pair(source[row], results[row], data.seconds(index), shape)
 
     titles = " · ".join(film.title.replace("_", " ") for film in data.films)
-    note = f"{model.label} · 200 numbers a frame · {remark}"
+    quantizer = reconstruct.quantizer
+    size = "" if quantizer is None else f" of {quantizer.bits} bits"
+    note = f"{model.label} · 200 numbers{size} a frame · {remark}"
     draw_sheet(pairs(), len(indices), path, title=titles, note=note)

@@ -1,13 +1,16 @@
 """How close reconstructions come to their film, frame by frame and from frame to frame.
 
 - **PSNR** in dB over all pixels and colours, at most 60 (a frame without error has no finite PSNR);
-- **SSIM** and **MS-SSIM** (see `trainer.ssim`);
+- **SSIM** and **MS-SSIM** (see `trainer.ssim`), and **HaarPSI** (see `trainer.haarpsi`);
 - **temporal error**: the mean absolute difference, in grey levels, between what changed from the
   frame before in the film and in the reconstruction; and the **temporal correlation** of the two
   changes, 1 where the reconstruction moves as the film does, 0 where it stands still or trembles by
   itself. Neither is taken across a cut.
+
+`trainer.measures` gathers them over a film.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainer.haarpsi import haarpsi
 from trainer.ssim import ms_ssim, ssim
 
 PSNR_CAP = 60.0
 WORST_SHARE = 0.05
+_BT709_LUMA = (0.2126, 0.7152, 0.0722)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class Change:
     """Mean absolute difference of the two changes, grey levels."""
     product: float
     """Sum of the products of the two changes, over all pixels."""
+    source_change: float
+    """Mean absolute change of the source, grey levels."""
     source_energy: float
     """Sum of the squares of the source's change."""
     reconstruction_energy: float
@@ -42,11 +49,20 @@ def psnr(source: Tensor, reconstruction: Tensor) -> Tensor:
     return 10 * torch.log10(255.0**2 / error.clamp(min=least))
 
 
-def similarities(source: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor]:
-    """Return SSIM and MS-SSIM of uint8 frames ``[N, H, W, 3]``, each ``[N]``."""
+def similarities(source: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return SSIM, MS-SSIM and HaarPSI of uint8 frames ``[N, H, W, 3]``, each ``[N]``."""
     truth = source.permute(0, 3, 1, 2).float().contiguous() / 255
     picture = reconstruction.permute(0, 3, 1, 2).float().contiguous() / 255
-    return ssim(picture, truth), ms_ssim(picture, truth)
+    return ssim(picture, truth), ms_ssim(picture, truth), haarpsi(picture, truth)
+
+
+def brightness(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean luma (BT.709) and mean level of uint8 frames ``[N, H, W, 3]``, each ``[N]``.
+
+    Both are grey levels, 0 to 255; the level is the mean of all colours alike.
+    """
+    colours = frames.float().mean((1, 2))
+    return colours @ colours.new_tensor(_BT709_LUMA), colours.mean(1)
 
 
 def change(before: tuple[Tensor, Tensor], now: tuple[Tensor, Tensor]) -> Change:
@@ -61,6 +77,7 @@ def change(before: tuple[Tensor, Tensor], now: tuple[Tensor, Tensor]) -> Change:
     return Change(
         error=float((in_reconstruction - in_source).abs().mean()),
         product=float((in_reconstruction * in_source).sum(dtype=torch.float64)),
+        source_change=float(in_source.abs().mean()),
         source_energy=float(in_source.square().sum(dtype=torch.float64)),
         reconstruction_energy=float(in_reconstruction.square().sum(dtype=torch.float64)),
     )
@@ -75,17 +92,23 @@ def summary(values: NDArray[np.float64]) -> dict[str, float] | None:
     return {"mean": float(known.mean()), "worst_5_percent": float(worst.mean())}
 
 
-def temporal_summary(changes: list[Change]) -> dict[str, float | None] | None:
+def temporal_summary(changes: Sequence[Change]) -> dict[str, float | None] | None:
     """Return the mean temporal error, and the correlation of all changes; None without any."""
     if not changes:
         return None
-    energies = [
-        sum(each.source_energy for each in changes),
-        sum(each.reconstruction_energy for each in changes),
-    ]
-    product = sum(each.product for each in changes)
-    scale = float(np.sqrt(energies[0] * energies[1]))
     return {
         "error": float(np.mean([each.error for each in changes])),
-        "correlation": product / scale if scale > 0 else None,
+        "correlation": correlation(changes),
     }
+
+
+def correlation(changes: Sequence[Change]) -> float | None:
+    """Return the temporal correlation of all changes together; None if the source never changes."""
+    in_source = sum(each.source_energy for each in changes)
+    in_reconstruction = sum(each.reconstruction_energy for each in changes)
+    if in_source == 0:
+        return None
+    if in_reconstruction == 0:
+        return 0.0
+    product = sum(each.product for each in changes)
+    return float(product / np.sqrt(in_source * in_reconstruction))

@@ -8,7 +8,15 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from trainer.metrics import Change, change, psnr, similarities, summary, temporal_summary
+from trainer.metrics import (
+    brightness,
+    change,
+    correlation,
+    psnr,
+    similarities,
+    summary,
+    temporal_summary,
+)
 from trainer.ssim import ms_ssim, ssim
 
 
@@ -67,14 +75,11 @@ def test_change_tells_following_from_standing_still_and_trembling() -> None:
     assert follows.error == 0
     assert still.error == pytest.approx(float((now.float() - before.float()).abs().mean()))
 
-    def correlation(one: Change) -> float | None:
-        told = temporal_summary([one])
-        assert told is not None
-        return told["correlation"]
-
-    assert correlation(follows) == pytest.approx(1)
-    assert correlation(still) is None
-    assert 0.3 < (correlation(trembles) or 0) < 0.7  # both left the same frame
+    assert correlation([follows]) == pytest.approx(1)
+    assert correlation([still]) == 0
+    assert 0.3 < (correlation([trembles]) or 0) < 0.7  # both left the same frame
+    # Nothing can be said of a source that stands still.
+    assert correlation([change((now, before), (now, now))]) is None
 
 
 def test_the_worst_twentieth_is_the_lowest() -> None:
@@ -83,3 +88,13 @@ def test_the_worst_twentieth_is_the_lowest() -> None:
     assert summary(np.array([3.0])) == {"mean": 3.0, "worst_5_percent": 3.0}
     assert summary(np.array([])) is None
     assert temporal_summary([]) is None
+
+
+def test_brightness_weighs_colours_as_the_eye_does_and_levels_all_alike() -> None:
+    frames = torch.zeros(3, 144, 256, 3, dtype=torch.uint8)
+    frames[0] = 80
+    frames[1, ..., 1] = 90  # green
+    frames[2, :72, :, 2] = 60  # the upper half blue
+    luma, level = brightness(frames)
+    assert luma.tolist() == pytest.approx([80, 90 * 0.7152, 30 * 0.0722], abs=1e-3)
+    assert level.tolist() == pytest.approx([80, 30, 10], abs=1e-3)
