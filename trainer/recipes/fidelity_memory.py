@@ -1,0 +1,253 @@
+"""Fits the memory of `fidelity`: a film in a handful of principal-component bases, in closed form.
+
+A film is cut into stretches of equal length, and each is given a basis of its own: few scenes fit
+into few directions (mixtures of principal components: Kambhatla and Leen, "Dimension reduction by
+local PCA", 1997; Tipping and Bishop, "Mixtures of probabilistic principal component analysers",
+1999). Which stretch a frame comes from is not asked when it is encoded: the basis that suits takes
+it, so a scene that comes back, or another film, finds what is nearest.
+
+Bases live among the bins of a colour DCT that vary most, which is where a film's bits are, and are
+packed into the bytes that there are (`fidelity_packing`). Nothing is held but one stretch.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from trainer.dataset import FrameDataset
+from trainer.durable import sync
+from trainer.errors import DatasetError
+from trainer.export import to_pictures
+from trainer.recipes.fidelity_networks import (
+    COMMON_BINS,
+    COORDINATES,
+    KEY_SIZE,
+    Common,
+    MemoryDecoder,
+    MemoryEncoder,
+    Spectrum,
+)
+from trainer.recipes.fidelity_packing import Packed, PackedBases, pack
+from trainer.sampler import spread
+
+_BATCH = 128
+_PIXELS = MODEL_FRAME_HEIGHT * MODEL_FRAME_WIDTH * 3
+# Frames that tell which bins vary, and that a basis is found from: more change little.
+_SURVEYED = 2048
+_FITTED = 2000
+# Fewer frames than this a stretch do not fill a basis's coordinates.
+_LEAST_STRETCH = 100
+# Bins that the prior of a memory for films unseen gives variance to.
+_PRIOR_BINS = 1500
+# Noise that no bin is without: half a grey level.
+_LEAST_NOISE = (0.5 / 255) ** 2
+
+OnFrames = Callable[[int], None]
+"""Told how many more frames were worked through."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySize:
+    """How much a memory may keep."""
+
+    bases: int
+    """Bases, and stretches, at most."""
+    bins: int
+    """DCT bins that bases reach over."""
+    seen: int
+    """DCT bins that the encoder looks at."""
+    bytes: int
+    """For the packed bases, all together."""
+    prior: float = 0.0
+    """How much of the bins' own variance, each by itself, is added to what a basis is found from:
+    what a film could show besides what it does. For frames unseen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What was found; `encoder`, `decoder` and `common` make modules of it."""
+
+    bins: Tensor
+    """Places in a flattened ``[3, 144, 256]``, most varied first, int64 ``[bins]``."""
+    means: Tensor
+    """Of the stretches' bins, float32 ``[bases, bins]``."""
+    bases: tuple[Packed, ...]
+    keys: Tensor
+    """Float32 ``[bases, KEY_SIZE]``."""
+    precision: Tensor
+    """One over the deviation of what bases leave of the bins seen, float32 ``[seen]``."""
+
+    def packed(self) -> PackedBases:
+        """Return the bases as a module that unpacks them."""
+        return PackedBases(self.bases, len(self.bins), COORDINATES)
+
+    def decoder(self) -> MemoryDecoder:
+        """Return the half from latents to pictures."""
+        return MemoryDecoder(Spectrum(self.bins), self.means, self.packed(), self.keys)
+
+    def common(self) -> Common:
+        """Return what embeddings are made of."""
+        packed = self.packed()
+        bases = torch.stack([packed(number)[:COMMON_BINS] for number in range(len(self.bases))])
+        return Common(self.means[:, :COMMON_BINS].half().float(), bases, self.keys)
+
+    def encoder(self) -> MemoryEncoder:
+        """Return the half from pictures to latents."""
+        seen = len(self.precision)
+        packed = self.packed()
+        directions, maps = [], []
+        for number in range(len(self.bases)):
+            loads = self.precision[:, None] * packed(number)[:seen]
+            direction, position = torch.linalg.qr(loads.double())
+            # A stretch of few frames leaves columns empty: QR would make directions up for them.
+            direction = direction * (loads.abs().amax(0) > 0)
+            position = direction.T @ loads.double()
+            inner = position.T @ position + torch.eye(COORDINATES, dtype=torch.float64)
+            directions.append(direction.float())
+            maps.append(torch.linalg.solve(inner, position.T).T.float())
+        return MemoryEncoder(
+            Spectrum(self.bins[:seen]),
+            self.means[:, :seen],
+            self.precision,
+            torch.stack(directions),
+            torch.stack(maps),
+            self.keys,
+        )
+
+    def save(self, path: Path, identity: str) -> None:
+        """Write it to a file, whole or not at all, with what it was made of."""
+        bases = [
+            {name: getattr(basis, name) for name in Packed.__dataclass_fields__}
+            for basis in self.bases
+        ]
+        staged = path.with_name(f".{path.name}")
+        rest = {name: getattr(self, name) for name in ("bins", "means", "keys", "precision")}
+        torch.save({**rest, "bases": bases, "identity": identity}, staged)
+        sync(staged)
+        staged.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> tuple["Memory", str]:
+        """Read what `save` wrote: the memory, and what it was made of."""
+        found = torch.load(path, weights_only=True)
+        identity: str = found.pop("identity")
+        bases = tuple(Packed(**basis) for basis in found.pop("bases"))
+        return cls(bases=bases, **found), identity
+
+
+def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Memory:
+    """Fit a memory to a data set's fitted frames.
+
+    Raises:
+        DatasetError: There is no frame to fit.
+    """
+    fitted = data.fitted
+    if not len(fitted):
+        raise DatasetError("There is no frame to fit: the data set is empty")
+    bins, variances = _survey(data, spread(fitted, _SURVEYED), size.bins, on_frames)
+    spectrum = Spectrum(bins)
+    prior = size.prior * variances
+    means, bases, leftovers = [], [], []
+    stretches = _stretches(fitted, size.bases)
+    for stretch in stretches:
+        rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
+        mean, basis, left = _principal(rows, prior)
+        packed = pack(basis, size.bytes / len(stretches))
+        means.append(mean)
+        bases.append(packed)
+        leftovers.append(left[: size.seen])
+    noise = torch.stack(leftovers).mean(0) + _LEAST_NOISE
+    return Memory(
+        bins=bins,
+        means=torch.stack(means),
+        bases=tuple(bases),
+        keys=spherical_code(len(bases)),
+        precision=noise.rsqrt(),
+    )
+
+
+def frames_to_read(fitted: int, size: MemorySize) -> int:
+    """Return how many frames `fit_memory` works through."""
+    stretches = _stretches(np.arange(fitted), size.bases)
+    return min(fitted, _SURVEYED) + sum(len(stretch) for stretch in stretches)
+
+
+def _stretches(fitted: NDArray[np.int64], bases: int) -> list[NDArray[np.int64]]:
+    """Cut the frames into stretches of equal length, and thin out the long ones."""
+    count = max(1, min(bases, len(fitted) // _LEAST_STRETCH))
+    return [spread(part, _FITTED) for part in np.array_split(fitted, count)]
+
+
+def _survey(
+    data: FrameDataset, indices: NDArray[np.int64], count: int, on_frames: OnFrames
+) -> tuple[Tensor, Tensor]:
+    """Find the bins that vary most, most varied first, and their variances."""
+    everything = Spectrum(torch.arange(_PIXELS))
+    total = torch.zeros(_PIXELS, dtype=torch.float64)
+    squares = torch.zeros(_PIXELS, dtype=torch.float64)
+    for pictures in _pictures(data, indices, on_frames):
+        seen = everything(pictures).double()
+        total += seen.sum(0)
+        squares += seen.square().sum(0)
+    variances = squares / len(indices) - (total / len(indices)).square()
+    bins = variances.argsort(descending=True)[:count]
+    return bins, variances[bins].float().clamp(min=0.0)
+
+
+def _principal(rows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the mean ``[bins]``, the basis ``[bins, COORDINATES]`` and what it leaves ``[bins]``.
+
+    The basis's columns are as long as the coordinates along them vary. By way of the rows' products
+    with one another, for there are fewer rows than bins.
+    """
+    mean = rows.mean(0)
+    rows = rows - mean
+    count = len(rows)
+    known = rows
+    if float(prior.max()) > 0:
+        # Variance that belongs to one bin alone is as many more rows with that bin alone.
+        alone = torch.zeros(min(_PRIOR_BINS, len(prior)), len(prior))
+        alone.diagonal().copy_((count * prior[: len(alone)]).sqrt())
+        known = torch.cat([rows, alone])
+    weights, mixtures = torch.linalg.eigh(known @ known.T)
+    weights, mixtures = weights.flip(0), mixtures.flip(1)
+    kept = min(COORDINATES, int((weights > 1e-6 * weights[0].clamp(min=1e-6)).sum()))
+    lengths = weights[:kept].sqrt()
+    directions = known.T @ (mixtures[:, :kept] / lengths)
+    along = rows @ directions
+    left = (rows - along @ directions.T).square().mean(0)
+    basis = torch.zeros(rows.shape[1], COORDINATES)
+    # Of the frames, not of the prior, a coordinate's spread is taken.
+    basis[:, :kept] = directions * along.square().mean(0).sqrt()
+    return mean, basis, left
+
+
+def spherical_code(count: int) -> Tensor:
+    """Return points on the unit sphere that keep apart, float32 ``[count, KEY_SIZE]``.
+
+    They repel one another from fixed places, so that the same count has the same keys.
+    """
+    generator = torch.Generator().manual_seed(200)
+    points = torch.randn(count, KEY_SIZE, generator=generator, dtype=torch.float64)
+    for step in range(400):
+        points = points / points.norm(dim=1, keepdim=True)
+        apart = points[:, None] - points[None]
+        nearness = (-8.0 * apart.square().sum(2)).exp()
+        points = points + 0.2 * (1 - step / 400) * (nearness[:, :, None] * apart).sum(1)
+    keys: Tensor = (points / points.norm(dim=1, keepdim=True)).float()
+    return keys
+
+
+def _pictures(
+    data: FrameDataset, indices: NDArray[np.int64], on_frames: OnFrames
+) -> Iterator[Tensor]:
+    for first in range(0, len(indices), _BATCH):
+        frames = data.frames(indices[first : first + _BATCH])
+        yield to_pictures(torch.from_numpy(frames))
+        on_frames(len(frames))
