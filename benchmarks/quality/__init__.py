@@ -1,0 +1,1 @@
+"""The quality report: `make quality`, or `python -m benchmarks.quality`."""

@@ -1,0 +1,224 @@
+"""x264 and SVT-AV1 at a given number of bytes a frame, on the very frames that models see.
+
+Frames stream through an encoder into a file and out of it again, 4:2:0 and 8 bits, BT.709, at 24
+frames a second. Bytes are those of the packets: what a container adds is not counted. The size
+wanted is found by trying: sizes fall (or rise) nearly evenly with the encoder's one number, so a
+few whole encodes do.
+"""
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from film.frame import SCALING
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from trainer.durable import replace_text
+
+# SVT-AV1 tells its settings on stderr unless it is asked for errors alone.
+os.environ.setdefault("SVT_LOG", "1")
+
+_RATE = 24
+_BATCH = 32
+_TOLERANCE = 0.02
+# Nearer than asked for, where a few more tries bring it.
+_AIM = 0.01
+_TRIES = 10
+
+Frames = Callable[[], Iterator[NDArray[np.uint8]]]
+"""Gives all frames of a film in order, in batches uint8 ``[N, 144, 256, 3]``, each time anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """An encoder, and the one number that its sizes follow."""
+
+    name: str
+    encoder: str
+    options: Callable[[float], Mapping[str, str]]
+    bit_rate: Callable[[float], int | None]
+    lowest: float
+    highest: float
+    step: float
+    """The number's smallest difference."""
+    start: float
+    slope: float
+    """About how much the logarithm (base 2) of the size changes with 1."""
+
+
+X264 = Codec(
+    name="x264 medium",
+    encoder="libx264",
+    options=lambda number: {"preset": "medium", "crf": f"{number:.1f}"},
+    bit_rate=lambda number: None,
+    lowest=0.0,
+    highest=51.0,
+    step=0.1,
+    start=30.0,
+    slope=-1 / 6,
+)
+AV1 = Codec(
+    name="SVT-AV1 preset 6",
+    encoder="libsvtav1",
+    # Quarters of a step are understood here alone.
+    options=lambda number: {"preset": "6", "svtav1-params": f"crf={number:.2f}"},
+    bit_rate=lambda number: None,
+    lowest=1.0,
+    highest=70.0,
+    step=0.25,
+    start=46.0,
+    slope=-1 / 15,
+)
+# The same encoders told a bit rate, in one pass: the number is the logarithm (base 2) of bit/s.
+X264_AT_RATE = Codec(
+    name="x264 medium, told a bit rate",
+    encoder="libx264",
+    options=lambda number: {"preset": "medium"},
+    bit_rate=lambda number: round(2**number),
+    lowest=10.0,
+    highest=26.0,
+    step=0.001,
+    start=math.log2(200 * 8 * _RATE),
+    slope=1.0,
+)
+AV1_AT_RATE = Codec(
+    name="SVT-AV1 preset 6, told a bit rate",
+    encoder="libsvtav1",
+    options=lambda number: {"preset": "6"},
+    bit_rate=lambda number: round(2**number),
+    lowest=10.0,
+    highest=26.0,
+    step=0.001,
+    start=math.log2(200 * 8 * _RATE),
+    slope=1.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """An encoded film."""
+
+    path: Path
+    codec: str
+    bytes_a_frame: float
+    number: float
+    """What the encoder was told."""
+
+
+def encode_at(
+    codec: Codec, frames: Frames, bytes_a_frame: float, path: Path, on_try: Callable[[str], None]
+) -> Coded:
+    """Encode a film at so many bytes a frame, within 2 % wherever the encoder reaches them.
+
+    What was encoded before at this path is used again. Where the encoder cannot go so low or so
+    high, it is taken as near as it comes: the result says where that is.
+    """
+    note = path.with_suffix(".json")
+    if path.exists() and note.exists():
+        return Coded(**{**json.loads(note.read_text("utf-8")), "path": path})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}")
+    tried: dict[float, float] = {}
+    number = codec.start
+    while True:
+        number = _on_grid(codec, number)
+        tried[number] = _encode(codec, number, frames, staged)
+        on_try(f"{codec.name}: {tried[number]:.1f} bytes a frame, {bytes_a_frame:.0f} wanted")
+        off = abs(tried[number] / bytes_a_frame - 1)
+        following = _on_grid(codec, _next(codec, tried, bytes_a_frame))
+        if off <= _AIM or following in tried or len(tried) == _TRIES:
+            break
+        number = following
+    best = min(tried, key=lambda each: abs(math.log(tried[each] / bytes_a_frame)))
+    if best != number:
+        _encode(codec, best, frames, staged)
+    staged.replace(path)
+    coded = Coded(path, codec.name, tried[best], best)
+    replace_text(note, json.dumps({**asdict(coded), "path": path.name}) + "\n")
+    return coded
+
+
+def is_equal(coded: Coded, bytes_a_frame: float) -> bool:
+    """Say whether a film was encoded at so many bytes, within 2 %."""
+    return abs(coded.bytes_a_frame / bytes_a_frame - 1) <= _TOLERANCE
+
+
+def decode(coded: Coded) -> Iterator[NDArray[np.uint8]]:
+    """Decode a film in order, in batches uint8 ``[N, 144, 256, 3]``."""
+    reformatter = VideoReformatter()
+    with av.open(str(coded.path)) as container:
+        pictures = (
+            reformatter.reformat(
+                frame,
+                format="rgb24",
+                src_colorspace=Colorspace.ITU709,
+                src_color_range=ColorRange.MPEG,
+                dst_color_range=ColorRange.JPEG,
+                interpolation=SCALING,
+            ).to_ndarray()
+            for frame in container.decode(video=0)
+        )
+        while batch := list(itertools.islice(pictures, _BATCH)):
+            yield np.stack(batch).astype(np.uint8, copy=False)
+
+
+def _encode(codec: Codec, number: float, frames: Frames, path: Path) -> float:
+    """Encode a film; return the bytes a frame."""
+    reformatter = VideoReformatter()
+    size = count = 0
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream(
+            codec.encoder, rate=_RATE, options=dict(codec.options(number))
+        )
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.colorspace = Colorspace.ITU709
+        stream.codec_context.color_range = ColorRange.MPEG
+        rate = codec.bit_rate(number)
+        if rate is not None:
+            stream.bit_rate = rate
+        for picture in itertools.chain.from_iterable(frames()):
+            frame = reformatter.reformat(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=SCALING,
+            )
+            frame.pts, frame.time_base = count, Fraction(1, _RATE)
+            count += 1
+            for packet in stream.encode(frame):
+                size += packet.size
+                container.mux(packet)
+        for packet in stream.encode(None):
+            size += packet.size
+            container.mux(packet)
+    return size / count
+
+
+def _next(codec: Codec, tried: Mapping[float, float], wanted: float) -> float:
+    """Guess the number from what was tried: between two that lie on either side, or beyond all."""
+    sizes = sorted((math.log2(size / wanted), number) for number, size in tried.items())
+    below = [each for each in sizes if each[0] <= 0]
+    above = [each for each in sizes if each[0] > 0]
+    if below and above:
+        (small, at_small), (large, at_large) = below[-1], above[0]
+        return at_small + (at_large - at_small) * -small / (large - small)
+    off, number = below[-1] if below else above[0]
+    return number - off / codec.slope
+
+
+def _on_grid(codec: Codec, number: float) -> float:
+    rounded = round(round(number / codec.step) * codec.step, 6)
+    return min(max(rounded, codec.lowest), codec.highest)

@@ -1,0 +1,328 @@
+"""Measures models and coded films by the trainer's own code, each once: what was measured is kept.
+
+Everything lies in one folder, by the digests of what it was made from, so a report that was
+interrupted goes on where it was, and a model that was trained anew is measured anew.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import trainer
+from benchmarks.quality.codecs import Codec, Coded, decode, encode_at
+from trainer.dataset import FrameDataset
+from trainer.durable import replace_text
+from trainer.export import LATENT_SIZE
+from trainer.measures import Measures, needed
+from trainer.metrics import psnr
+from trainer.quantize import Quantizer
+
+_BATCH = 32
+_WORST = 12
+_CURVE_EVERY = 12
+# What decides what a measure says: with other code, everything is measured again.
+_CODE = ("measures", "metrics", "ssim", "haarpsi", "quantize")
+
+
+class Pair(Protocol):
+    """An encoder and its decoder."""
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Return the latents ``[N, 200]`` of uint8 frames ``[N, 144, 256, 3]``."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return uint8 frames ``[N, 144, 256, 3]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Something that makes 200 numbers of a frame, and a frame of those."""
+
+    name: str
+    digest: str
+    load: Callable[[], Pair]
+    decoder_bytes: int
+    """Size of what decodes, as a file."""
+    encoder_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A film to measure on, frame by frame."""
+
+    title: str
+    data: FrameDataset
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Give all frames in order, in batches."""
+        for first in range(0, len(self.data), _BATCH):
+            yield self.data.frames(np.arange(first, min(first + _BATCH, len(self.data))))
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured of one model or codec on one film."""
+
+    name: str
+    bytes_a_frame: float
+    decoder_bytes: int | None
+    """None: it is a codec, whose decoder knows no film."""
+    groups: Mapping[str, Mapping[str, object]]
+    """Of "all" frames, those in "fitted" and those in "held_out" blocks: see `Measures.report`."""
+    worst: list[int]
+    """The worst frames, one of each shot, the worst first."""
+
+
+class Measuring:
+    """Measures, and remembers in a folder."""
+
+    def __init__(self, folder: Path, every: int, say: Callable[[str], None]) -> None:
+        """Work in a folder; measure every n-th frame; say what is being done."""
+        self.folder = folder
+        self.every = every
+        self._say = say
+        self._loaded: tuple[str, Pair] | None = None
+        package = Path(str(trainer.__file__)).parent
+        sources = [(package / f"{name}.py").read_bytes() for name in _CODE]
+        self._code = hashlib.sha256(b"".join(sources)).hexdigest()
+
+    def of_model(self, model: Model, film: Film, bits: int | None) -> Figures:
+        """Measure a model with its latents as they are, or quantised."""
+
+        def measure() -> dict[str, object]:
+            measures = Measures(film.data.shots, self.every)
+            reconstruct = self._reconstruct(model, film, bits)
+            for indices in needed(len(film.data), self.every):
+                _add(measures, film, indices, reconstruct(indices))
+            return _report(film, measures)
+
+        found = self._once(
+            f"{model.name} on {film.title}, {f'{bits} bits' if bits else 'float32'}",
+            {"model": model.digest, "data": film.data.digest, "bits": bits, "every": self.every},
+            measure,
+        )
+        size = LATENT_SIZE * (bits or 32) / 8
+        return Figures(model.name, size, model.decoder_bytes, **found)  # type: ignore[arg-type]
+
+    def of_coded(self, coded: Coded, film: Film) -> Figures:
+        """Measure a film that was encoded."""
+
+        def measure() -> dict[str, object]:
+            measures = Measures(film.data.shots, self.every)
+            for indices, frames in _coded_frames(coded, film, self.every):
+                _add(measures, film, indices, torch.from_numpy(frames))
+            return _report(film, measures)
+
+        found = self._once(
+            f"{coded.codec} at {coded.bytes_a_frame:.0f} bytes on {film.title}",
+            {"coded": _digest(coded.path), "data": film.data.digest, "every": self.every},
+            measure,
+        )
+        return Figures(coded.codec, coded.bytes_a_frame, None, **found)  # type: ignore[arg-type]
+
+    def psnr_of_model(self, model: Model, film: Film, bits: int) -> float:
+        """Return the mean PSNR of every twelfth frame, for a rate curve."""
+
+        def measure() -> dict[str, object]:
+            reconstruct = self._reconstruct(model, film, bits)
+            every = self.curve_every
+            chosen = np.arange(0, len(film.data), every, dtype=np.int64)
+            values = [
+                _psnr(film, indices, reconstruct(indices))
+                for indices in np.array_split(chosen, -(-len(chosen) // _BATCH))
+            ]
+            return {"psnr": float(torch.cat(values).mean())}
+
+        facts = {"model": model.digest, "data": film.data.digest, "bits": bits}
+        return self._psnr_once(f"{model.name} on {film.title}, {bits} bits", facts, measure)
+
+    def psnr_of_coded(self, coded: Coded, film: Film) -> float:
+        """Return the mean PSNR of every twelfth frame, for a rate curve."""
+
+        def measure() -> dict[str, object]:
+            values = [
+                _psnr(film, indices[chosen], torch.from_numpy(frames[chosen]))
+                for indices, frames in _coded_frames(coded, film, self.curve_every)
+                if (chosen := indices % self.curve_every == 0).any()
+            ]
+            return {"psnr": float(torch.cat(values).mean())}
+
+        what = f"{coded.codec} at {coded.bytes_a_frame:.0f} bytes on {film.title}"
+        facts = {"coded": _digest(coded.path), "data": film.data.digest}
+        return self._psnr_once(what, facts, measure)
+
+    @property
+    def curve_every(self) -> int:
+        """Which frames the rate curve is measured on: every so many."""
+        return max(self.every, _CURVE_EVERY)
+
+    def coded(self, codec: Codec, film: Film, bytes_a_frame: float) -> Coded:
+        """Encode a film, or find it encoded."""
+        codec_name = re.sub(r"[^a-z0-9]+", "_", codec.name.lower())
+        name = f"{_short(film.data.digest)}-{codec_name}-{bytes_a_frame:.0f}.mkv"
+        path = self.folder / "coded" / name
+        return encode_at(
+            codec,
+            film.frames,
+            bytes_a_frame,
+            path,
+            lambda tried: self._say(f"{film.title}: {tried}"),
+        )
+
+    def pictures_of_model(
+        self, model: Model, film: Film, bits: int | None, indices: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """Return a model's pictures of some frames."""
+        reconstruct = self._reconstruct(model, film, bits)
+        parts = [
+            reconstruct(indices[first : first + _BATCH]).cpu().numpy()
+            for first in range(0, len(indices), _BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def _reconstruct(
+        self, model: Model, film: Film, bits: int | None
+    ) -> Callable[[NDArray[np.int64]], Tensor]:
+        """Return what makes a model's pictures of frames, by their indices."""
+        latents = self._latents(model, film)
+        pair = self._load(model)
+        whole = torch.from_numpy(np.asarray(latents))
+        chosen = whole if bits is None else Quantizer.fit(whole, bits)(whole)
+
+        def reconstruct(indices: NDArray[np.int64]) -> Tensor:
+            with torch.inference_mode():
+                return pair.decode(chosen[torch.from_numpy(indices)])
+
+        return reconstruct
+
+    def _latents(self, model: Model, film: Film) -> NDArray[np.float32]:
+        """Encode a film, or find its latents, ``[N, 200]``."""
+        name = f"{_short(model.digest)}-{_short(film.data.digest)}.npy"
+        path = self.folder / "latents" / name
+        if not path.exists():
+            self._say(f"{model.name}: encoding {film.title}")
+            pair = self._load(model)
+            with torch.inference_mode():
+                parts = [
+                    pair.encode(torch.from_numpy(frames)).float().cpu().numpy()
+                    for frames in film.frames()
+                ]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged = path.with_name(f".{name}")
+            with staged.open("wb") as file:
+                np.save(file, np.concatenate(parts))
+            staged.replace(path)
+        latents: NDArray[np.float32] = np.load(path)
+        return latents
+
+    def _load(self, model: Model) -> Pair:
+        """Load a model; only the last one stays in memory."""
+        if self._loaded is None or self._loaded[0] != model.digest:
+            self._loaded = None
+            self._loaded = (model.digest, model.load())
+        return self._loaded[1]
+
+    def _psnr_once(
+        self, what: str, facts: Mapping[str, object], measure: Callable[[], dict[str, object]]
+    ) -> float:
+        found = self._once(what, {**facts, "curve_every": self.curve_every}, measure)
+        value = found["psnr"]
+        assert isinstance(value, float)
+        return value
+
+    def _once(
+        self, what: str, facts: Mapping[str, object], measure: Callable[[], dict[str, object]]
+    ) -> dict[str, object]:
+        """Measure, unless it was measured of the same things before."""
+        key = hashlib.sha256(
+            json.dumps({**facts, "code": self._code}, sort_keys=True).encode()
+        ).hexdigest()[:16]
+        path = self.folder / "measured" / f"{key}.json"
+        if path.exists():
+            found: dict[str, object] = json.loads(path.read_text("utf-8"))["found"]
+            return found
+        self._say(f"measuring {what}")
+        content = {"what": what, "of": dict(facts), "found": measure()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, json.dumps(content, indent=1) + "\n")
+        # As it will be read back: numbers and names, nothing else.
+        read: dict[str, object] = json.loads(json.dumps(content["found"]))
+        return read
+
+
+def pictures_of_coded(coded: Coded, film: Film, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return a coded film's pictures of some frames, in the order asked for."""
+    found: dict[int, NDArray[np.uint8]] = {}
+    wanted = set(indices.tolist())
+    for first, frames in _numbered(coded):
+        for row in range(len(frames)):
+            if first + row in wanted:
+                found[first + row] = frames[row]
+    return np.stack([found[index] for index in indices.tolist()])
+
+
+def _coded_frames(
+    coded: Coded, film: Film, every: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Decode a film; give the frames that measuring needs, and their indices."""
+    wanted = np.zeros(len(film.data), np.bool_)
+    for indices in needed(len(film.data), every):
+        wanted[indices] = True
+    for first, frames in _numbered(coded):
+        indices = np.arange(first, first + len(frames))
+        chosen = wanted[indices]
+        if chosen.any():
+            yield indices[chosen], frames[chosen]
+
+
+def _numbered(coded: Coded) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    first = 0
+    for frames in decode(coded):
+        yield first, frames
+        first += len(frames)
+
+
+def _add(measures: Measures, film: Film, indices: NDArray[np.int64], result: Tensor) -> None:
+    source = torch.from_numpy(film.data.frames(indices))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    measures.add(indices, source.to(device), result.to(device))
+
+
+def _psnr(film: Film, indices: NDArray[np.int64], result: Tensor) -> Tensor:
+    return psnr(torch.from_numpy(film.data.frames(indices)), result.cpu())
+
+
+def _report(film: Film, measures: Measures) -> dict[str, object]:
+    held_out = film.data.is_held_out[measures.index]
+    groups = measures.report(
+        {"all": np.ones(len(held_out), np.bool_), "fitted": ~held_out, "held_out": held_out}
+    )
+    return {"groups": groups, "worst": _worst(film, measures)}
+
+
+def _worst(film: Film, measures: Measures) -> list[int]:
+    firsts = np.array([shot.first for shot in film.data.shots])
+    chosen: dict[int, int] = {}
+    for index in measures.index[np.argsort(measures.psnr)].tolist():
+        chosen.setdefault(int(np.searchsorted(firsts, index, side="right")), index)
+        if len(chosen) == _WORST:
+            break
+    return list(chosen.values())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:8]
