@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 FILM ?=
+MINUTES ?=
 
 # Where PyTorch's own index of CPU builds can be reached and no NVIDIA GPU is there, take the small
 # build from it; everywhere else the pin resolves as pip is set up.
@@ -19,13 +20,13 @@ STUBS := client/refilm/v1
 PROTOS := $(wildcard proto/refilm/v1/*.proto)
 PACKAGES := film service trainer client/refilm
 
-.PHONY: demo test soak lint format proto bench setup setup-dev clean help
+.PHONY: demo test soak lint format proto bench quality setup setup-dev clean help
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-demo: setup ## reconstruct a film through 200 numbers a frame; FILM=path for one of your own
-	@$(BIN)/python examples/demo.py $(if $(FILM),"$(FILM)")
+demo: setup ## reconstruct a film through 200 numbers a frame; FILM=path [MINUTES=m] for one of your own
+	@$(BIN)/python examples/demo.py $(if $(FILM),"$(FILM)") $(if $(MINUTES),--minutes "$(MINUTES)")
 
 test: setup-dev ## run all tests
 	$(BIN)/python -m pytest
@@ -50,6 +51,10 @@ proto: setup-dev ## generate the stubs from proto/ and the synchronous client
 
 bench: setup-dev ## run the benchmarks; each writes its table to benchmarks/results
 	$(BIN)/python -m benchmarks
+
+quality: setup-dev ## measure the models and write docs/quality.md; BUNNY= SINTEL= RUNS= EVERY=
+	$(BIN)/python -m benchmarks.quality $(if $(BUNNY),--bunny "$(BUNNY)") \
+		$(if $(SINTEL),--sintel "$(SINTEL)") $(if $(RUNS),--runs "$(RUNS)") $(if $(EVERY),--every $(EVERY))
 
 setup: $(VENV)/.installed
 

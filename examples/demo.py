@@ -1,10 +1,11 @@
 """The demo: a film goes through 200 numbers a frame and comes out again.
 
-    python examples/demo.py [FILM]        (make demo [FILM=path] sets everything up first)
+    python examples/demo.py [FILM [--minutes M]]    (make demo [FILM=path [MINUTES=m]] sets it up)
 
-Trains a model on the film, publishes it to a Triton model repository, starts the service and
-reconstructs the film through its gRPC interface. Everything lies below .refilm/, by the film's
-digest, and what is there already is used again.
+The film that comes with the project goes through the model in model_repository/, which has seen all
+of Big Buck Bunny. For a film of your own a model is trained first, and compared with PCA. The film
+is reconstructed through the service's gRPC interface. Everything that is made lies below .refilm/,
+by the film's digest; what is there already is used again, and what was interrupted goes on.
 """
 
 import argparse
@@ -26,6 +27,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "examples" / "films" / "big_buck_bunny_60s.mp4"
+MODEL_REPOSITORY = ROOT / "model_repository"
+MODEL = "bunny"
+"""The model that comes with the project."""
+
+TRAINING = ("--recipe", "fidelity", "--size", "small", "--fit", "all")
+"""How a model of one's own film is trained."""
+TRAINING_MINUTES = 4.0
+EVERY = "10"
+"""Every tenth frame tells as much as all, in a tenth of the time."""
 START_SECONDS = 120
 """How long the service may take until the model answers."""
 
@@ -38,59 +48,129 @@ class Outputs:
 
     reconstruction: Path
     side_by_side: Path
-    contact_sheet: Path
-    metrics: Path
+    evaluation: Path
 
     def films_exist(self) -> bool:
         """Whether both films were made before; each appears only when it is whole."""
         return self.reconstruction.exists() and self.side_by_side.exists()
 
+    def is_evaluated(self) -> bool:
+        """Whether the model was measured on the film before."""
+        return is_evaluated(self.evaluation)
+
 
 def main() -> None:
     """Run the demo and say where its pictures lie."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("film", nargs="?", type=Path, default=CLIP, help="a film of your own")
-    film = parser.parse_args().film.expanduser()
+    parser.add_argument("film", nargs="?", type=Path, help="a film of your own")
+    parser.add_argument(
+        "--minutes", type=float, help=f"how long to train on it (default: {TRAINING_MINUTES:g})"
+    )
+    options = parser.parse_args()
+    if options.film is None and options.minutes is not None:
+        parser.error("minutes are for a film of your own; the demo's film needs no training")
+    home = Path(os.environ.get("REFILM_DEMO_HOME", ROOT / ".refilm"))
+    try:
+        if options.film is None:
+            show_clip(home)
+        else:
+            minutes = TRAINING_MINUTES if options.minutes is None else options.minutes
+            show_own_film(options.film.expanduser(), minutes, home)
+    except KeyboardInterrupt:
+        console.print("\nStopped. The same command goes on from here.")
+        sys.exit(130)
+
+
+def show_clip(home: Path) -> None:
+    """Send the project's film through the project's model."""
+    work = home / "demo" / f"{key_of(CLIP)}-{MODEL}-{digest_of_model()[:8]}"
+    outputs = outputs_in(work, CLIP, work / "evaluation")
+    if not outputs.films_exist():
+        work.mkdir(parents=True, exist_ok=True)
+        with service(MODEL_REPOSITORY, MODEL, work) as address:
+            reconstruct(CLIP, address, MODEL, outputs)
+    if not outputs.is_evaluated():
+        data = work / "data"
+        if not data.exists():
+            trainer("prepare", CLIP, "--out", data, "--every", EVERY)
+        which = ("--repository", MODEL_REPOSITORY, "--name", MODEL)
+        trainer("evaluate", *which, "--data", data, "--out", outputs.evaluation)
+    report(CLIP, outputs)
+
+
+def show_own_film(film: Path, minutes: float, home: Path) -> None:
+    """Train a model of a film, and send the film through it."""
     if not film.is_file():
         sys.exit(f"There is no film at {film}.")
+    name = f"{key_of(film)}-{minutes:g}min".replace(".", "_")
+    data, work = home / "demo" / key_of(film) / "data", home / "demo" / key_of(film) / name
+    repository, run, pca = home / "models", work / "run", data.parent / "pca"
+    outputs = outputs_in(work, film, run / "evaluation")
 
-    home = Path(os.environ.get("REFILM_DEMO_HOME", ROOT / ".refilm"))
-    slug = re.sub(r"[^a-z0-9]+", "_", film.stem.lower()).strip("_")[:40]
-    key = f"{slug or 'film'}-{file_digest(film)[:8]}"
-    work, repository, model = home / "demo" / key, home / "models", f"pca-{key}"
-    outputs = Outputs(
-        reconstruction=work / f"{film.stem}_reconstruction.mp4",
-        side_by_side=work / f"{film.stem}_side_by_side.mp4",
-        contact_sheet=work / "run" / "evaluation" / "contact_sheet.png",
-        metrics=work / "run" / "evaluation" / "metrics.json",
-    )
-
-    train_and_publish(film, model, work, repository)
-    if not outputs.films_exist():
-        with service(repository, model, work) as address:
-            reconstruct(film, address, model, outputs)
-    report(film, outputs)
-
-
-def train_and_publish(film: Path, model: str, work: Path, repository: Path) -> None:
-    """Make a model of this film and put it where Triton finds it; skip what was done before."""
-    data, run = work / "data", work / "run"
     if not data.exists():
         trainer("prepare", film, "--out", data)
     if not (run / "run.json").exists():
-        trainer("train", "--recipe", "pca", "--fit", "all", "--data", data, "--run", run)
-    if not (run / "evaluation" / "metrics.json").exists():
-        # Every tenth frame tells as much as all, in a tenth of the time.
-        trainer("evaluate", "--run", run, "--data", data, "--every", "10")
-    if not (repository / f"{model}_encoder" / "1").exists():
-        trainer("publish", "--run", run, "--name", model, "--repository", repository)
+        console.print(
+            f"A model learns [bold]{film.name}[/bold]: first a memory of its frames, then "
+            f"{minutes:g} minutes of refinement.\nThe picture that improves: "
+            f"{os.path.relpath(run / 'preview.png')}\n",
+            soft_wrap=True,
+            highlight=False,
+        )
+        trainer("train", *TRAINING, "--minutes", str(minutes), "--data", data, "--run", run)
+    if not (pca / "run.json").exists():
+        trainer("train", "--recipe", "pca", "--fit", "all", "--data", data, "--run", pca)
+    for each in (run, pca):
+        if not is_evaluated(each / "evaluation"):
+            trainer("evaluate", "--run", each, "--data", data, "--every", EVERY)
+    if not (repository / f"{name}_encoder" / "1").exists():
+        trainer("publish", "--run", run, "--name", name, "--repository", repository)
+    if not outputs.films_exist():
+        with service(repository, name, work) as address:
+            reconstruct(film, address, name, outputs)
+    report(film, outputs, pca / "evaluation")
+
+
+def key_of(film: Path) -> str:
+    """Name a film by its file's name and digest."""
+    slug = re.sub(r"[^a-z0-9]+", "_", film.stem.lower()).strip("_")[:40]
+    with film.open("rb") as file:
+        return f"{slug or 'film'}-{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}"
+
+
+def digest_of_model() -> str:
+    """Read the digest of the project's model, of its newest version, in hexadecimal."""
+    cards = (MODEL_REPOSITORY / f"{MODEL}_encoder").glob("*/card.json")
+    newest = max(cards, key=lambda card: int(card.parent.name), default=None)
+    if newest is None:
+        sys.exit(f"There is no model {MODEL} in {MODEL_REPOSITORY}. Is the checkout whole?")
+    return str(json.loads(newest.read_text())["digest"]).removeprefix("sha256:")
+
+
+def outputs_in(work: Path, film: Path, evaluation: Path) -> Outputs:
+    """Say where a film's results will lie."""
+    return Outputs(
+        reconstruction=work / f"{film.stem}_reconstruction.mp4",
+        side_by_side=work / f"{film.stem}_side_by_side.mp4",
+        evaluation=evaluation,
+    )
+
+
+def is_evaluated(evaluation: Path) -> bool:
+    """Whether an evaluation is there, whole: its contact sheets are drawn last."""
+    return (evaluation / "worst_frames.png").exists()
 
 
 def trainer(*arguments: str | Path) -> None:
     """Run `python -m trainer` and end the demo if it fails; it has said why."""
-    done = subprocess.run([sys.executable, "-m", "trainer", *arguments], cwd=ROOT)
-    if done.returncode != 0:
-        sys.exit(done.returncode)
+    process = subprocess.Popen([sys.executable, "-m", "trainer", *arguments], cwd=ROOT)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # Ctrl-C reached it as well; a training writes a checkpoint first
+        raise
+    if status != 0:
+        sys.exit(status)
 
 
 @contextmanager
@@ -179,25 +259,27 @@ def shown_on(bars: Progress, bar: TaskID) -> Callable[[refilm.Progress], None]:
     return show
 
 
-def report(film: Path, outputs: Outputs) -> None:
-    """Say what came out, and where it lies."""
-    measured = json.loads(outputs.metrics.read_text())["groups"]["all"]
+def report(film: Path, outputs: Outputs, pca: Path | None = None) -> None:
+    """Say what came out, how it compares with PCA's evaluation, and where it lies."""
+    ours = measured(outputs.evaluation)
+    than = "" if pca is None else f"; PCA with the same 200 numbers: {measured(pca)['psnr']:.1f} dB"
     console.print(
         f"\n[bold]{film.name}[/bold], through 200 numbers a frame: "
-        f"PSNR {measured['psnr']['mean']:.1f} dB, MS-SSIM {measured['ms_ssim']['mean']:.3f}\n"
+        f"PSNR {ours['psnr']:.1f} dB{than}; MS-SSIM {ours['ms_ssim']:.3f}\n",
+        soft_wrap=True,
     )
     for what, path in (
         ("reconstruction", outputs.reconstruction),
         ("beside the original", outputs.side_by_side),
-        ("contact sheet", outputs.contact_sheet),
+        ("contact sheet", outputs.evaluation / "contact_sheet.png"),
     ):
         console.print(f"  {what:<20} {os.path.relpath(path)}", soft_wrap=True, highlight=False)
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def measured(evaluation: Path) -> dict[str, float]:
+    """Read an evaluation's means over all frames that were measured."""
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    return dict(metrics["summary"]["all"])
 
 
 if __name__ == "__main__":

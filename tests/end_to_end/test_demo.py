@@ -1,15 +1,20 @@
-"""`make demo`, as a newcomer runs it, on a short film of their own."""
+"""`make demo`, as a newcomer runs it."""
 
+import importlib.util
 import os
 import re
+import signal
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import av
 import pytest
 from PIL import Image
 
 from tests.film.clips import Track, make_clip
+from tests.support.service_process import wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,14 +26,40 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def demo(film: Path, home: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["make", "--no-print-directory", "demo", f"FILM={film}"],
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """What `make demo` runs, to be run here."""
+    spec = importlib.util.spec_from_file_location("demo", ROOT / "examples" / "demo.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "demo", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("REFILM_DEMO_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["demo.py"])
+    return module
+
+
+def start(film: Path, home: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["make", "--no-print-directory", "demo", f"FILM={film}", *options],
         cwd=ROOT,
         env=os.environ | {"REFILM_DEMO_HOME": str(home)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # to be interrupted as a terminal would
     )
+
+
+def demo(film: Path, home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    process = start(film, home, *options)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def paths_named(out: str) -> dict[str, Path]:
+    named = re.findall(r"^  (\S.*?)  +(\S.*)$", out, re.MULTILINE)
+    return {what: (ROOT / path).resolve() for what, path in named}
 
 
 def tracked_changes() -> str:
@@ -41,15 +72,49 @@ def frame_times(path: Path) -> list[float]:
         return [frame.time for frame in container.decode(video=0) if frame.time is not None]
 
 
-def test_the_demo_makes_what_it_names_and_then_reuses_it(film: Path, tmp_path: Path) -> None:
-    before = tracked_changes()
-    first = demo(film, tmp_path)
-    assert first.returncode == 0, first.stdout + first.stderr
+def test_the_project_s_film_needs_no_training(
+    film: Path,
+    module: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(module, "CLIP", film)  # a short one, for time's sake
+    module.main()
+    out, err = capfd.readouterr()
+    paths = paths_named(out)
+    assert set(paths) == {"reconstruction", "beside the original", "contact sheet"}
+    assert frame_times(paths["reconstruction"]) == pytest.approx(frame_times(film))
+    assert not list(tmp_path.rglob("run.json")) and "Published" not in err
+    with Image.open(paths["contact sheet"]) as sheet:
+        assert sheet.width > 1000
 
-    paths = {
-        what: (ROOT / path).resolve()
-        for what, path in re.findall(r"^  (\S.*?)  +(\S.*)$", first.stdout, re.MULTILINE)
-    }
+    made = {what: path.stat().st_mtime_ns for what, path in paths.items()}
+    module.main()
+    assert {what: path.stat().st_mtime_ns for what, path in paths.items()} == made
+    assert "PSNR" in capfd.readouterr().out
+
+
+def test_a_film_of_one_s_own_is_learned_interrupted_gone_on_with_and_reused(
+    film: Path, tmp_path: Path
+) -> None:
+    before = tracked_changes()
+    interrupted = start(film, tmp_path, "MINUTES=0.1")
+    wait_for(lambda: list(tmp_path.rglob("preview.jsonl")) or interrupted.poll(), "the training")
+    os.killpg(interrupted.pid, signal.SIGINT)
+    out, err = interrupted.communicate()
+    assert interrupted.returncode != 0 and "goes on from here" in out, out + err
+    assert "Traceback" not in out + err
+
+    first = demo(film, tmp_path, "MINUTES=0.1")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "Going on from the checkpoint" in first.stderr
+    (preview,) = re.findall(r"^The picture that improves: (.*)$", out, re.MULTILINE)
+    with Image.open(ROOT / preview) as picture:
+        assert picture.width > 1000
+    assert re.search(r"PSNR \d+\.\d dB; PCA with the same 200 numbers: \d+\.\d dB", first.stdout)
+
+    paths = paths_named(first.stdout)
     assert set(paths) == {"reconstruction", "beside the original", "contact sheet"}
     for what in ("reconstruction", "beside the original"):
         with av.open(str(paths[what])) as container:
@@ -59,7 +124,7 @@ def test_the_demo_makes_what_it_names_and_then_reuses_it(film: Path, tmp_path: P
         assert sheet.width > 1000
 
     made = {what: path.stat().st_mtime_ns for what, path in paths.items()}
-    second = demo(film, tmp_path)
+    second = demo(film, tmp_path, "MINUTES=0.1")
     assert second.returncode == 0, second.stdout + second.stderr
     assert {what: path.stat().st_mtime_ns for what, path in paths.items()} == made
     assert "PSNR" in second.stdout
@@ -79,3 +144,12 @@ def test_what_is_no_film_is_refused_in_words(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
     assert "film" in done.stderr
+
+
+def test_minutes_without_a_film_are_refused_in_words(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--minutes", "3"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert "needs no training" in capsys.readouterr().err
