@@ -3,6 +3,8 @@
     python -m trainer train --recipe fidelity --fit all --data DATA --run RUN --minutes 20
     python -m trainer train --recipe fidelity --size large --fit all --data DATA --run RUN
 
+`--finish perceptual --from RUN` goes on from such a run for the eye (`fidelity_perceptual`).
+
 **Memory.** One linear basis must do for a whole film in `pca`, and most of its 200 directions are
 of no use to most frames. Here a film is cut into stretches, 16 or 32, each with a basis of its own.
 A frame is encoded by the one that suits it: 4 numbers say which, 196 are its coordinates. Nothing
@@ -26,6 +28,7 @@ it can show what the film did not (Sintel's dragon through a rabbit's memory).
 import argparse
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -39,7 +42,7 @@ from trainer.counter import Counter
 from trainer.dataset import FrameDataset
 from trainer.distributed import Group, process_group
 from trainer.embedding import REFERENCE_FRAMES, fit_whitening
-from trainer.errors import RunError
+from trainer.errors import RunError, TrainerError
 from trainer.export import to_frames, to_pictures
 from trainer.loop import Outcome, Precision, fit
 from trainer.recipes.arguments import (
@@ -55,7 +58,6 @@ from trainer.sampler import spread
 
 BATCH = 16
 
-_RATE = 1e-3
 _WARM_STEPS = 100
 _AVERAGE = 0.999
 _NOISE = 0.02
@@ -92,6 +94,9 @@ class Fidelity:
         group: the processes that train together; its device is where the networks live.
     """
 
+    rate = 1e-3
+    """At which the refinement learns."""
+
     def __init__(
         self, memory: Memory, size: Size, precision: Precision = "fp32", group: Group | None = None
     ) -> None:
@@ -105,7 +110,7 @@ class Fidelity:
         self.refinement.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.average = copy.deepcopy(self.refinement).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
-            self.refinement.parameters(), lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-4
+            self.refinement.parameters(), lr=self.rate, betas=(0.9, 0.99), weight_decay=1e-4
         )
         self.steps = 0
 
@@ -114,11 +119,11 @@ class Fidelity:
         truth = to_pictures(frames)
         latents, remembered = self._remember(truth)
         painted = self._refined(self.refinement, remembered, latents)
-        loss = _log_error(painted, truth).mean()
+        loss = log_error(painted, truth).mean()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
         self._update()
         with torch.no_grad():
-            gained = _log_error(remembered, truth).mean() - loss
+            gained = log_error(remembered, truth).mean() - loss
         # In decibels, as the measures have it.
         return {"psnr": -loss.detach(), "gained": gained}
 
@@ -130,10 +135,14 @@ class Fidelity:
             return latents, self.decoder(latents)
 
     def _refined(self, network: Refinement, remembered: Tensor, latents: Tensor) -> Tensor:
-        device = self.group.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
+        with self._autocast():
             refined: Tensor = network(remembered, latents)
         return refined.float()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(
+            self.group.device.type, torch.bfloat16, enabled=self.precision == "bf16"
+        )
 
     def _update(self) -> None:
         parameters = [each for each in self.refinement.parameters() if each.grad is not None]
@@ -141,7 +150,7 @@ class Fidelity:
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         self.steps += 1
         for settings in self.optimiser.param_groups:
-            settings["lr"] = _RATE * min(1.0, self.steps / _WARM_STEPS)
+            settings["lr"] = self.rate * min(1.0, self.steps / _WARM_STEPS)
         self.optimiser.step()
         self.optimiser.zero_grad()
         # Short at first, or the average would long remember the beginning.
@@ -151,6 +160,11 @@ class Fidelity:
                 self.average.parameters(), self.refinement.parameters(), strict=True
             ):
                 ours.lerp_(theirs, 1 - kept)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with a refinement that has learned before."""
+        self.refinement.load_state_dict(weights)
+        self.average.load_state_dict(weights)
 
     @torch.no_grad()
     def reconstruct(self, frames: Tensor) -> Tensor:
@@ -193,7 +207,7 @@ class Fidelity:
         self.steps = cast(int, state["steps"])
 
 
-def _log_error(pictures: Tensor, truth: Tensor) -> Tensor:
+def log_error(pictures: Tensor, truth: Tensor) -> Tensor:
     """Return each frame's squared error in decibels, ``[N]``: the PSNR's negative."""
     # No error is smaller than what rounding to grey levels leaves.
     error = F.mse_loss(pictures, truth, reduction="none").mean((1, 2, 3)) + 1e-6
@@ -203,6 +217,10 @@ def _log_error(pictures: Tensor, truth: Tensor) -> Tensor:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what can be set for this recipe."""
     parser.add_argument("--size", choices=sorted(SIZES), default="small", help="default: small")
+    parser.add_argument(
+        "--finish", choices=("perceptual",), help="go on from a finished run, for the eye"
+    )
+    parser.add_argument("--from", dest="previous", type=Path, metavar="RUN", help="that run")
     add_loop_arguments(parser, batch=BATCH, length=f"{_EPOCHS} epochs")
 
 
@@ -213,15 +231,43 @@ def train(options: argparse.Namespace) -> None:
         TrainerError: something asked for does not fit together, or training diverged.
         SystemExit: a signal ended it early; the run goes on when it is started again.
     """
-    data = fitted_data(options.data, options.fit)
+    if options.finish is not None:
+        # Imported here, for it stands on this module.
+        from trainer.recipes import fidelity_perceptual
+
+        fidelity_perceptual.train(options)
+    elif options.previous is not None:
+        raise TrainerError("--from goes with --finish perceptual: without one, leave it out")
+    else:
+        learn(options, fitted_data(options.data, options.fit), Fidelity, _EPOCHS)
+
+
+def learn(
+    options: argparse.Namespace,
+    data: FrameDataset,
+    kind: type[Fidelity],
+    epochs: int,
+    start: dict[str, Tensor] | None = None,
+) -> None:
+    """Do what `train` does.
+
+    Args:
+        options: what was asked for.
+        data: the frames.
+        kind: what learns.
+        epochs: how long, when nothing was said of it.
+        start: weights of the refinement that a new run begins with.
+    """
     size = SIZES[options.size]
     if options.fit == "fitted":
         size = replace(size, memory=replace(size.memory, bases=1, prior=_PRIOR))
     with process_group(options.device) as group:
-        steps = max(1, _EPOCHS * len(data.fitted) // (options.batch * group.world))
-        memory = _memory(data, size.memory, options.run, group)
+        steps = max(1, epochs * len(data.fitted) // (options.batch * group.world))
+        memory = _memory(data, size.memory, options, group)
         torch.manual_seed(options.seed)
-        learner = Fidelity(memory, size, precision_on(group.device, options), group)
+        learner = kind(memory, size, precision_on(group.device, options), group)
+        if start is not None:
+            learner.start_from(start)
         identity = {
             "recipe": "fidelity",
             "size": options.size,
@@ -229,6 +275,7 @@ def train(options: argparse.Namespace) -> None:
             "fit": options.fit,
             "batch": options.batch,
             "seed": options.seed,
+            **_finish_of(options),
         }
         settings = loop_settings(options, steps)
         outcome = fit(learner, data, options.run, settings, group, identity)
@@ -238,11 +285,23 @@ def train(options: argparse.Namespace) -> None:
             _finish(learner, data, options, outcome, group)
 
 
-def _memory(data: FrameDataset, size: MemorySize, run: Path, group: Group) -> Memory:
-    """Fit the memory, once a run: it is kept beside the checkpoints."""
+def _finish_of(options: argparse.Namespace) -> dict[str, str]:
+    return {} if options.finish is None else {"finish": options.finish}
+
+
+def _memory(
+    data: FrameDataset, size: MemorySize, options: argparse.Namespace, group: Group
+) -> Memory:
+    """Fit the memory, or take over that of the run before, once a run: it is kept beside it."""
+    run: Path = options.run
     run.mkdir(parents=True, exist_ok=True)
     path, identity = run / "memory.pt", f"{data.digest} {len(data.fitted)} {size}"
-    if group.leads and not path.exists():
+    if path.exists() or not group.leads:
+        pass
+    elif options.previous is not None:
+        memory, found = Memory.load(options.previous / path.name)
+        memory.save(path, found)
+    else:
         with Counter("memory", frames_to_read(len(data.fitted), size)) as counter:
             fit_memory(data, size, counter.advance).save(path, identity)
     group.largest([0])  # the others wait here
@@ -270,6 +329,7 @@ def _finish(
         recipe="fidelity",
         settings={
             "size": options.size,
+            **_finish_of(options),
             "bases": len(learner.memory.bases),
             **loop_facts(options, group),
         },
