@@ -157,11 +157,11 @@ def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Mem
     stretches = _stretches(fitted, size.bases)
     for stretch in stretches:
         rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
-        mean, basis, left = _principal(rows, prior)
+        mean, basis = _principal(rows, prior)
         packed = pack(basis, size.bytes / len(stretches))
         means.append(mean)
         bases.append(packed)
-        leftovers.append(left[: size.seen])
+        leftovers.append(_left_over(rows - mean, packed)[: size.seen])
     noise = torch.stack(leftovers).mean(0) + _LEAST_NOISE
     return Memory(
         bins=bins,
@@ -200,8 +200,8 @@ def _survey(
     return bins, variances[bins].float().clamp(min=0.0)
 
 
-def _principal(rows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the mean ``[bins]``, the basis ``[bins, COORDINATES]`` and what it leaves ``[bins]``.
+def _principal(rows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the mean ``[bins]`` and the basis ``[bins, COORDINATES]``.
 
     The basis's columns are as long as the coordinates along them vary. By way of the rows' products
     with one another, for there are fewer rows than bins.
@@ -221,11 +221,18 @@ def _principal(rows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     lengths = weights[:kept].sqrt()
     directions = known.T @ (mixtures[:, :kept] / lengths)
     along = rows @ directions
-    left = (rows - along @ directions.T).square().mean(0)
     basis = torch.zeros(rows.shape[1], COORDINATES)
     # Of the frames, not of the prior, a coordinate's spread is taken.
     basis[:, :kept] = directions * along.square().mean(0).sqrt()
-    return mean, basis, left
+    return mean, basis
+
+
+def _left_over(rows: Tensor, packed: Packed) -> Tensor:
+    """Return the mean square ``[bins]`` of what a basis, as packed, leaves of rows without mean."""
+    basis = PackedBases([packed], rows.shape[1], COORDINATES)(0)
+    inner = basis.T @ basis + 1e-6 * torch.eye(COORDINATES)
+    coordinates = torch.linalg.solve(inner, basis.T @ rows.T)
+    return (rows - (basis @ coordinates).T).square().mean(0)
 
 
 def spherical_code(count: int) -> Tensor:
