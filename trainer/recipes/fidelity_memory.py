@@ -232,7 +232,8 @@ def _left_over(rows: Tensor, packed: Packed) -> Tensor:
     basis = PackedBases([packed], rows.shape[1], COORDINATES)(0)
     inner = basis.T @ basis + 1e-6 * torch.eye(COORDINATES)
     coordinates = torch.linalg.solve(inner, basis.T @ rows.T)
-    return (rows - (basis @ coordinates).T).square().mean(0)
+    left: Tensor = (rows - (basis @ coordinates).T).square().mean(0)
+    return left
 
 
 def spherical_code(count: int) -> Tensor:
