@@ -101,21 +101,27 @@ class Memory:
         """Return the half from pictures to latents."""
         seen = len(self.precision)
         packed = self.packed()
-        directions, maps = [], []
+        levels, steps, maps = [], [], []
         for number in range(len(self.bases)):
             loads = self.precision[:, None] * packed(number)[:seen]
-            direction, position = torch.linalg.qr(loads.double())
+            directions, _ = torch.linalg.qr(loads.double())
             # A stretch of few frames leaves columns empty: QR would make directions up for them.
-            direction = direction * (loads.abs().amax(0) > 0)
-            position = direction.T @ loads.double()
-            inner = position.T @ position + torch.eye(COORDINATES, dtype=torch.float64)
-            directions.append(direction.float())
-            maps.append(torch.linalg.solve(inner, position.T).T.float())
+            directions = directions * (loads.abs().amax(0) > 0)
+            step = directions.abs().amax(1, keepdim=True).clamp(min=1e-6).half() / 127
+            level = (directions / step.double()).round()
+            # Kept in 8 bits they are a little off, which their map to coordinates makes up for.
+            kept = level * step.double()
+            load = kept.T @ loads.double()
+            inner = load @ load.T + kept.T @ kept + 1e-9 * torch.eye(COORDINATES).double()
+            levels.append(level.to(torch.int8))
+            steps.append(step)
+            maps.append(torch.linalg.solve(inner, load).float())
         return MemoryEncoder(
             Spectrum(self.bins[:seen]),
             self.means[:, :seen],
             self.precision,
-            torch.stack(directions),
+            torch.stack(levels),
+            torch.stack(steps),
             torch.stack(maps),
             self.keys,
         )

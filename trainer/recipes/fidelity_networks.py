@@ -99,6 +99,7 @@ class MemoryEncoder(nn.Module):
         means: Tensor,
         precision: Tensor,
         directions: Tensor,
+        steps: Tensor,
         maps: Tensor,
         keys: Tensor,
     ) -> None:
@@ -108,7 +109,8 @@ class MemoryEncoder(nn.Module):
             spectrum: of the bins looked at.
             means: ``[bases, bins]``.
             precision: what bins are multiplied by before they are compared, ``[bins]``.
-            directions: orthonormal, float32 ``[bases, bins, COORDINATES]``; kept in 8 bits.
+            directions: orthonormal, in levels, int8 ``[bases, bins, COORDINATES]``.
+            steps: what a level is worth, float16 ``[bases, bins, 1]``.
             maps: from positions along the directions to coordinates, ``[bases, COORDINATES, C.]``.
             keys: ``[bases, KEY_SIZE]``.
         """
@@ -120,11 +122,10 @@ class MemoryEncoder(nn.Module):
         self.steps: Tensor
         self.maps: Tensor
         self.keys: Tensor
-        steps = directions.abs().amax(2, keepdim=True).clamp(min=1e-6) / 127
         self.register_buffer("means", means.half())
         self.register_buffer("precision", precision)
-        self.register_buffer("directions", (directions / steps).round().to(torch.int8))
-        self.register_buffer("steps", steps.half())
+        self.register_buffer("directions", directions)
+        self.register_buffer("steps", steps)
         self.register_buffer("maps", maps.half())
         self.register_buffer("keys", keys)
 
