@@ -71,7 +71,7 @@ def page(report: Report) -> str:
 
 
 def _how(report: Report) -> list[str]:
-    which = "every frame" if report.every == 1 else f"every {report.every}th frame"
+    which = _which(report.every)
     command = "make quality BUNNY=big_buck_bunny_640x360.mp4 SINTEL=sintel_first3min_640x274.mp4"
     return [
         f"All of it was measured in one run, on {which}: `{command} RUNS=runs"
@@ -141,21 +141,27 @@ def _by_brightness(figures: Sequence[Figures]) -> list[str]:
     parts = equal[0].groups["all"]["by_brightness"]
     assert isinstance(parts, list)
     ranges = [f"{part['from']:.0f} to {part['to']:.0f}" for part in parts]
-    lines = [_line(["mean luma", *ranges, "black"]), _line(["---", *["---:"] * (len(parts) + 1)])]
+    black = equal[0].groups["all"]["black"]
+    told = (
+        "PSNR in dB of each tenth of the frames, the darkest first, all at "
+        f"{EQUAL_BYTES} bytes a frame (the decoder is not in these bytes)."
+    )
+    titles = ["mean luma", *ranges]
+    if isinstance(black, dict):
+        titles.append("black")
+        told += (
+            " The last column is how bright, of 255, the brightest of the "
+            f"{black['frames']} black frames comes back (the mean over the picture)."
+        )
+    lines = [told, "", _line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
     for one in equal:
         tenths = one.groups["all"]["by_brightness"]
         assert isinstance(tenths, list)
-        level = _number(one.groups["all"], "black", "highest", 1)
-        lines.append(_line([one.name, *(f"{part['psnr']:.1f}" for part in tenths), level]))
-    black = equal[0].groups["all"]["black"]
-    count = black["frames"] if isinstance(black, dict) else 0
-    return [
-        "PSNR in dB of each tenth of the frames, the darkest first, all at "
-        f"{EQUAL_BYTES} bytes a frame (the decoder is not in these bytes). The last column is how "
-        f"bright, of 255, the brightest of the {count} black frames comes back.",
-        "",
-        *lines,
-    ]
+        cells = [one.name, *(f"{part['psnr']:.1f}" for part in tenths)]
+        if isinstance(black, dict):
+            cells.append(_number(one.groups["all"], "black", "highest", 1))
+        lines.append(_line(cells))
+    return lines
 
 
 def _totals(found: Findings) -> list[str]:
@@ -183,8 +189,8 @@ def _totals(found: Findings) -> list[str]:
 def _rates(found: Findings, report: Report) -> list[str]:
     name = rate_image(found)
     lines = [
-        "Latents of 2 to 8 bits a number, against codecs at several sizes; measured on every "
-        f"{report.curve_every}th frame. The decoder is not in the bytes a frame.",
+        "Latents of 2 to 8 bits a number, against codecs at several sizes; measured on "
+        f"{_which(report.curve_every)}. The decoder is not in the bytes a frame.",
         "",
         f"![PSNR against bytes a frame]({IMAGES}/{name})",
         "",
@@ -261,6 +267,10 @@ def minutes_image(found: Findings) -> str:
 def slug(found: Findings) -> str:
     """Return what a film's pictures are named after."""
     return found.film.title.split(",")[0].lower().replace(" ", "_")
+
+
+def _which(every: int) -> str:
+    return "every frame" if every == 1 else f"one frame in {every}"
 
 
 def _size(one: Figures) -> str:

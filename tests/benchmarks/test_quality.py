@@ -19,8 +19,8 @@ Rows = dict[str, list[str]]
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Films of 52 s and 12 s, a run on the first under the name of a large model, a report."""
     folder = tmp_path_factory.mktemp("quality")
-    clip_of_scenes(folder / "bunny.mp4", [80, 20, 4], rate=2)
-    clip_of_scenes(folder / "sintel.mp4", [14, 10], rate=2)
+    clip_of_scenes(folder / "bunny.mp4", [40, 10, 2], rate=1)
+    clip_of_scenes(folder / "sintel.mp4", [8, 4], rate=1)
     call(trainer, "prepare", folder / "bunny.mp4", "--out", folder / "data")
     run = folder / "runs" / "bunny_large"
     call(
@@ -42,7 +42,7 @@ def report(folder: Path) -> None:
     call(
         *(command.main, "--bunny", folder / "bunny.mp4", "--sintel", folder / "sintel.mp4"),
         *("--runs", folder / "runs", "--work", folder / "work", "--out", folder / "docs"),
-        *("--ablations", folder / "ablations.json", "--every", 2),
+        *("--ablations", folder / "ablations.json", "--every", 3),
     )
 
 
@@ -101,7 +101,7 @@ def test_held_out_blocks_are_harder_than_fitted_ones(page: str) -> None:
 def test_the_decoder_is_counted_where_totals_are_compared(page: str, workshop: Path) -> None:
     decoder = (workshop / "runs" / "bunny_large" / "decoder.pt").stat().st_size
     own, feature = table(page, "## Big Buck Bunny: with the decoder counted").values()
-    for row, frames in ((own, 104), (feature, 12000)):
+    for row, frames in ((own, 52), (feature, 6000)):
         assert row[1].endswith(f"{frames:,} frames")
         assert float(row[2].replace(",", "")) == pytest.approx(200 + decoder / frames, abs=1)
 
