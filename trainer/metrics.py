@@ -23,6 +23,7 @@ from trainer.ssim import ms_ssim, ssim
 
 PSNR_CAP = 60.0
 WORST_SHARE = 0.05
+_AT_ONCE = 8
 _BT709_LUMA = (0.2126, 0.7152, 0.0722)
 
 
@@ -51,6 +52,14 @@ def psnr(source: Tensor, reconstruction: Tensor) -> Tensor:
 
 def similarities(source: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return SSIM, MS-SSIM and HaarPSI of uint8 frames ``[N, H, W, 3]``, each ``[N]``."""
+    # A few at a time stay in a CPU's caches: two thirds of the time of 32 at once.
+    few = zip(source.split(_AT_ONCE), reconstruction.split(_AT_ONCE), strict=True)
+    measured = [_similarities(*pictures) for pictures in few]
+    ssims, ms_ssims, haarpsis = zip(*measured, strict=True)
+    return torch.cat(ssims), torch.cat(ms_ssims), torch.cat(haarpsis)
+
+
+def _similarities(source: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     truth = source.permute(0, 3, 1, 2).float().contiguous() / 255
     picture = reconstruction.permute(0, 3, 1, 2).float().contiguous() / 255
     return ssim(picture, truth), ms_ssim(picture, truth), haarpsi(picture, truth)

@@ -54,7 +54,7 @@ def test_fitted_and_held_out_blocks_are_told_apart(evaluated: Path) -> None:
     }
     assert groups["fitted"]["psnr"]["mean"] > 35 > 25 > groups["held_out"]["psnr"]["mean"]
     for group in groups.values():
-        for measure in ("psnr", "ssim", "ms_ssim"):
+        for measure in ("psnr", "ssim", "ms_ssim", "haarpsi"):
             assert group[measure]["worst_5_percent"] <= group[measure]["mean"]
         assert group["temporal"]["error"] >= 0
     assert groups["fitted"]["temporal"]["correlation"] > 0.95
@@ -78,8 +78,30 @@ def test_measuring_fewer_frames_gives_those_frames_the_same_measures(
     evaluate(workshop, tmp_path, "--every", every)
     whole, part = np.load(evaluated / "frames.npz"), np.load(tmp_path / "frames.npz")
     assert part["index"].tolist() == list(range(0, 104, every))
-    for measure in ("psnr", "ssim", "ms_ssim", "temporal_error"):
+    for measure in ("psnr", "ssim", "ms_ssim", "haarpsi", "luma", "level", "temporal_error"):
         assert np.allclose(part[measure], whole[measure][::every], atol=2e-2, equal_nan=True)
+
+
+def test_latents_of_few_bits_are_measured_as_such(
+    workshop: Path, evaluated: Path, tmp_path: Path
+) -> None:
+    few = ("--data", workshop / "film", "--every", 10)
+    call("evaluate", "--run", workshop / "run", *few, "--bits", 8)
+    eight = metrics_of(workshop / "run" / "evaluation_8_bits")
+    one = evaluate(workshop, tmp_path, "--every", 10, "--bits", 1)
+    whole = metrics_of(evaluated)
+    assert (whole["bits"], eight["bits"], one["bits"]) == (None, 8, 1)
+    psnr = {each["bits"]: each["groups"]["fitted"]["psnr"]["mean"] for each in (whole, eight, one)}
+    assert psnr[None] - 1 < psnr[8] <= psnr[None]
+    assert psnr[1] < psnr[None] - 5
+
+
+@pytest.mark.parametrize("bits", [0, 17, "many"])
+def test_bits_that_no_latent_has_are_refused(workshop: Path, tmp_path: Path, bits: object) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        evaluate(workshop, tmp_path, "--bits", bits)
+    assert exit_.value.code == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_film_through_this_ones_memory_is_unseen(workshop: Path, tmp_path: Path) -> None:
@@ -100,6 +122,7 @@ def test_a_published_model_measures_as_its_run(
     assert ours["groups"] == theirs["groups"]
     card = json.loads((repository / "film_encoder" / "1" / "card.json").read_text())
     assert card["metrics"] == theirs["summary"]
+    assert set(card["metrics"]["held_out"]) == {"psnr", "ssim", "ms_ssim", "haarpsi"}
     assert card["digest"] == ours["model"]["digest"]
     assert card["films"][0]["title"] == "film"
     assert card["frames"] == 84
