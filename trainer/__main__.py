@@ -79,12 +79,23 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the published model's name")
     parser.add_argument("--version", type=_positive, help="its version (default: the newest)")
     parser.add_argument("--data", type=Path, required=True, help="a prepared data set")
-    parser.add_argument("--out", type=Path, help="where to write (default: RUN/evaluation)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where to write (default: RUN/evaluation, or RUN/evaluation_8_bits with --bits 8)",
+    )
     parser.add_argument(
         "--every", type=_positive, default=1, metavar="N", help="measure every n-th frame only"
     )
     parser.add_argument(
         "--step", type=_positive, metavar="N", help="frames between pairs of the contact sheet"
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=range(1, 17),
+        metavar="B",
+        help="round latents to B bits a number: 8 makes them 200 bytes a frame",
     )
 
 
@@ -121,20 +132,23 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
 
     if options.run is not None:
         model = model_of_run(options.run)
-        out = options.out or options.run / "evaluation"
+        kind = "evaluation" if options.bits is None else f"evaluation_{options.bits}_bits"
+        out = options.out or options.run / kind
     elif options.name is None or options.out is None:
         raise TrainerError("--repository needs --name and --out as well")
     else:
         model = model_of_repository(options.repository, options.name, options.version)
         out = options.out
     data = FrameDataset.open(options.data)
-    with Counter("evaluate", -(-len(data) // options.every)) as counter:
+    total = -(-len(data) // options.every) + (0 if options.bits is None else len(data))
+    with Counter("evaluate", total) as counter:
         metrics = evaluate(
             model,
             data,
             out,
             every=options.every,
             step=options.step,
+            bits=options.bits,
             on_frames=counter.advance,
         )
     console.print(json.dumps(metrics["summary"], indent=1), markup=False)
