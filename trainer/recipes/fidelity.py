@@ -78,7 +78,7 @@ class Size:
 
 
 SIZES = {
-    "small": Size(MemorySize(bases=16, bins=24_000, seen=1_000, bytes=15_500_000), 64, 3),
+    "small": Size(MemorySize(bases=16, bins=24_000, seen=1_000, bytes=14_800_000), 64, 3),
     "large": Size(MemorySize(bases=32, bins=32_000, seen=3_000, bytes=88_000_000), 128, 8),
 }
 """Encoder and decoder file together: at most 24 and 128 MB."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from trainer.dataset import FrameDataset
 from trainer.durable import sync
-from trainer.errors import DatasetError
+from trainer.errors import DatasetError, RunError
 from trainer.export import to_pictures
 from trainer.recipes.fidelity_networks import (
     COMMON_BINS,
@@ -45,6 +45,7 @@ _FITTED = 2000
 _LEAST_STRETCH = 100
 # Bins that the prior of a memory for films unseen gives variance to.
 _PRIOR_BINS = 1500
+_REPULSIONS = 800
 # Noise that no bin is without: half a grey level.
 _LEAST_NOISE = (0.5 / 255) ** 2
 
@@ -140,10 +141,17 @@ class Memory:
 
     @classmethod
     def load(cls, path: Path) -> tuple["Memory", str]:
-        """Read what `save` wrote: the memory, and what it was made of."""
-        found = torch.load(path, weights_only=True)
-        identity: str = found.pop("identity")
-        bases = tuple(Packed(**basis) for basis in found.pop("bases"))
+        """Read what `save` wrote: the memory, and what it was made of.
+
+        Raises:
+            RunError: The file is damaged.
+        """
+        try:
+            found = torch.load(path, weights_only=True)
+            identity: str = found.pop("identity")
+            bases = tuple(Packed(**basis) for basis in found.pop("bases"))
+        except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
+            raise RunError(f"{path} is damaged: remove it, and it is fitted anew") from error
         return cls(bases=bases, **found), identity
 
 
@@ -193,7 +201,10 @@ def _stretches(fitted: NDArray[np.int64], bases: int) -> list[NDArray[np.int64]]
 def _survey(
     data: FrameDataset, indices: NDArray[np.int64], count: int, on_frames: OnFrames
 ) -> tuple[Tensor, Tensor]:
-    """Find the bins that vary most, most varied first, and their variances."""
+    """Find the bins that pictures are made of, most varied first, and their variances.
+
+    What leaving a bin out costs is its square: one that never changes is picture as well.
+    """
     everything = Spectrum(torch.arange(_PIXELS))
     total = torch.zeros(_PIXELS, dtype=torch.float64)
     squares = torch.zeros(_PIXELS, dtype=torch.float64)
@@ -202,7 +213,8 @@ def _survey(
         total += seen.sum(0)
         squares += seen.square().sum(0)
     variances = squares / len(indices) - (total / len(indices)).square()
-    bins = variances.argsort(descending=True)[:count]
+    strongest = squares.argsort(descending=True)[:count]
+    bins = strongest[variances[strongest].argsort(descending=True)]
     return bins, variances[bins].float().clamp(min=0.0)
 
 
@@ -249,11 +261,13 @@ def spherical_code(count: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(200)
     points = torch.randn(count, KEY_SIZE, generator=generator, dtype=torch.float64)
-    for step in range(400):
+    for step in range(_REPULSIONS):
+        done = step / _REPULSIONS
         points = points / points.norm(dim=1, keepdim=True)
         apart = points[:, None] - points[None]
-        nearness = (-8.0 * apart.square().sum(2)).exp()
-        points = points + 0.2 * (1 - step / 400) * (nearness[:, :, None] * apart).sum(1)
+        # Far ones find their places first, then the nearest part.
+        nearness = (-(4.0 + 12.0 * done) * apart.square().sum(2)).exp()
+        points = points + 2.0 * (1 - done) * (nearness[:, :, None] * apart).sum(1)
     keys: Tensor = (points / points.norm(dim=1, keepdim=True)).float()
     return keys
 
