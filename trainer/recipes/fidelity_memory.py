@@ -33,7 +33,7 @@ from trainer.recipes.fidelity_networks import (
     MemoryEncoder,
     Spectrum,
 )
-from trainer.recipes.fidelity_packing import Packed, PackedBases, pack
+from trainer.recipes.fidelity_packing import BLOCK_ROWS, Packed, PackedBases, pack
 from trainer.sampler import spread
 
 _BATCH = 128
@@ -45,6 +45,8 @@ _FITTED = 2000
 _LEAST_STRETCH = 100
 # Bins that the prior of a memory for films unseen gives variance to.
 _PRIOR_BINS = 1500
+# How many times as many bins as said a single basis reaches over: unpacking them takes its time.
+_FARTHEST = 2
 _REPULSIONS = 800
 # Noise that no bin is without: half a grey level.
 _LEAST_NOISE = (0.5 / 255) ** 2
@@ -60,7 +62,7 @@ class MemorySize:
     bases: int
     """Bases, and stretches, at most."""
     bins: int
-    """DCT bins that bases reach over."""
+    """DCT bins that bases reach over; up to twice as many where a film has fewer bases."""
     seen: int
     """DCT bins that the encoder looks at."""
     bytes: int
@@ -108,7 +110,7 @@ class Memory:
             directions, _ = torch.linalg.qr(loads.double())
             # A stretch of few frames leaves columns empty: QR would make directions up for them.
             directions = directions * (loads.abs().amax(0) > 0)
-            step = directions.abs().amax(1, keepdim=True).clamp(min=1e-6).half() / 127
+            step = (directions.abs().amax(1, keepdim=True) / 127).clamp(min=1e-6).half()
             level = (directions / step.double()).round()
             # Kept in 8 bits they are a little off, which their map to coordinates makes up for.
             kept = level * step.double()
@@ -164,11 +166,14 @@ def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Mem
     fitted = data.fitted
     if not len(fitted):
         raise DatasetError("There is no frame to fit: the data set is empty")
-    bins, variances = _survey(data, spread(fitted, _SURVEYED), size.bins, on_frames)
+    stretches = _stretches(fitted, size.bases)
+    # Where there are fewer bases than bytes for them, they may reach farther.
+    reach = min(_FARTHEST * size.bins, size.bins * size.bases // len(stretches))
+    reach -= reach % BLOCK_ROWS
+    bins, variances = _survey(data, spread(fitted, _SURVEYED), reach, on_frames)
     spectrum = Spectrum(bins)
     prior = size.prior * variances
     means, bases, leftovers = [], [], []
-    stretches = _stretches(fitted, size.bases)
     for stretch in stretches:
         rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
         mean, basis = _principal(rows, prior)

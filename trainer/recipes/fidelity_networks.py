@@ -135,8 +135,11 @@ class MemoryEncoder(nn.Module):
         off = (bins.unsqueeze(0) - self.means.float().unsqueeze(1)) * self.precision
         directions = self.directions.float() * self.steps.float()
         along = torch.bmm(off, directions)
-        beside = off.square().sum(2) - along.square().sum(2)
-        best = beside.argmin(0)
+        # In 8 bits directions are not quite orthonormal: what they leave is projected once more.
+        back = directions.transpose(1, 2)
+        left = off - torch.bmm(along, back)
+        left = left - torch.bmm(torch.bmm(left, directions), back)
+        best = left.square().sum(2).argmin(0)
         chosen = along[best, torch.arange(best.size(0), device=best.device)]
         coordinates = torch.bmm(chosen.unsqueeze(1), self.maps[best].float()).squeeze(1)
         return torch.cat([self.keys[best], coordinates], 1)
