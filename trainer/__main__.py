@@ -1,4 +1,4 @@
-"""The trainer's command line: `python -m trainer prepare | train | evaluate | publish`."""
+"""The trainer's command line: `python -m trainer prepare | train | evaluate | refine | publish`."""
 
 import argparse
 import json
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "prepare": _prepare,
             "train": _train,
             "evaluate": _evaluate,
+            "refine": _refine,
             "publish": _publish,
         }[options.command]
         command(options, console)
@@ -60,6 +61,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if named and named[-1] in RECIPES:
         recipe(named[-1]).add_arguments(train)
     _add_evaluate(commands.add_parser("evaluate", help="measure a model and draw its sheets"))
+    _add_refine(commands.add_parser("refine", help="improve each frame's latent by gradient steps"))
     _add_publish(commands.add_parser("publish", help="write a run into a model repository"))
     return parser.parse_args(arguments)
 
@@ -72,13 +74,17 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--per-shot", type=_positive, metavar="K", help="K frames of each shot")
 
 
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+def _add_model(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", type=Path, help="a finished run")
     which.add_argument("--repository", type=Path, help="a model repository; with --name")
     parser.add_argument("--name", help="the published model's name")
     parser.add_argument("--version", type=_positive, help="its version (default: the newest)")
     parser.add_argument("--data", type=Path, required=True, help="a prepared data set")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -96,6 +102,20 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         choices=range(1, 17),
         metavar="B",
         help="round latents to B bits a number: 8 makes them 200 bytes a frame",
+    )
+
+
+def _add_refine(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("--out", type=Path, required=True, help="where to write")
+    parser.add_argument("--steps", type=_positive, default=100, help="gradient steps a frame")
+    parser.add_argument("--batch", type=_positive, default=64, help="frames at once")
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=range(1, 17),
+        metavar="B",
+        help="keep latents of B bits a number: 8 makes them 200 bytes a frame",
     )
 
 
@@ -153,6 +173,26 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
         )
     console.print(json.dumps(metrics["summary"], indent=1), markup=False)
     console.print(f"Measures and contact sheets: {escape(str(out))}")
+
+
+def _refine(options: argparse.Namespace, console: Console) -> None:
+    from trainer.counter import Counter
+    from trainer.dataset import FrameDataset
+    from trainer.evaluate import model_of_repository, model_of_run
+    from trainer.refine import RefineSettings, refine
+
+    if options.run is not None:
+        model = model_of_run(options.run)
+    elif options.name is None:
+        raise TrainerError("--repository needs --name as well")
+    else:
+        model = model_of_repository(options.repository, options.name, options.version)
+    data = FrameDataset.open(options.data)
+    settings = RefineSettings(options.steps, options.batch, options.bits)
+    with Counter("refine", 2 * len(data)) as counter:
+        metrics = refine(model, data, options.out, settings, counter.advance)
+    console.print(json.dumps(metrics["groups"], indent=1), markup=False)
+    console.print(f"Latents and measures: {escape(str(options.out))}")
 
 
 def _publish(options: argparse.Namespace, console: Console) -> None:
