@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.models import TinyDecoder, TinyEncoder
+from tests.trainer.fidelity_films import memory
 from trainer.errors import ContractError
 from trainer.export import (
     Whitening,
@@ -16,6 +17,7 @@ from trainer.export import (
     to_frames,
     to_pictures,
 )
+from trainer.recipes import fidelity_networks
 from trainer.recipes.broad2016_networks import Decoder, ServedDecoder, initialise
 from trainer.recipes.pca import Components, PcaDecoder
 
@@ -110,7 +112,15 @@ def broad2016_decoder(whitening: Whitening) -> nn.Module:
     return ServedDecoder(decoder, whitening).eval()
 
 
-@pytest.mark.parametrize("make", [pca_decoder, broad2016_decoder])
+def fidelity_decoder(whitening: Whitening) -> nn.Module:
+    refinement = fidelity_networks.Refinement(8, 1)
+    nn.init.normal_(refinement.tail.weight, std=0.01)
+    return fidelity_networks.ServedDecoder(
+        memory().decoder(), refinement, memory().common(), whitening
+    )
+
+
+@pytest.mark.parametrize("make", [pca_decoder, broad2016_decoder, fidelity_decoder])
 def test_a_decoder_exports_the_pictures_it_rounds(
     make: Callable[[Whitening], nn.Module], tmp_path: Path
 ) -> None:

@@ -18,9 +18,11 @@ from tritonclient.utils import InferenceServerException
 
 from service.inference import wheel
 from tests.support.models import TinyDecoder, TinyEncoder
+from tests.trainer.fidelity_films import SIZE, film, memory
 from trainer.errors import PublishError
 from trainer.export import load_torchscript
 from trainer.publish import publish
+from trainer.recipes.fidelity import Fidelity
 from trainer.triton_load import load
 
 
@@ -109,6 +111,28 @@ def test_what_is_published_is_loaded_and_answers_as_the_module_does(triton: Trit
         expected = triton.module("film_decoder", version)(torch.tensor(latents))
         assert np.array_equal(decoded, expected[0].numpy())
         assert np.array_equal(again, embeddings)
+
+
+@pytest.mark.usefixtures("as_many_threads")
+def test_fidelity_is_served_as_it_was_trained(triton: Triton) -> None:
+    torch.manual_seed(0)
+    learner = Fidelity(memory(), SIZE)
+    given = film().everything()[5::40]
+    learner.step(given)
+    encoder, decoder = learner.served(given)
+    card = {"recipe": "fidelity", "films": [], "frames": len(given)}
+    publish(encoder, decoder, name="scenes", card=card, repository=triton.repository)
+    load(triton.address, "scenes", 1)
+    latents, embeddings = triton.encode("scenes", given.numpy(), 1)
+    outputs = ("OUTPUT__0", "OUTPUT__1")
+    pictures, again = triton.ask("scenes_decoder", latents, 1, outputs)
+    with torch.inference_mode():
+        expected = encoder(given)
+    np.testing.assert_allclose(latents, expected[0].numpy(), atol=1e-3, rtol=1e-4)
+    np.testing.assert_allclose(embeddings, expected[1].numpy(), atol=1e-3)
+    np.testing.assert_allclose(again, embeddings, atol=1e-5)
+    difference = torch.tensor(pictures).int() - learner.reconstruct(given).int()
+    assert difference.abs().max() <= 1
 
 
 def test_only_the_outputs_asked_for_come_back(triton: Triton) -> None:
