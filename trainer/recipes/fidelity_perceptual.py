@@ -54,36 +54,45 @@ _RATE = 3e-4
 _DISCRIMINATOR_RATE = 1e-3
 _DISCRIMINATOR_CHANNELS = (32, 64, 128)
 
+_LOUDNESS = 10.0
+"""Of what a picture adds to the memory's: errors of a tenth become as large as pictures."""
+
 _PIXEL_WEIGHT = 1.0
 _SIMILARITY_WEIGHT = 1.0
 """Both errors are in decibels: what one of the pixels' is worth in the features'."""
 
-_ADVERSARY_WEIGHT = 1.0
+_ADVERSARY_WEIGHT = 2.0
 """Decibels that a verdict from painted to real is worth, by half."""
 
 
 class Discriminator(nn.Module):
-    """Says of every patch of a picture whether it is the film's; and what it saw on the way."""
+    """Says of every patch of a picture whether it is the film's; and what it saw on the way.
+
+    It is shown what the picture adds to the memory's, made loud, beside the picture itself: that is
+    all that film and painted differ in, and within the picture it is lost for thousands of steps.
+    """
 
     def __init__(self, channels: tuple[int, int, int] = _DISCRIMINATOR_CHANNELS) -> None:
         super().__init__()
         first, second, third = channels
         self.levels = nn.ModuleList(
             [
-                spectral_norm(nn.Conv2d(12, first, 3, padding=1)),
+                spectral_norm(nn.Conv2d(24, first, 3, padding=1)),
                 spectral_norm(nn.Conv2d(first, second, 4, stride=2, padding=1)),
                 spectral_norm(nn.Conv2d(second, third, 4, stride=2, padding=1)),
             ]
         )
         self.verdict = spectral_norm(nn.Conv2d(third, 1, 3, padding=1))
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, pictures: Tensor, remembered: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return verdicts ``[N, 1, 18, 32]``, above 0 for the film's, and features of each level.
 
         Args:
             pictures: float32 ``[N, 3, 144, 256]``, about 0 to 1.
+            remembered: what the memory makes of them, likewise.
         """
-        seen = F.pixel_unshuffle(2 * pictures - 1, 2)
+        added = _LOUDNESS * (pictures - remembered)
+        seen = F.pixel_unshuffle(torch.cat([2 * pictures - 1, added], 1), 2)
         features = []
         for level in self.levels:
             seen = F.leaky_relu(level(seen), 0.2)
@@ -114,8 +123,8 @@ class Perceptual(Fidelity):
         # The discriminator gets the pictures without their past: its own gradients stop at them.
         seen = painted.detach().requires_grad_()
         with self._autocast(), parametrize.cached():
-            real_verdict, real_features = self.discriminator(truth)
-            verdict, features = self.discriminator(seen)
+            real_verdict, real_features = self.discriminator(truth, remembered)
+            verdict, features = self.discriminator(seen, remembered)
         unlike = _unlikeness(features, real_features)
         told = F.relu(1 - real_verdict).mean() + F.relu(1 + verdict).mean()
 
