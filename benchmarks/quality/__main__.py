@@ -51,7 +51,7 @@ def report(options: argparse.Namespace) -> None:
     measuring = Measuring(options.work, options.every, _say)
     gathering = Gathering(measuring, options.runs, _say)
     films = {
-        key: open_film(title, getattr(options, key), options.work / "data" / key, _say)
+        key: open_film(title, getattr(options, key), options.work / "data", _say)
         for key, title in TITLES.items()
     }
     found = [gathering.film(key, film) for key, film in films.items()]

@@ -1,5 +1,6 @@
 """Gathers all that the report tells: which models, on which frames, beside what."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -229,7 +230,7 @@ def ablations(path: Path) -> list[dict[str, object]]:
 
 
 def open_film(title: str, source: Path, folder: Path, say: Callable[[str], None]) -> Film:
-    """Open a prepared data set, or prepare a film's frames in a folder.
+    """Open a prepared data set, or prepare a film's frames in a folder, by the film's digest.
 
     Raises:
         DatasetError: The film cannot be read.
@@ -238,6 +239,8 @@ def open_film(title: str, source: Path, folder: Path, say: Callable[[str], None]
 
     if source.is_dir():
         return Film(title, FrameDataset.open(source))
+    with source.open("rb") as file:
+        folder = folder / hashlib.file_digest(file, "sha256").hexdigest()[:16]
     if not (folder / "dataset.json").exists():
         say(f"{title}: preparing its frames")
         _, warnings = prepare([source], folder, Sampling(), lambda done, of: None)
