@@ -8,38 +8,29 @@ it is. Comparing the bytes would not do, for two racing callers may well write t
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, timedelta
 from functools import partial
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import BinaryIO, NoReturn
 from urllib.parse import quote
 
 import structlog
 from minio import Minio
-from minio.datatypes import Object, Part, parse_list_objects
+from minio.datatypes import Object, parse_list_objects
 from minio.deleteobjects import DeleteObject
 from minio.error import S3Error, ServerError
-from minio.helpers import DictType
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import ProtocolError
 
-from service.errors import ServiceError
 from service.storage.faults import refused, unavailable
 from service.storage.keys import check_folder, check_key, check_prefix
 from service.storage.objects import PIECE_BYTES, ObjectInfo, ObjectNotFoundError
 from service.storage.pieces import pieces
 from service.storage.s3_client import S3Access, S3Client
 from service.storage.s3_faults import FAILURES, MISSING_CODES, TRANSIENT_CODES, Fault, description
-
-T = TypeVar("T")
+from service.storage.s3_multipart import MARK, PART_BYTES, S3Multipart
 
 log = structlog.get_logger(__name__)
-
-PART_BYTES = 16 * 2**20
-"""A file goes up in parts of this size: so much memory a `put` takes."""
-
-MAX_PARTS = 10_000
 
 _SINGLE_PUT_BYTES = 64 * 2**20
 _PAGE = 1000
@@ -49,7 +40,6 @@ _FRUITLESS_CUTS = 3
 _FEW = 100
 """So many objects a server removes in no time."""
 
-_MARK = "x-amz-meta-refilm-write"
 _AFTER_FOLDER = chr(ord("/") + 1)
 """No key of a folder comes after the folder's name and this, and no key outside is between."""
 
@@ -61,6 +51,7 @@ class S3Store:
         self._access = access
         self._bucket = access.bucket
         self._client = S3Client(access)
+        self._multipart = S3Multipart(self._client, access.bucket, self._mark)
 
     def prepare(self) -> None:
         """Make the bucket where it is missing and wanted; raises UnavailableError."""
@@ -92,15 +83,7 @@ class S3Store:
             )
             return
 
-        def upload(number: int, upload_id: str, part: bytes) -> str:
-            return self._client.request(
-                lambda client: client._upload_part(
-                    self._bucket, key, part, None, upload_id, number
-                ),
-                patient=True,
-            )
-
-        self._in_parts(key, itertools.chain([first, second], parts), upload)
+        self._multipart.send(key, itertools.chain([first, second], parts))
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a small object unless there is one; see `ObjectStore`.
@@ -111,7 +94,7 @@ class S3Store:
         mark = uuid.uuid4().hex
 
         def send(client: Minio) -> bool:
-            client._put_object(self._bucket, key, data, {"If-None-Match": "*", _MARK: mark})
+            client._put_object(self._bucket, key, data, {"If-None-Match": "*", MARK: mark})
             return True
 
         return self._client.request(
@@ -201,26 +184,10 @@ class S3Store:
             self._client.request(partial(self._remove, page), patient=len(page) > _FEW)
 
     def compose(self, key: str, parts: Sequence[str]) -> None:
-        """Write an object of others' bytes, joined in order, at most `MAX_PARTS`."""
+        """Write an object of others' bytes, joined in order, at most 10,000."""
         for name in (key, *parts):
             check_key(name)
-        if not 0 < len(parts) <= MAX_PARTS:
-            raise ValueError(f"an object cannot be made of {len(parts)} others")
-
-        def copy(number: int, upload_id: str, part: str) -> str:
-            def send(client: Minio) -> str:
-                source: DictType = {"x-amz-copy-source": f"/{self._bucket}/{part}"}
-                try:
-                    etag, _ = client._upload_part_copy(self._bucket, key, upload_id, number, source)
-                except ValueError:
-                    raise _late_failure() from None
-                return etag
-
-            return self._client.request(
-                send, patient=True, instead={Fault.MISSING: partial(_not_found, part)}
-            )
-
-        self._in_parts(key, parts, copy)
+        self._multipart.compose(key, parts)
 
     def presigned_get(self, key: str, time_to_live: timedelta, file_name: str) -> str:
         """Return a URL that serves an object as a download with that file name."""
@@ -240,69 +207,11 @@ class S3Store:
 
     def abandoned(self, older_than: timedelta) -> Iterator[str]:
         """Yield the uploads in parts that were begun before that and never completed."""
-        limit = datetime.now(UTC) - older_than
-        key, upload_id = "", ""
-        while True:
-            found = self._client.request(
-                partial(
-                    Minio._list_multipart_uploads,
-                    bucket_name=self._bucket,
-                    key_marker=key,
-                    upload_id_marker=upload_id,
-                )
-            )
-            for upload in found.uploads:
-                key, upload_id = upload.object_name, upload.upload_id or ""
-                if upload.initiated_time is not None and upload.initiated_time < limit:
-                    yield f"{key}?{upload_id}"
-            if not found.is_truncated:
-                return
+        return self._multipart.abandoned(older_than)
 
     def forget_abandoned(self, keys: Iterable[str]) -> None:
         """Free the parts of such uploads."""
-        for abandoned in keys:
-            key, _, upload_id = abandoned.partition("?")
-            check_key(key)
-            if not upload_id:
-                raise ValueError(f"not an abandoned write: {abandoned!r}")
-            self._abort(key, upload_id)
-
-    def _in_parts(
-        self, key: str, parts: Iterable[T], send_part: Callable[[int, str, T], str]
-    ) -> None:
-        """Write one object by sending its parts, each with its number, for an etag."""
-        mark = uuid.uuid4().hex
-        upload_id = self._client.request(
-            lambda client: client._create_multipart_upload(self._bucket, key, {_MARK: mark})
-        )
-
-        def complete(client: Minio) -> None:
-            result = client._complete_multipart_upload(self._bucket, key, upload_id, sent)
-            if result.object_name is None:
-                raise _late_failure()
-
-        def gone(doubtful: bool) -> None:
-            # Either an earlier try completed the upload, or somebody swept it away.
-            if not doubtful or self._mark(key) != mark:
-                raise unavailable()
-
-        try:
-            sent = [
-                Part(number, send_part(number, upload_id, part))
-                for number, part in enumerate(parts, 1)
-            ]
-            self._client.request(complete, patient=True, instead={Fault.MISSING: gone})
-        except BaseException:
-            # Else its parts would take room until the next sweep.
-            with suppress(ServiceError):
-                self._abort(key, upload_id)
-            raise
-
-    def _abort(self, key: str, upload_id: str) -> None:
-        self._client.request(
-            lambda client: client._abort_multipart_upload(self._bucket, key, upload_id),
-            instead={Fault.MISSING: lambda _: None},
-        )
+        self._multipart.forget(keys)
 
     def _open(self, key: str, start: int, end: int | None) -> BaseHTTPResponse | None:
         """Ask for an object's bytes; None where it ends before `start`."""
@@ -336,7 +245,7 @@ class S3Store:
     def _mark(self, key: str) -> str | None:
         """Return the mark of the call that wrote an object."""
         found = self._stat(key)
-        return None if found is None else (found.metadata or {}).get(_MARK)
+        return None if found is None else (found.metadata or {}).get(MARK)
 
     def _page(self, prefix: str, start: str, *, recursive: bool) -> tuple[Sequence[Object], bool]:
         """Return some of the next entries, by name, and whether there are more."""
@@ -387,11 +296,6 @@ class S3Store:
 
 def _not_found(key: str, doubtful: bool) -> NoReturn:
     raise ObjectNotFoundError(key)
-
-
-def _late_failure() -> ServerError:
-    """Return the error of a request that failed after the server had begun to answer "200 OK"."""
-    return ServerError("failed after its answer had begun", 500)
 
 
 def _name(found: Object) -> str:
