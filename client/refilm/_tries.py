@@ -40,7 +40,7 @@ class Tries:
         if pause is None:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._in_vain)
             # Callers that were cut together shall not come back together.
-            pause *= random.uniform(0.75, 1.25)  # noqa: S311
+            pause *= random.uniform(0.75, 1.25)  # noqa: S311  # no secret
         self._in_vain += 1
         if self._in_vain > _MOST_IN_VAIN or pause >= self.left():
             raise error

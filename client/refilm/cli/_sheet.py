@@ -34,7 +34,7 @@ def check(path: Path) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"previews are saved as {', '.join(_FORMATS)}, not as {path.name}")
     try:
-        import PIL  # noqa: F401
+        import PIL  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise UsageError('--save needs Pillow: pip install "refilm[cli]"') from error
 
