@@ -5,8 +5,7 @@ r"""The perceptual finish of `fidelity`: a last fifth of training for the eye, n
         --finish perceptual --from RUN1
 
 Where a picture's detail cannot be known, the least squared error paints the mean of all it could
-be: grass becomes felt. What is published in place of it here has a larger error and more of the
-grass.
+be: grass becomes felt. Here a larger error is allowed, so that there can be more of the grass.
 
 **A learned similarity metric.** A discriminator learns to tell film frames from painted ones. What
 it sees on the way, at three levels, is what "alike" means beside the pixels (Larsen, Sønderby,
@@ -51,7 +50,7 @@ _EPOCHS = 1
 """To the four of the training before: the last fifth."""
 
 _RATE = 3e-4
-_DISCRIMINATOR_RATE = 1e-3
+_DISCRIMINATOR_RATE = 3e-4
 _DISCRIMINATOR_CHANNELS = (32, 64, 128)
 
 _LOUDNESS = 10.0
@@ -61,15 +60,16 @@ _PIXEL_WEIGHT = 1.0
 _SIMILARITY_WEIGHT = 1.0
 """Both errors are in decibels: what one of the pixels' is worth in the features'."""
 
-_ADVERSARY_WEIGHT = 2.0
-"""Decibels that a verdict from painted to real is worth, by half."""
+_ADVERSARY_WEIGHT = 0.5
+"""Decibels that one more in the verdict is worth. With 2 a grid of patches appeared in skies."""
 
 
 class Discriminator(nn.Module):
     """Says of every patch of a picture whether it is the film's; and what it saw on the way.
 
     It is shown what the picture adds to the memory's, made loud, beside the picture itself: that is
-    all that film and painted differ in, and within the picture it is lost for thousands of steps.
+    all that film and painted differ in. So it judges pairs (Isola, Zhu, Zhou and Efros,
+    "Image-to-image translation with conditional adversarial networks", 2017, arXiv:1611.07004).
     """
 
     def __init__(self, channels: tuple[int, int, int] = _DISCRIMINATOR_CHANNELS) -> None:
