@@ -111,6 +111,14 @@ def small_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Bytes that pass for a film where nobody decodes them."""
+    path = tmp_path / "film.mkv"
+    path.write_bytes(np.random.default_rng(3).bytes(3_000_000))
+    return path
+
+
+@pytest.fixture
 def library() -> Iterator["Library"]:
     from .library import Library, serving
 

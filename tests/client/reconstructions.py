@@ -1,0 +1,70 @@
+"""A scripted service that reconstructs: it answers with what it was sent."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from refilm.v1 import autoencoder_pb2 as pb
+
+from .conftest import IDENTITY, ScriptedService
+
+FACTS = pb.FilmFacts(
+    container="mp4",
+    video_codec="h264",
+    width=640,
+    height=360,
+    time_base=pb.Rational(numerator=1, denominator=24),
+    duration=Duration(seconds=2),
+    estimated_frames=48,
+    sound_tracks=[
+        pb.SoundTrack(codec="aac", sample_rate_hz=48000, action=pb.SOUND_TRACK_ACTION_COPIED)
+    ],
+    model=IDENTITY,
+    output_width=256,
+    output_height=144,
+)
+Responses = Iterator[pb.ReconstructVideoResponse]
+Requests = Iterator[pb.ReconstructVideoRequest]
+
+
+def response(**payload: object) -> pb.ReconstructVideoResponse:
+    return pb.ReconstructVideoResponse(**payload)
+
+
+def whole(scripted: ScriptedService) -> Callable[[Requests, grpc.ServicerContext], Responses]:
+    """A service that answers with the film's own bytes, the facts first."""
+
+    def answer(requests: Requests, context: grpc.ServicerContext) -> Responses:
+        settings = next(requests).settings
+        scripted.requests.append(settings)
+        yield response(film=FACTS)
+        count = 0
+        for number, request in enumerate(requests):
+            count += len(request.chunk)
+            yield response(chunk=request.chunk)
+            yield response(
+                progress=pb.ReconstructVideoProgress(
+                    bytes_received=count, frames_decoded=12 + number, frames_written=12 + number
+                )
+            )
+            if settings.include_latents:
+                values = [number + 0.25] * 200 + [number + 0.5] * 200
+                yield response(latents=pb.LatentBatch(pts=[number, number + 1], values=values))
+        yield response(
+            summary=pb.ReconstructVideoSummary(
+                frames=48,
+                duration=Duration(seconds=2),
+                bytes_received=count,
+                bytes_sent=count,
+                film_digest="sha256:film",
+                model=IDENTITY,
+                warnings=["one thing was repaired"],
+            )
+        )
+
+    return answer
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
