@@ -126,6 +126,7 @@ def fit(
     run.mkdir(parents=True, exist_ok=True)
     if group.leads:
         checkpoint.remove_leftovers(run)
+    goes_on = bool(checkpoint.paths(run))
     step, seen, spent, losses = _resume(learner, run, group, identity)
     order = Order(data.fitted, settings.seed)
     limit = settings.minutes * 60 if settings.minutes is not None else None
@@ -158,7 +159,7 @@ def fit(
             data, order, seen=seen, batch=settings.batch, rank=group.rank, world=group.world
         ) as frames,
     ):
-        if step:
+        if goes_on:
             progress.say(f"Going on from the checkpoint of step {step}.")
         journal.begin(step, spent)
         saved_at = time.monotonic()
