@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from film.frame import SCALING
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from tests.support.scheduling import ordinary_scheduling
 from trainer.durable import replace_text
 
 # SVT-AV1 tells its settings on stderr unless it is asked for errors alone.
@@ -201,6 +202,8 @@ def _encode(codec: Codec, number: float, frames: Frames, path: Path) -> float:
             for packet in stream.encode(frame):
                 size += packet.size
                 container.mux(packet)
+            if count == 1:  # the encoder has been opened
+                ordinary_scheduling()
         for packet in stream.encode(None):
             size += packet.size
             container.mux(packet)
