@@ -48,6 +48,8 @@ def start(film: Path, home: Path, *options: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # to be interrupted as a terminal would
+        # Where tests run in the background, a shell may have had them ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
