@@ -111,7 +111,7 @@ class Measuring:
             measure,
         )
         size = LATENT_SIZE * (bits or 32) / 8
-        return Figures(model.name, size, model.decoder_bytes, **found)  # type: ignore[arg-type]
+        return Figures(model.name, size, model.decoder_bytes, **found)  # type: ignore[arg-type]  # JSON, as it was written
 
     def of_coded(self, coded: Coded, film: Film) -> Figures:
         """Measure a film that was encoded."""
@@ -127,7 +127,7 @@ class Measuring:
             {"coded": _digest(coded.path), "data": film.data.digest, "every": self.every},
             measure,
         )
-        return Figures(coded.codec, coded.bytes_a_frame, None, **found)  # type: ignore[arg-type]
+        return Figures(coded.codec, coded.bytes_a_frame, None, **found)  # type: ignore[arg-type]  # as above
 
     def psnr_of_model(self, model: Model, film: Film, bits: int) -> float:
         """Return the mean PSNR of every twelfth frame, for a rate curve."""
