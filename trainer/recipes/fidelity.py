@@ -260,7 +260,7 @@ def learn(
     """
     size = SIZES[options.size]
     if options.fit == "fitted":
-        size = replace(size, memory=replace(size.memory, bases=1, prior=_PRIOR))
+        size = replace(size, memory=replace(size.memory, prior=_PRIOR))
     with process_group(options.device) as group:
         steps = max(1, epochs * len(data.fitted) // (options.batch * group.world))
         memory = _memory(data, size.memory, options, group)
@@ -302,7 +302,7 @@ def _memory(
         memory, found = Memory.load(options.previous / path.name)
         memory.save(path, found)
     else:
-        with Counter("memory", frames_to_read(len(data.fitted), size)) as counter:
+        with Counter("memory", frames_to_read(data, size)) as counter:
             fit_memory(data, size, counter.advance).save(path, identity)
     group.largest([0])  # the others wait here
     memory, found = Memory.load(path)

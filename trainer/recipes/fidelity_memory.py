@@ -1,10 +1,10 @@
 """Fits the memory of `fidelity`: a film in a handful of principal-component bases, in closed form.
 
-A film is cut into stretches of equal length, and each is given a basis of its own: few scenes fit
-into few directions (mixtures of principal components: Kambhatla and Leen, "Dimension reduction by
-local PCA", 1997; Tipping and Bishop, "Mixtures of probabilistic principal component analysers",
-1999). Which stretch a frame comes from is not asked when it is encoded: the basis that suits takes
-it, so a scene that comes back, or another film, finds what is nearest.
+A film is cut into stretches, at its cuts, of about equal length, and each is given a basis of its
+own: few scenes fit into few directions (mixtures of principal components: Kambhatla and Leen,
+"Dimension reduction by local PCA", 1997; Tipping and Bishop, "Mixtures of probabilistic principal
+component analysers", 1999). Which stretch a frame comes from is not asked when it is encoded: the
+basis that suits takes it, so a scene that comes back, or another film, finds what is nearest.
 
 Bases live among the bins of a colour DCT that vary most, which is where a film's bits are, and are
 packed into the bytes that there are (`fidelity_packing`). Nothing is held but one stretch.
@@ -43,8 +43,13 @@ _SURVEYED = 2048
 _FITTED = 2000
 # Fewer frames than this a stretch do not fill a basis's coordinates.
 _LEAST_STRETCH = 100
-# Bins that the prior of a memory for films unseen gives variance to.
+# How far from equal lengths a stretch's end is looked for among the cuts, in lengths.
+_CUT_WITHIN = 0.35
+# For frames unseen: bins that are given variance of their own, directions of all the film that a
+# stretch's basis is found with, and their share beside the stretch's own.
 _PRIOR_BINS = 1500
+_COMMON_DIRECTIONS = 800
+_COMMON_SHARE = 0.01
 # How many times as many bins as said a single basis reaches over: unpacking them takes its time.
 _FARTHEST = 2
 _REPULSIONS = 800
@@ -68,8 +73,9 @@ class MemorySize:
     bytes: int
     """For the packed bases, all together."""
     prior: float = 0.0
-    """How much of the bins' own variance, each by itself, is added to what a basis is found from:
-    what a film could show besides what it does. For frames unseen."""
+    """For frames unseen: one basis is found from the whole film, with so much of the bins' own
+    variance, each by itself, added: what it could show besides what it does. It takes the place of
+    a stretch, and the others' bases are found with a little of its variance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class Memory:
     keys: Tensor
     """Float32 ``[bases, KEY_SIZE]``."""
     precision: Tensor
-    """One over the deviation of what bases leave of the bins seen, float32 ``[seen]``."""
+    """What the bins seen are multiplied by before they are compared, float32 ``[seen]``."""
 
     def packed(self) -> PackedBases:
         """Return the bases as a module that unpacks them."""
@@ -166,41 +172,64 @@ def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Mem
     fitted = data.fitted
     if not len(fitted):
         raise DatasetError("There is no frame to fit: the data set is empty")
-    stretches = _stretches(fitted, size.bases)
+    stretches = _parts(data, size)
     # Where there are fewer bases than bytes for them, they may reach farther.
     reach = min(_FARTHEST * size.bins, size.bins * size.bases // len(stretches))
     reach -= reach % BLOCK_ROWS
     bins, variances = _survey(data, spread(fitted, _SURVEYED), reach, on_frames)
     spectrum = Spectrum(bins)
-    prior = size.prior * variances
+    besides = _alone(size.prior * variances) if size.prior else None
     means, bases, leftovers = [], [], []
     for stretch in stretches:
         rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
-        mean, basis = _principal(rows, prior)
+        mean, basis, common = _principal(rows, besides)
         packed = pack(basis, size.bytes / len(stretches))
         means.append(mean)
         bases.append(packed)
         leftovers.append(_left_over(rows - mean, packed)[: size.seen])
-    noise = torch.stack(leftovers).mean(0) + _LEAST_NOISE
+        if size.prior and len(bases) == 1:
+            besides = _COMMON_SHARE**0.5 * common
+    # What stretches leave of their own frames says little of frames unseen.
+    known = leftovers[:1] if size.prior else leftovers
+    noise = torch.stack(known).mean(0) + _LEAST_NOISE
     return Memory(
         bins=bins,
         means=torch.stack(means),
         bases=tuple(bases),
         keys=spherical_code(len(bases)),
-        precision=noise.rsqrt(),
+        # Half of what the noise alone would ask for: in the end it is the picture's error that counts.
+        precision=(noise.rsqrt() * noise.rsqrt().mean()).sqrt(),
     )
 
 
-def frames_to_read(fitted: int, size: MemorySize) -> int:
+def frames_to_read(data: FrameDataset, size: MemorySize) -> int:
     """Return how many frames `fit_memory` works through."""
-    stretches = _stretches(np.arange(fitted), size.bases)
-    return min(fitted, _SURVEYED) + sum(len(stretch) for stretch in stretches)
+    stretches = _parts(data, size)
+    return min(len(data.fitted), _SURVEYED) + sum(len(stretch) for stretch in stretches)
 
 
-def _stretches(fitted: NDArray[np.int64], bases: int) -> list[NDArray[np.int64]]:
-    """Cut the frames into stretches of equal length, and thin out the long ones."""
+def _parts(data: FrameDataset, size: MemorySize) -> list[NDArray[np.int64]]:
+    """Return the frames for each basis: where frames unseen are to be shown, all for the first."""
+    if not size.prior:
+        return _stretches(data, size.bases)
+    return [spread(data.fitted, _FITTED), *_stretches(data, size.bases - 1)]
+
+
+def _stretches(data: FrameDataset, bases: int) -> list[NDArray[np.int64]]:
+    """Cut the fitted frames into stretches, and thin out the long ones.
+
+    They end at cuts where cuts are near: a shot in two bases would jump from one to the other.
+    """
+    fitted = data.fitted
     count = max(1, min(bases, len(fitted) // _LEAST_STRETCH))
-    return [spread(part, _FITTED) for part in np.array_split(fitted, count)]
+    length = len(fitted) / count
+    cuts = np.searchsorted(fitted, [shot.first for shot in data.shots])
+    ends = []
+    for number in range(1, count):
+        even = round(number * length)
+        nearest = int(cuts[np.abs(cuts - even).argmin()])
+        ends.append(nearest if abs(nearest - even) <= _CUT_WITHIN * length else even)
+    return [spread(part, _FITTED) for part in np.split(fitted, ends)]
 
 
 def _survey(
@@ -223,31 +252,40 @@ def _survey(
     return bins, variances[bins].float().clamp(min=0.0)
 
 
-def _principal(rows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the mean ``[bins]`` and the basis ``[bins, COORDINATES]``.
+def _alone(variances: Tensor) -> Tensor:
+    """Return bins that vary each by itself, as rows: ``[_PRIOR_BINS, bins]``."""
+    count = min(_PRIOR_BINS, len(variances))
+    rows = torch.zeros(count, len(variances))
+    rows.diagonal().copy_(variances[:count].sqrt())
+    return rows
 
-    The basis's columns are as long as the coordinates along them vary. By way of the rows' products
-    with one another, for there are fewer rows than bins.
+
+def _principal(rows: Tensor, besides: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the principal components of frames, and of what they could show besides.
+
+    By way of the rows' products with one another, for there are fewer rows than bins.
+
+    Args:
+        rows: ``[frames, bins]``.
+        besides: rows ``[R, bins]`` whose squares add up to variance that is added to the frames'.
+
+    Returns:
+        The mean ``[bins]``; the basis ``[bins, COORDINATES]``, its columns as long as coordinates
+        along them vary; and at most `_COMMON_DIRECTIONS` of the strongest directions as rows, as
+        `besides` is.
     """
     mean = rows.mean(0)
-    rows = rows - mean
-    count = len(rows)
-    known = rows
-    if float(prior.max()) > 0:
-        # Variance that belongs to one bin alone is as many more rows with that bin alone.
-        alone = torch.zeros(min(_PRIOR_BINS, len(prior)), len(prior))
-        alone.diagonal().copy_((count * prior[: len(alone)]).sqrt())
-        known = torch.cat([rows, alone])
+    known = (rows - mean) / len(rows) ** 0.5
+    if besides is not None:
+        known = torch.cat([known, besides])
     weights, mixtures = torch.linalg.eigh(known @ known.T)
-    weights, mixtures = weights.flip(0), mixtures.flip(1)
-    kept = min(COORDINATES, int((weights > 1e-6 * weights[0].clamp(min=1e-6)).sum()))
-    lengths = weights[:kept].sqrt()
-    directions = known.T @ (mixtures[:, :kept] / lengths)
-    along = rows @ directions
+    found = int((weights > 1e-6 * weights[-1].clamp(min=1e-9)).sum())
+    mixtures = mixtures.flip(1)[:, : min(found, _COMMON_DIRECTIONS)]
+    directions = mixtures.T @ known
     basis = torch.zeros(rows.shape[1], COORDINATES)
-    # Of the frames, not of the prior, a coordinate's spread is taken.
-    basis[:, :kept] = directions * along.square().mean(0).sqrt()
-    return mean, basis
+    kept = min(COORDINATES, len(directions))
+    basis[:, :kept] = directions[:kept].T
+    return mean, basis, directions
 
 
 def _left_over(rows: Tensor, packed: Packed) -> Tensor:
