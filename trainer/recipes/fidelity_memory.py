@@ -54,6 +54,9 @@ _LEAST_NOISE = (0.5 / 255) ** 2
 OnFrames = Callable[[int], None]
 """Told how many more frames were worked through."""
 
+OnBasis = Callable[["Memory", int], None]
+"""Told, with each basis that is found, the memory as it is now and how many bases there will be."""
+
 
 @dataclass(frozen=True, slots=True)
 class MemorySize:
@@ -157,7 +160,12 @@ class Memory:
         return cls(bases=bases, **found), identity
 
 
-def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Memory:
+def fit_memory(
+    data: FrameDataset,
+    size: MemorySize,
+    on_frames: OnFrames,
+    on_basis: OnBasis = lambda memory, of: None,
+) -> Memory:
     """Fit a memory to a data set's fitted frames.
 
     Raises:
@@ -173,6 +181,7 @@ def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Mem
     bins, variances = _survey(data, spread(fitted, _SURVEYED), reach, on_frames)
     spectrum = Spectrum(bins)
     prior = size.prior * variances
+    keys = spherical_code(len(stretches))
     means, bases, leftovers = [], [], []
     for stretch in stretches:
         rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
@@ -181,14 +190,16 @@ def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Mem
         means.append(mean)
         bases.append(packed)
         leftovers.append(_left_over(rows - mean, packed)[: size.seen])
-    noise = torch.stack(leftovers).mean(0) + _LEAST_NOISE
-    return Memory(
-        bins=bins,
-        means=torch.stack(means),
-        bases=tuple(bases),
-        keys=spherical_code(len(bases)),
-        precision=noise.rsqrt(),
-    )
+        noise = torch.stack(leftovers).mean(0) + _LEAST_NOISE
+        memory = Memory(
+            bins=bins,
+            means=torch.stack(means),
+            bases=tuple(bases),
+            keys=keys[: len(bases)],
+            precision=noise.rsqrt(),
+        )
+        on_basis(memory, len(stretches))
+    return memory
 
 
 def frames_to_read(fitted: int, size: MemorySize) -> int:
