@@ -13,13 +13,16 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import refilm
 from rich.console import Console
@@ -38,6 +41,11 @@ EVERY = "10"
 """Every tenth frame tells as much as all, in a tenth of the time."""
 START_SECONDS = 120
 """How long the service may take until the model answers."""
+END_SECONDS = 40
+"""How long it may take to end, once told to."""
+LAST_LINES = 5
+"""Of the service's log, told when it ended."""
+GOES_ON = "The same command goes on from here."
 
 console = Console()
 
@@ -77,7 +85,7 @@ def main() -> None:
             minutes = TRAINING_MINUTES if options.minutes is None else options.minutes
             show_own_film(options.film.expanduser(), minutes, home)
     except KeyboardInterrupt:
-        console.print("\nStopped. The same command goes on from here.")
+        console.print(f"\nStopped. {GOES_ON}")
         sys.exit(130)
 
 
@@ -111,9 +119,10 @@ def show_own_film(film: Path, minutes: float, home: Path) -> None:
         trainer("prepare", film, "--out", data)
     if not (run / "run.json").exists():
         console.print(
-            f"A model learns [bold]{film.name}[/bold]: first a memory of its frames, then "
-            f"{minutes:g} minutes of refinement.\nThe picture that improves: "
-            f"{os.path.relpath(run / 'preview.png')}\n",
+            f"A model learns [bold]{film.name}[/bold]: first a memory of its frames, stretch after "
+            f"stretch, then {minutes:g} minutes of refinement.\n"
+            "Open this picture and watch; it moves from the memory's first stretch on:\n\n"
+            f"  {'live preview':<20} {os.path.relpath(run / 'preview.png')}\n",
             soft_wrap=True,
             highlight=False,
         )
@@ -175,13 +184,17 @@ def trainer(*arguments: str | Path) -> None:
 
 @contextmanager
 def service(repository: Path, model: str, work: Path) -> Iterator[str]:
-    """Run `python -m service` over a repository; yields its address once the model answers."""
+    """Run `python -m service` over a repository; yields its address once the model answers.
+
+    Where it ends, or cannot answer, the demo ends as well, and says why.
+    """
     address_file, log = work / "service.json", work / "service.log"
     address_file.unlink(missing_ok=True)
     environment = os.environ | {
         "REFILM_PORT": "0",
         "REFILM_METRICS_PORT": "0",
         "REFILM_ADDRESS_FILE": str(address_file),
+        "REFILM_LOG_FORMAT": "console",  # for people: its last lines are told where it ends
         "REFILM_MODEL_REPOSITORIES": str(repository),
     }
     with log.open("wb") as output:
@@ -195,17 +208,25 @@ def service(repository: Path, model: str, work: Path) -> Iterator[str]:
         )
     try:
         with console.status("Starting the service and its Triton Inference Server"):
-            address = wait_until_it_answers(process, address_file, model, log)
+            address = wait_until_it_answers(process, address_file, model)
         yield address
+    except (TimeoutError, refilm.RefilmError) as error:
+        give_up(process, log, error)
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def wait_until_it_answers(
-    process: subprocess.Popen[bytes], address_file: Path, model: str, log: Path
-) -> str:
-    """Return the service's address as soon as the model can be asked."""
+def wait_until_it_answers(process: subprocess.Popen[bytes], address_file: Path, model: str) -> str:
+    """Return the service's address as soon as the model can be asked.
+
+    Raises:
+        TimeoutError: It ended, or took too long.
+    """
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -218,11 +239,27 @@ def wait_until_it_answers(
             except (refilm.NotFoundError, refilm.UnavailableError):
                 continue
             return address
-    sys.exit(f"The service did not come up; its log is {log}.")
+    raise TimeoutError(f"it did not come up within {START_SECONDS} s")
+
+
+def give_up(process: subprocess.Popen[bytes], log: Path, error: Exception) -> NoReturn:
+    """End the demo because of the service: say whether it lives, and what it said last."""
+    try:
+        status = process.wait(timeout=2)  # a call may fail before its death is known
+    except subprocess.TimeoutExpired:
+        what = f"The service cannot answer: {' '.join(str(error).split()).rstrip('.')}."
+    else:
+        by = f", {signal.Signals(-status).name}" if status < 0 else ""
+        what = f"The service ended by itself (exit status {status}{by})."
+    said = log.read_text("utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    sys.exit("\n".join([f"{what} {GOES_ON}", f"Its log, {log}, ends with:", *said]))
 
 
 def reconstruct(film: Path, address: str, model: str, outputs: Outputs) -> None:
-    """Send the film through the service twice: alone, and beside the original."""
+    """Send the film through the service twice, or as often as is left to do.
+
+    Once alone, and once beside the original.
+    """
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),
@@ -231,17 +268,17 @@ def reconstruct(film: Path, address: str, model: str, outputs: Outputs) -> None:
         TimeRemainingColumn(),
     )
     with refilm.Client(address) as client, Progress(*columns, console=console) as bars:
-        bar = bars.add_task("The film", total=1.0, frames=0, rate="")
-        client.reconstruct(film, outputs.reconstruction, model=model, progress=shown_on(bars, bar))
-        bar = bars.add_task("Beside the original", total=1.0, frames=0, rate="")
-        client.reconstruct(
-            film,
-            outputs.side_by_side,
-            model=model,
-            layout="side_by_side",
-            size="source",
-            progress=shown_on(bars, bar),
-        )
+        call = partial(client.reconstruct, film, model=model)
+        try:
+            if not outputs.reconstruction.exists():
+                bar = bars.add_task("The film", total=1.0, frames=0, rate="")
+                call(outputs.reconstruction, progress=shown_on(bars, bar))
+            if not outputs.side_by_side.exists():
+                bar = bars.add_task("Beside the original", total=1.0, frames=0, rate="")
+                shown = shown_on(bars, bar)
+                call(outputs.side_by_side, layout="side_by_side", size="source", progress=shown)
+        except refilm.RequestError as error:
+            sys.exit(f"{film} cannot be reconstructed: {error}")
 
 
 def shown_on(bars: Progress, bar: TaskID) -> Callable[[refilm.Progress], None]:

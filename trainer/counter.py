@@ -30,11 +30,13 @@ class Counter:
             TaskProgressColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task(name, total=total, rate="")
+        self._task = self._bar.add_task(name, total=total, rate="", note="")
+        self._note = ""
         self._began = self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -56,6 +58,11 @@ class Counter:
         """Count frames that were just done."""
         self.show(self._done + count, self._total)
 
+    def show_preview(self, psnr: float) -> None:
+        """Show, from now on, a preview's PSNR in dB."""
+        self._note = f"preview {psnr:.1f} dB"
+        self._bar.update(self._task, note=self._note)
+
     def show(self, done: int, total: int | None) -> None:
         """Show how many frames are done, of how many."""
         self._done, self._total = done, max(done, total) if total else None
@@ -65,7 +72,8 @@ class Counter:
         if not self._console.is_terminal and now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
             of = f" of {self._total}" if self._total else ""
-            self._print(f"{self._name}: {done}{of} frames, {rate}")
+            note = f", {self._note}" if self._note else ""
+            self._print(f"{self._name}: {done}{of} frames, {rate}{note}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

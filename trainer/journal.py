@@ -1,6 +1,5 @@
 """What a training writes for people: TensorBoard events, sample grids and the live preview."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,11 @@ from PIL import Image
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from trainer.distributed import Group
-from trainer.preview import Preview
-from trainer.sampler import Frames, spread
+from trainer.preview import Preview, Shown
+from trainer.sampler import Frames
 
 PREVIEW_SECONDS = 20.0
 """How often the preview is drawn, or less often where drawing is slow."""
-
-_PREVIEW_SHARE = 0.1
-"""How much of the time may go into previews, after the first."""
-
-_SAMPLES = 6
-"""Frames that are shown: half of them fitted, half held out where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +59,10 @@ class Journal:
             return
         # Steps after the checkpoint happen again: what was written of them would show twice.
         self._writer = SummaryWriter(str(run / "events"), purge_step=step + 1)
-        self._preview = Preview(run, name, step)
-        halves = [half for half in (data.fitted, data.held_out) if len(half)]
-        chosen = [spread(half, _SAMPLES // len(halves)) for half in halves]
-        self._frames = data.frames(np.concatenate(chosen))
-        self._held_out = len(self._frames) - len(chosen[0]) if len(data.fitted) else 0
+        self._shown = Shown.of(data)
+        self._preview = Preview(run, name, self._shown, every=PREVIEW_SECONDS, step=step)
         self._made: tuple[int, NDArray[np.uint8]] | None = None
         self._grid_of = self._preview_of = -1
-        self._next_preview = 0.0
 
     def __enter__(self) -> "Journal":
         return self
@@ -97,7 +86,7 @@ class Journal:
             self._writer.add_scalar("frames_per_second", rate, step)
         if step % self._intervals.sample == 0:
             self._draw_grid(step)
-        if time.monotonic() >= self._next_preview:
+        if self._preview.is_due():
             self._draw_preview(step, seconds)
 
     def end(self, step: int, seconds: float) -> None:
@@ -113,7 +102,8 @@ class Journal:
         self._grid_of = step
         made = self._reconstructions(step)
         half = len(made) // 2
-        rows = [self._frames[:half], made[:half], self._frames[half:], made[half:]]
+        truth = self._shown.frames
+        rows = [truth[:half], made[:half], truth[half:], made[half:]]
         grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows if len(row)])
         self._writer.add_image("samples", grid, step, dataformats="HWC")
         self._writer.flush()
@@ -125,16 +115,14 @@ class Journal:
         if step == self._preview_of:
             return
         self._preview_of = step
-        began = time.monotonic()
-        made = self._reconstructions(step)
-        mean = self._preview.draw(self._frames, made, self._held_out, step=step, seconds=seconds)
+        mean = self._preview.draw(
+            lambda: self._reconstructions(step), seconds, {"step": step}, f"step {step:,}"
+        )
         self._show_preview(mean)
-        ended = time.monotonic()
-        self._next_preview = ended + max(PREVIEW_SECONDS, (ended - began) / _PREVIEW_SHARE)
 
     def _reconstructions(self, step: int) -> NDArray[np.uint8]:
         """Return what is made of the frames after this step; made once a step."""
         if self._made is None or self._made[0] != step:
-            frames = torch.from_numpy(self._frames).to(self._group.device)
+            frames = torch.from_numpy(self._shown.frames).to(self._group.device)
             self._made = step, self._reconstruct(frames).cpu().numpy()
         return self._made[1]

@@ -32,6 +32,7 @@ def draw(
     if found.minutes:
         plots.training_curve(
             found.minutes,
+            found.memory_minutes,
             {"PCA-200, the same frames": found.preview_pca},
             folder / minutes_image(found),
             title=title,

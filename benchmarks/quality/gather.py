@@ -77,7 +77,9 @@ class Findings:
     rates: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """Bytes a frame and PSNR."""
     minutes: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """Minutes of training and PSNR of the preview's frames."""
+    """Minutes of training, the memory's included, and PSNR of the preview's frames."""
+    memory_minutes: dict[str, float] = field(default_factory=dict)
+    """How many of those minutes the memory took; not of a curve that begins at a whole memory."""
     preview_pca: float = 0.0
     """PSNR of the same frames through PCA-200."""
     trained: list[Training] = field(default_factory=list)
@@ -124,7 +126,7 @@ class Gathering:
         for model in fidelity:
             found.totals += self._totals(model, film)
         found.rates = self._rates([own[0], *fidelity], film)
-        found.minutes = self._minutes(key)
+        found.minutes, found.memory_minutes = self._minutes(key)
         if found.minutes:
             found.preview_pca = self._preview_psnr(own[0], film)
         return found
@@ -206,15 +208,19 @@ class Gathering:
             points.append((coded.bytes_a_frame, self._measuring.psnr_of_coded(coded, film)))
         return sorted(points)
 
-    def _minutes(self, key: str) -> dict[str, list[tuple[float, float]]]:
-        """Read the curves that trainings on all frames left."""
-        curves = {}
+    def _minutes(self, key: str) -> tuple[dict[str, list[tuple[float, float]]], dict[str, float]]:
+        """Read the curves that trainings on all frames left, and the memory's part of each."""
+        curves, memories = {}, {}
         for end, name in OF_ALL.items():
             path = self._runs / f"{key}_{end}" / "preview.jsonl"
             if path.exists():
                 lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-                curves[name] = [(line["seconds"] / 60, line["psnr"]) for line in lines]
-        return {name: curve for name, curve in curves.items() if len(curve) > 1}
+                if len(lines) > 1:
+                    curves[name] = [(line["seconds"] / 60, line["psnr"]) for line in lines]
+                remembering = [line["seconds"] / 60 for line in lines if "step" not in line]
+                if remembering:
+                    memories[name] = remembering[-1]
+        return curves, memories
 
     def _preview_psnr(self, model: Model, film: Film) -> float:
         indices = spread(np.arange(len(film.data)), PREVIEW_FRAMES)

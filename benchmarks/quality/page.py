@@ -223,16 +223,21 @@ def _minutes(found: Findings) -> list[str]:
     lines = [
         f"Mean PSNR of the {PREVIEW_FRAMES} frames that a training's preview shows, evenly spread "
         "over the film, with float32 latents. "
-        f"PCA-200, fitted to all frames, has {found.preview_pca:.2f} dB on the same frames.",
+        f"PCA-200, fitted to all frames, has {found.preview_pca:.2f} dB on the same frames. "
+        "Minutes are of fitting the memory and of the steps after it, without drawing and saving; "
+        "a dot shows where the memory is whole. Where its minutes are not known, the curve begins "
+        "there.",
         "",
         f"![PSNR against minutes of training]({IMAGES}/{minutes_image(found)})",
         "",
-        _line(["model", *["minutes: dB"] * 5]),
-        _line(["---", *["---:"] * 5]),
+        _line(["model", "the memory's minutes", *["minutes: dB"] * 5]),
+        _line(["---", *["---:"] * 6]),
     ]
     for name, curve in found.minutes.items():
         points = [curve[round(part * (len(curve) - 1) / 4)] for part in range(5)]
-        lines.append(_line([name, *(f"{minutes:.1f}: {value:.2f}" for minutes, value in points)]))
+        memory = f"{found.memory_minutes[name]:.1f}" if name in found.memory_minutes else "-"
+        cells = [f"{minutes:.1f}: {value:.2f}" for minutes, value in points]
+        lines.append(_line([name, memory, *cells]))
     return lines
 
 

@@ -30,13 +30,24 @@ def rate_curve(
 
 
 def training_curve(
-    curves: Mapping[str, Curve], levels: Mapping[str, float], path: Path, *, title: str
+    curves: Mapping[str, Curve],
+    begun: Mapping[str, float],
+    levels: Mapping[str, float],
+    path: Path,
+    *,
+    title: str,
 ) -> None:
-    """Draw PSNR against minutes, and levels to compare with as dashed lines."""
+    """Draw PSNR against minutes, and levels to compare with as dashed lines.
+
+    A dot stands on a curve where its memory is whole and its steps have begun.
+    """
     figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     for name, curve in curves.items():
-        axes.plot(*_columns(curve), label=name)
+        (line,) = axes.plot(*_columns(curve), label=name)
+        if name in begun:
+            whole = max(point for point in curve if point[0] <= begun[name])
+            axes.plot(*whole, marker="o", color=line.get_color())
     for number, (name, level) in enumerate(levels.items()):
         axes.axhline(level, color=str(0.35 + 0.2 * number), linestyle="--", label=name)
     _finish(axes, title, "minutes of training", figure, path)

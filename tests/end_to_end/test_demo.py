@@ -1,6 +1,7 @@
 """`make demo`, as a newcomer runs it."""
 
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from types import ModuleType
 
 import av
 import pytest
+import refilm
 from PIL import Image
 
 from tests.film.clips import Track, make_clip
@@ -64,6 +66,11 @@ def paths_named(out: str) -> dict[str, Path]:
     return {what: (ROOT / path).resolve() for what, path in named}
 
 
+def has_steps(home: Path) -> bool:
+    """Whether a training is past its memory."""
+    return any('"step"' in curve.read_text() for curve in home.rglob("preview.jsonl"))
+
+
 def tracked_changes() -> str:
     command = ["git", "status", "--porcelain", "--untracked-files=no"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
@@ -96,13 +103,81 @@ def test_the_project_s_film_needs_no_training(
     assert {what: path.stat().st_mtime_ns for what, path in paths.items()} == made
     assert "PSNR" in capfd.readouterr().out
 
+    paths["beside the original"].unlink()
+    module.main()
+    assert paths["reconstruction"].stat().st_mtime_ns == made["reconstruction"]
+    assert frame_times(paths["beside the original"]) == pytest.approx(frame_times(film))
+
+
+def test_a_service_that_dies_under_it_is_told_with_what_it_said_last(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "examples/demo.py"],
+        cwd=ROOT,
+        env=os.environ | {"REFILM_DEMO_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: list(tmp_path.rglob(".*.unfinished")) or demo.poll(), "the reconstruction")
+    (addresses,) = tmp_path.rglob("service.json")
+    os.kill(json.loads(addresses.read_text())["pid"], signal.SIGKILL)
+    out, err = demo.communicate(timeout=60)
+    assert demo.returncode == 1, out + err
+    first, second, *said = err.splitlines()
+    assert first == (
+        "The service ended by itself (exit status -9, SIGKILL). The same command goes on from here."
+    )
+    log = addresses.with_name("service.log")
+    assert second == f"Its log, {log}, ends with:"
+    assert said and said == log.read_text().splitlines()[-len(said) :]
+    assert "Traceback" not in out + err
+    assert not list(tmp_path.rglob("*.mp4")) and not list(tmp_path.rglob(".*.unfinished"))
+
+
+def test_a_service_that_lives_and_does_not_answer_is_told(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object) -> None:
+        raise refilm.UnavailableError("nobody is\nthere")
+
+    monkeypatch.setattr(module, "reconstruct", unreachable)
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    first, second, *said = str(ended.value).splitlines()
+    assert first == (
+        "The service cannot answer: nobody is there. The same command goes on from here."
+    )
+    assert "service.log" in second and said
+
+
+def test_a_service_that_does_not_start_is_told_with_what_it_said_last(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REFILM_MAX_RECONSTRUCTIONS", "some")
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert "The service ended by itself (exit status 2)." in str(ended.value)
+    assert "REFILM_MAX_RECONSTRUCTIONS" in str(ended.value).splitlines()[-1]
+
+
+def test_what_the_service_refuses_is_told_in_a_line(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    letter = tmp_path / "letter.mp4"
+    letter.write_text("Dear reader, this is not a film. " * 100)
+    monkeypatch.setattr(module, "CLIP", letter)
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    (line,) = str(ended.value).splitlines()
+    assert line.startswith(f"{letter} cannot be reconstructed: ") and "film" in line
+
 
 def test_a_film_of_one_s_own_is_learned_interrupted_gone_on_with_and_reused(
     film: Path, tmp_path: Path
 ) -> None:
     before = tracked_changes()
     interrupted = start(film, tmp_path, "MINUTES=0.1")
-    wait_for(lambda: list(tmp_path.rglob("preview.jsonl")) or interrupted.poll(), "the training")
+    wait_for(lambda: has_steps(tmp_path) or interrupted.poll(), "the training")
     os.killpg(interrupted.pid, signal.SIGINT)
     out, err = interrupted.communicate()
     assert interrupted.returncode != 0 and "goes on from here" in out, out + err
@@ -111,12 +186,13 @@ def test_a_film_of_one_s_own_is_learned_interrupted_gone_on_with_and_reused(
     first = demo(film, tmp_path, "MINUTES=0.1")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "Going on from the checkpoint" in first.stderr
-    (preview,) = re.findall(r"^The picture that improves: (.*)$", out, re.MULTILINE)
-    with Image.open(ROOT / preview) as picture:
+    assert "from the memory's first stretch on" in out
+    with Image.open(paths_named(out)["live preview"]) as picture:
         assert picture.width > 1000
     assert re.search(r"PSNR \d+\.\d dB; PCA with the same 200 numbers: \d+\.\d dB", first.stdout)
 
     paths = paths_named(first.stdout)
+    assert paths.pop("live preview") == paths_named(out)["live preview"]
     assert set(paths) == {"reconstruction", "beside the original", "contact sheet"}
     for what in ("reconstruction", "beside the original"):
         with av.open(str(paths[what])) as container:
@@ -139,13 +215,20 @@ def test_a_film_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "nowhere.mp4" in done.stderr
 
 
-def test_what_is_no_film_is_refused_in_words(tmp_path: Path) -> None:
+def test_what_is_no_film_is_refused_in_the_trainer_s_words(
+    module: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
     text = tmp_path / "letter.mp4"
     text.write_text("Dear reader, this is not a film. " * 100)
-    done = demo(text, tmp_path / "home")
-    assert done.returncode != 0
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "film" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["demo.py", str(text)])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("Error: ") and "letter.mp4" in line
 
 
 def test_minutes_without_a_film_are_refused_in_words(

@@ -1,6 +1,8 @@
 """Films for the tests of `fidelity` that need no video: scenes drawn from a few hundred cosines."""
 
+import argparse
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.dataset import PreparedFilm
+from trainer.recipes import fidelity
 from trainer.recipes.fidelity import Size
 from trainer.recipes.fidelity_memory import Memory, MemorySize, fit_memory
 
@@ -67,6 +70,16 @@ def film() -> FilmInMemory:
 def memory() -> Memory:
     """What is remembered of `film`."""
     return fit_memory(film(), SIZE.memory, lambda count: None)  # type: ignore[arg-type]
+
+
+def train(run: Path, *arguments: str) -> None:
+    """Train, on whatever data tests say that there is."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fit", default="all")
+    fidelity.add_arguments(parser)
+    options = parser.parse_args([*arguments, "--device", "cpu", "--batch", "2"])
+    options.data, options.run = Path("data"), run
+    fidelity.train(options)
 
 
 def psnr(ours: Tensor, truth: Tensor) -> float:

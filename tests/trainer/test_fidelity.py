@@ -1,4 +1,3 @@
-import argparse
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainer.fidelity_films import SIZE, STRETCH, FilmInMemory, film, memory, psnr
+from tests.trainer.fidelity_films import SIZE, STRETCH, FilmInMemory, film, memory, psnr, train
 from trainer import checkpoint
 from trainer.errors import RunError
 from trainer.export import load_torchscript, pictures_of, to_frames, to_pictures
@@ -33,15 +32,6 @@ def tiny() -> Iterator[None]:
         changed.setattr(fidelity, "fitted_data", lambda data, fit: film())
         changed.setattr(fidelity, "fit_memory", lambda *_: memory())
         yield
-
-
-def train(run: Path, *arguments: str) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--fit", default="all")
-    fidelity.add_arguments(parser)
-    options = parser.parse_args([*arguments, "--device", "cpu", "--batch", "2"])
-    options.data, options.run = Path("data"), run
-    fidelity.train(options)
 
 
 def some_frames(count: int = 7) -> Tensor:

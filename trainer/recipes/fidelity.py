@@ -53,6 +53,7 @@ from trainer.recipes.arguments import (
 )
 from trainer.recipes.fidelity_memory import Memory, MemorySize, fit_memory, frames_to_read
 from trainer.recipes.fidelity_networks import KEY_SIZE, Refinement, ServedDecoder, ServedEncoder
+from trainer.recipes.fidelity_preview import MemoryPreview
 from trainer.run import Run, fitted_data
 from trainer.sampler import spread
 
@@ -303,7 +304,10 @@ def _memory(
         memory.save(path, found)
     else:
         with Counter("memory", frames_to_read(data, size)) as counter:
-            fit_memory(data, size, counter.advance).save(path, identity)
+            preview = MemoryPreview(run, data, counter.show_preview)
+            memory = fit_memory(data, size, counter.advance, preview.grown)
+            preview.end(memory)
+            memory.save(path, identity)
     group.largest([0])  # the others wait here
     memory, found = Memory.load(path)
     if found != identity:

@@ -59,6 +59,9 @@ _LEAST_NOISE = (0.5 / 255) ** 2
 OnFrames = Callable[[int], None]
 """Told how many more frames were worked through."""
 
+OnBasis = Callable[["Memory", int], None]
+"""Told, with each basis that is found, the memory as it is now and how many bases there will be."""
+
 
 @dataclass(frozen=True, slots=True)
 class MemorySize:
@@ -163,7 +166,12 @@ class Memory:
         return cls(bases=bases, **found), identity
 
 
-def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Memory:
+def fit_memory(
+    data: FrameDataset,
+    size: MemorySize,
+    on_frames: OnFrames,
+    on_basis: OnBasis = lambda memory, of: None,
+) -> Memory:
     """Fit a memory to a data set's fitted frames.
 
     Raises:
@@ -179,6 +187,7 @@ def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Mem
     bins, variances = _survey(data, spread(fitted, _SURVEYED), reach, on_frames)
     spectrum = Spectrum(bins)
     besides = _alone(size.prior * variances) if size.prior else None
+    keys = spherical_code(len(stretches))
     means, bases, leftovers = [], [], []
     for stretch in stretches:
         rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
@@ -189,17 +198,13 @@ def fit_memory(data: FrameDataset, size: MemorySize, on_frames: OnFrames) -> Mem
         leftovers.append(_left_over(rows - mean, packed)[: size.seen])
         if size.prior and len(bases) == 1:
             besides = _COMMON_SHARE**0.5 * common
-    # What stretches leave of their own frames says little of frames unseen.
-    known = leftovers[:1] if size.prior else leftovers
-    noise = torch.stack(known).mean(0) + _LEAST_NOISE
-    return Memory(
-        bins=bins,
-        means=torch.stack(means),
-        bases=tuple(bases),
-        keys=spherical_code(len(bases)),
-        # Half of what the noise alone would ask for: in the end it is the picture's error that counts.
-        precision=(noise.rsqrt() * noise.rsqrt().mean()).sqrt(),
-    )
+        # What stretches leave of their own frames says little of frames unseen.
+        noise = torch.stack(leftovers[:1] if size.prior else leftovers).mean(0) + _LEAST_NOISE
+        # Half of what the noise asks for: in the end it is the picture's error that counts.
+        precision = (noise.rsqrt() * noise.rsqrt().mean()).sqrt()
+        memory = Memory(bins, torch.stack(means), tuple(bases), keys[: len(bases)], precision)
+        on_basis(memory, len(stretches))
+    return memory
 
 
 def frames_to_read(data: FrameDataset, size: MemorySize) -> int:
