@@ -246,12 +246,13 @@ def _ablations(rows: Sequence[Mapping[str, object]]) -> list[str]:
         return []
     lines = ["", "## What each idea gained, alone", ""]
     lines += [
-        _line(["idea", "what", "PSNR, dB", "difference"]),
-        _line(["---", "---", "---:", "---:"]),
+        _line(["idea", "what", "PSNR, dB", "difference", "HaarPSI"]),
+        _line(["---", "---", "---:", "---:", "---:"]),
     ]
     for row in rows:
         cells = [str(row["name"]), str(row["what"]), f"{_float(row['psnr']):.2f}"]
-        lines.append(_line([*cells, f"{_float(row['difference']):+.2f}"]))
+        looks = f"{_float(row['haarpsi']):.4f}" if "haarpsi" in row else ""
+        lines.append(_line([*cells, f"{_float(row['difference']):+.2f}", looks]))
     return lines
 
 

@@ -30,7 +30,10 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     far = [*({"stretches": number} for number in range(1, 4)), *({"step": 9 * i} for i in range(6))]
     curve = [{"seconds": 60 * i, **each, "psnr": 20 + i} for i, each in enumerate(far)]
     (run / "preview.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
-    rows = [{"name": "groups", "what": "one basis or 16", "psnr": 31.5, "difference": 2.25}]
+    rows = [
+        {"name": "groups", "what": "one basis or 16", "psnr": 31.5, "difference": 2.25},
+        {"name": "finish", "what": "on 67", "psnr": 31, "difference": -0.2, "haarpsi": 0.88031},
+    ]
     (folder / "ablations.json").write_text(json.dumps(rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gather, "CURVE_BITS", (2, 8))
@@ -124,7 +127,8 @@ def test_curves_ablations_and_the_foreign_film_are_told(page: str) -> None:
     rates = table(page, "## Big Buck Bunny: PSNR against bytes a frame")
     for few, many in (row[1:] for row in rates.values()):
         assert float(few) < float(many)
-    assert "| groups | one basis or 16 | 31.50 | +2.25 |" in page
+    assert "| groups | one basis or 16 | 31.50 | +2.25 |  |" in page
+    assert "| finish | on 67 | 31.00 | -0.20 | 0.8803 |" in page
     foreign = table(page, "## Sintel, first 3 minutes, through the models of Big Buck Bunny")
     assert set(foreign) == {"PCA-200 200", "DCT-200 200", "fidelity large 200"}
 

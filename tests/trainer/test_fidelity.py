@@ -92,6 +92,20 @@ def test_it_learns_what_the_memory_does_not_know() -> None:
     assert float(told["psnr"]) == pytest.approx(psnr(one.reconstruct(truth), truth), abs=2)
 
 
+def test_weights_of_the_latent_learn_at_a_tenth_of_the_rate() -> None:
+    before, after = trained(0).refinement.state_dict(), trained(6).refinement.state_dict()
+    moved = {
+        latent: max(
+            float((value - before[name]).abs().max())
+            for name, value in after.items()
+            if name.endswith("weight") and ("condition" in name) == latent
+        )
+        for latent in (True, False)
+    }
+    # Adam's steps are about as long as the rate, whatever the gradient.
+    assert 0 < moved[True] < 0.2 * moved[False]
+
+
 def test_looking_at_samples_does_not_change_the_training(learner: Fidelity) -> None:
     torch.manual_seed(0)
     looked = Fidelity(memory(), SIZE)
