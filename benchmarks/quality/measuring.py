@@ -162,8 +162,8 @@ class Measuring:
 
     @property
     def curve_every(self) -> int:
-        """Which frames the rate curve is measured on: every so many."""
-        return max(self.every, _CURVE_EVERY)
+        """Which frames the rate curve is measured on, all among the others: every so many."""
+        return self.every * -(-_CURVE_EVERY // self.every)
 
     def coded(self, codec: Codec, film: Film, bytes_a_frame: float) -> Coded:
         """Encode a film, or find it encoded."""
@@ -193,36 +193,43 @@ class Measuring:
         self, model: Model, film: Film, bits: int | None
     ) -> Callable[[NDArray[np.int64]], Tensor]:
         """Return what makes a model's pictures of frames, by their indices."""
-        latents = self._latents(model, film)
+        kept, whole = self._latents(model, film)
         pair = self._load(model)
-        whole = torch.from_numpy(np.asarray(latents))
-        chosen = whole if bits is None else Quantizer.fit(whole, bits)(whole)
+        quantize = None if bits is None else Quantizer.fit(whole, bits)
 
         def reconstruct(indices: NDArray[np.int64]) -> Tensor:
+            rows = np.searchsorted(kept, indices).clip(max=len(kept) - 1)
             with torch.inference_mode():
-                return pair.decode(chosen[torch.from_numpy(indices)])
+                if (kept[rows] == indices).all():
+                    latents = whole[torch.from_numpy(rows)]
+                else:
+                    latents = _encoded(pair, film.data.frames(indices))
+                return pair.decode(latents if quantize is None else quantize(latents))
 
         return reconstruct
 
-    def _latents(self, model: Model, film: Film) -> NDArray[np.float32]:
-        """Encode a film, or find its latents, ``[N, 200]``."""
-        name = f"{_short(model.digest)}-{_short(film.data.digest)}.npy"
+    def _latents(self, model: Model, film: Film) -> tuple[NDArray[np.int64], Tensor]:
+        """Encode the frames that measuring needs, or find their latents.
+
+        Returns:
+            The frames' indices, ascending ``[M]``, and their latents ``[M, 200]``.
+        """
+        indices = np.concatenate(list(needed(len(film.data), self.every)))
+        name = f"{_short(model.digest)}-{_short(film.data.digest)}-{self.every}.npy"
         path = self.folder / "latents" / name
         if not path.exists():
             self._say(f"{model.name}: encoding {film.title}")
             pair = self._load(model)
+            batches = np.array_split(indices, -(-len(indices) // _BATCH))
             with torch.inference_mode():
-                parts = [
-                    pair.encode(torch.from_numpy(frames)).float().cpu().numpy()
-                    for frames in film.frames()
-                ]
+                parts = [_encoded(pair, film.data.frames(batch)).numpy() for batch in batches]
             path.parent.mkdir(parents=True, exist_ok=True)
             staged = path.with_name(f".{name}")
             with staged.open("wb") as file:
                 np.save(file, np.concatenate(parts))
             staged.replace(path)
         latents: NDArray[np.float32] = np.load(path)
-        return latents
+        return indices, torch.from_numpy(latents)
 
     def _load(self, model: Model) -> Pair:
         """Load a model; only the last one stays in memory."""
@@ -268,6 +275,10 @@ def pictures_of_coded(coded: Coded, film: Film, indices: NDArray[np.int64]) -> N
             if first + row in wanted:
                 found[first + row] = frames[row]
     return np.stack([found[index] for index in indices.tolist()])
+
+
+def _encoded(pair: Pair, frames: NDArray[np.uint8]) -> Tensor:
+    return pair.encode(torch.from_numpy(frames)).float().cpu()
 
 
 def _coded_frames(

@@ -18,9 +18,9 @@ frame with the film's own, over all shots; **static** the same in the shots that
 (under 1 grey level a frame). Neither is taken across a cut.
 
 **Bytes a frame** are the 200 numbers as float32 (800), or rounded to 8 bits (200): 256 even levels
-over the range that each number has in the film. For codecs they are the packets of the whole film.
-**The decoder is not in these bytes.** A model's decoder is a file of its own, learned once for the
-film; its size stands beside. A codec's decoder knows no film.
+over the range that each number has in the frames measured. For codecs they are the packets of the
+whole film. **The decoder is not in these bytes.** A model's decoder is a file of its own, learned
+once for the film; its size stands beside. A codec's decoder knows no film.
 
 Codecs get the same frames, as 4:2:0 with 8 bits, at 24 frames a second, with their own defaults
 otherwise: at constant quality, or told a bit rate (one pass), so that the whole film has the bytes

@@ -9,20 +9,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.dataset import PreparedFilm
+from trainer.dataset import PreparedFilm, Shot
 from trainer.recipes import fidelity
-from trainer.recipes.fidelity import Size
 from trainer.recipes.fidelity_memory import Memory, MemorySize, fit_memory
+from trainer.recipes.fidelity_sizes import Size
 
 STRETCH = 100
-SIZE = Size(MemorySize(bases=3, bins=400, seen=200, bytes=60_000), channels=8, blocks=1)
+SIZE = Size(
+    memory=MemorySize(bases=3, bins=400, seen=200, bytes=60_000),
+    unseen=MemorySize(bases=3, bins=400, seen=200, bytes=60_000, prior=1.0),
+    channels=8,
+    blocks=1,
+)
 
 
 class FilmInMemory:
     """What recipes ask of a data set; counts how many frames were asked for at once."""
 
-    def __init__(self, frames: NDArray[np.uint8], held_out: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, frames: NDArray[np.uint8], held_out: tuple[int, ...] = (), cuts: tuple[int, ...] = ()
+    ) -> None:
         self._frames = frames
+        ends = (*cuts, len(frames))
+        self.shots = tuple(
+            Shot(0, first, stop) for first, stop in zip((0, *cuts), ends, strict=True)
+        )
         self.held_out = np.array(held_out, np.int64)
         self.fitted = np.setdiff1d(np.arange(len(frames)), self.held_out)
         self.digest = "sha256:film"
@@ -40,10 +51,11 @@ class FilmInMemory:
         return torch.from_numpy(self._frames)
 
 
-def scenes(*lengths: int) -> NDArray[np.uint8]:
+def scenes(*lengths: int, directions: int | None = None) -> NDArray[np.uint8]:
     """Scenes of so many frames, each with a mean of its own; no frame is a mixture of others.
 
-    The first three frames are black.
+    Or frames are mixtures of as many directions as said, each scene's own. The first three frames
+    are black.
     """
     generator = torch.Generator().manual_seed(5)
     down = torch.cos(torch.pi / 144 * (torch.arange(144) + 0.5) * torch.arange(8)[:, None])
@@ -52,7 +64,13 @@ def scenes(*lengths: int) -> NDArray[np.uint8]:
     made = []
     for length in lengths:
         mean = 1.5 * torch.randn(1, 3, 8, 12, generator=generator)
-        weights = (mean + torch.randn(length, 3, 8, 12, generator=generator)) * sizes
+        if directions is None:
+            varied = torch.randn(length, 3, 8, 12, generator=generator)
+        else:
+            shapes = torch.randn(directions, 288, generator=generator) / directions**0.5
+            mixtures = torch.randn(length, directions, generator=generator)
+            varied = (mixtures @ shapes).view(length, 3, 8, 12)
+        weights = (mean + varied) * sizes
         made.append(0.5 + 0.08 * down.T @ weights @ across)
     frames = (torch.cat(made) * 255).round().clamp(0, 255).to(torch.uint8)
     frames = frames.permute(0, 2, 3, 1).contiguous()

@@ -92,6 +92,36 @@ def test_it_learns_what_the_memory_does_not_know() -> None:
     assert float(told["psnr"]) == pytest.approx(psnr(one.reconstruct(truth), truth), abs=2)
 
 
+def test_for_frames_unseen_it_learns_from_parts_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Tensor] = []
+    one = Fidelity(memory(), SIZE, unseen=True)
+    remember = one._remember
+    monkeypatch.setattr(one, "_remember", lambda truth: shown.append(truth) or remember(truth))
+    truth = some_frames(4).clone()
+    truth[:, :, :128], truth[:, :, 128:] = 40, 200  # dark on the left, light on the right
+    torch.manual_seed(0)
+    for _ in range(5):
+        one.step(truth)
+    parts = 255 * torch.cat(shown)
+    assert parts.shape == (20, 3, 144, 256)
+    assert parts.min() > 20 and parts.max() < 220
+    # The edge is still one, upright, but in many places, and the dark on either side.
+    assert (parts.std(2) < 2).all()
+    edges = (parts[:, 0, 70].diff(dim=1).abs() > 20).float().argmax(1)
+    assert len(edges.unique()) > 10
+    is_mirrored = parts[:, 0, 70, 0] > parts[:, 0, 70, -1]
+    assert 3 < int(is_mirrored.sum()) < 17
+
+
+def test_for_frames_seen_it_learns_from_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Tensor] = []
+    one = Fidelity(memory(), SIZE)
+    remember = one._remember
+    monkeypatch.setattr(one, "_remember", lambda truth: shown.append(truth) or remember(truth))
+    one.step(some_frames(2))
+    assert torch.equal(to_frames(shown[0]), some_frames(2))
+
+
 def test_weights_of_the_latent_learn_at_a_tenth_of_the_rate() -> None:
     before, after = trained(0).refinement.state_dict(), trained(6).refinement.state_dict()
     moved = {
@@ -275,7 +305,7 @@ def test_what_is_held_out_is_never_touched(tmp_path: Path, monkeypatch: pytest.M
         pairs.append([(run / half).read_bytes() for half in ("encoder.pt", "decoder.pt")])
         settings = Run(run).facts()["settings"]
         assert isinstance(settings, dict)
-        assert (settings["fit"], settings["bases"]) == ("fitted", 1)
+        assert (settings["fit"], settings["bases"]) == ("fitted", 2)
     assert pairs[0] == pairs[1]
     # It is told from the memory of a film in stretches by what it makes of frames unseen.
     decoder = load_torchscript(tmp_path / "one" / "decoder.pt")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,13 +6,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainer.fidelity_films import SIZE, STRETCH, FilmInMemory, film, memory, psnr
+from tests.trainer.fidelity_films import (
+    SIZE,
+    STRETCH,
+    FilmInMemory,
+    film,
+    memory,
+    psnr,
+    scenes,
+)
 from trainer.errors import DatasetError
 from trainer.export import Whitening, to_frames, to_pictures
 from trainer.quantize import Quantizer
 from trainer.recipes import fidelity_memory, pca
-from trainer.recipes.fidelity import SIZES, Size
-from trainer.recipes.fidelity_memory import Memory, fit_memory, frames_to_read, spherical_code
+from trainer.recipes.fidelity_memory import (
+    Memory,
+    MemorySize,
+    fit_memory,
+    frames_to_read,
+    spherical_code,
+)
 from trainer.recipes.fidelity_networks import (
     COMMON_BINS,
     KEY_SIZE,
@@ -21,6 +35,7 @@ from trainer.recipes.fidelity_networks import (
     Spectrum,
 )
 from trainer.recipes.fidelity_packing import BLOCK_COLUMNS, BLOCK_ROWS
+from trainer.recipes.fidelity_sizes import SIZES, Size
 from trainer.recipes.pca import PcaDecoder, PcaEncoder, find_components
 
 torch.set_num_threads(1)
@@ -82,6 +97,63 @@ def test_frames_are_encoded_in_their_own_stretch(latents: Tensor) -> None:
     assert (distances.argmin(1) == own).float().mean() > 0.95
 
 
+def test_a_shot_has_one_basis_where_cuts_are_near_the_even_ends() -> None:
+    lengths = (80, 110, 110)
+    cut = FilmInMemory(scenes(*lengths), cuts=(80, 190))
+    with torch.inference_mode():
+        keys = fitted(cut).encoder()(to_pictures(cut.everything()))[:, :KEY_SIZE]
+        uncut = fitted(FilmInMemory(cut.everything().numpy())).encoder()
+        mixed = uncut(to_pictures(cut.everything()))[:, :KEY_SIZE]
+    for shot in torch.split(keys, list(lengths)):
+        assert (shot == shot.median(0).values).all(1).float().mean() > 0.95
+    # Without cuts the second stretch begins within the second scene.
+    assert not (mixed[80:190] == mixed[100]).all()
+
+
+def still_and_lively() -> FilmInMemory:
+    """A lively scene with something small that moves at its end while all else stands still."""
+    frames = scenes(200)
+    still = np.repeat(frames[100:101], 60, 0)
+    down, across = np.arange(144)[:, None] - 70, np.arange(256)[None] - 40
+    for number, frame in enumerate(still):
+        spot = 60 * np.exp(-(down**2 + (across - 3 * number) ** 2) / 2 / 12**2)
+        frame[:] = (frame + spot.round()[:, :, None]).clip(0, 255)
+    return FilmInMemory(np.concatenate([frames, still]), cuts=(200,))
+
+
+def test_what_moves_in_a_still_shot_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = still_and_lively()
+    tight = MemorySize(bases=1, bins=2_000, seen=500, bytes=200_000)
+
+    def correlation() -> float:
+        found = fit_memory(data, tight, lambda count: None)  # type: ignore[arg-type]
+        frames = data.everything()[200:]
+        with torch.inference_mode():
+            made = to_frames(found.decoder()(found.encoder()(to_pictures(frames))))
+        changes, ours = frames.float().diff(dim=0), made.float().diff(dim=0)
+        return float((changes * ours).sum() / (changes.norm() * ours.norm()))
+
+    with_changes = correlation()
+    monkeypatch.setattr(fidelity_memory, "_CHANGE_WEIGHT", 0.0)
+    assert 1 - with_changes < 0.8 * (1 - correlation())
+
+
+def test_frames_unseen_are_shown_by_stretches_that_know_their_scene() -> None:
+    frames = scenes(140, 140, 140, directions=90)
+    # Parts of every scene are unseen, as a film's held-out blocks are.
+    unseen = (*range(40, 60), *range(180, 200), *range(320, 340))
+    data = FilmInMemory(frames, held_out=unseen, cuts=(140, 280))
+
+    def shown(bases: int) -> float:
+        size = replace(SIZE.unseen, bases=bases)
+        found = fit_memory(data, size, lambda count: None)  # type: ignore[arg-type]
+        truth = torch.from_numpy(frames[list(unseen)])
+        with torch.inference_mode():
+            return psnr(to_frames(found.decoder()(found.encoder()(to_pictures(truth)))), truth)
+
+    assert shown(4) > shown(1) + 1
+
+
 def test_coordinates_vary_alike(latents: Tensor) -> None:
     # So that one even grid suits all of them, and one amount of noise while training.
     used = latents[:STRETCH, KEY_SIZE:].std(0)[: STRETCH - 10]
@@ -139,16 +211,17 @@ def test_only_a_stretch_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     held: list[int] = []
     real = fidelity_memory._principal
 
-    def principal(rows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    def principal(rows: Tensor, besides: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         held.append(len(rows))
-        return real(rows, prior)
+        return real(rows, besides)
 
     monkeypatch.setattr(fidelity_memory, "_principal", principal)
     told: list[int] = []
     fit_memory(data, SIZE.memory, told.append)  # type: ignore[arg-type]
     assert data.most_at_once == 16
     assert held == [35, 35, 35]
-    assert sum(told) == len(data.asked) == frames_to_read(150, SIZE.memory) == 40 + 3 * 35
+    read = frames_to_read(data, SIZE.memory)  # type: ignore[arg-type]
+    assert sum(told) == len(data.asked) == read == 40 + 3 * 35
 
 
 def test_what_was_saved_makes_the_same_modules(latents: Tensor, tmp_path: Path) -> None:
@@ -195,9 +268,9 @@ def test_an_empty_data_set_is_refused() -> None:
         fitted(FilmInMemory(np.zeros((0, 144, 256, 3), np.uint8)))
 
 
-def weight(size: Size) -> int:
+def weight(size: Size, given: MemorySize) -> int:
     """Count the bytes of both files' tensors when the packed bases fill what they may."""
-    given, coordinates = size.memory, 200 - KEY_SIZE
+    coordinates = 200 - KEY_SIZE
     blocks = given.bins // BLOCK_ROWS * (coordinates // BLOCK_COLUMNS)
     # Packed bases, bits of their blocks, means in 16 bits; places.
     decoder = given.bytes + given.bases * (blocks + 2 * given.bins) + 4 * given.bins
@@ -225,7 +298,7 @@ def test_a_model_weighs_no_more_than_is_counted() -> None:
         for half in pair
         for value in half.state_dict().values()
     )
-    counted = weight(SIZE)
+    counted = weight(SIZE, SIZE.memory)
     cosines = 6 * (144**2 + 256**2)  # of which few are needed where bins are few
     assert counted - cosines - SIZE.memory.bytes < whole <= counted
 
@@ -233,4 +306,5 @@ def test_a_model_weighs_no_more_than_is_counted() -> None:
 @pytest.mark.parametrize(("size", "megabytes"), [("small", 24), ("large", 128)])
 def test_both_files_of_a_size_weigh_what_they_may(size: str, megabytes: int) -> None:
     code = 50_000  # what TorchScript adds
-    assert 0.9 * megabytes * 1e6 < weight(SIZES[size]) + code <= megabytes * 1e6
+    for given in (SIZES[size].memory, SIZES[size].unseen):
+        assert 0.9 * megabytes * 1e6 < weight(SIZES[size], given) + code <= megabytes * 1e6

@@ -20,16 +20,18 @@ much as a bright one's. What is published is an average of its weights over the 
 or so, so that there is no schedule and a run can end, or go on, at any time.
 
 **Two trainings.** With `--fit all` the film itself is what is remembered. With `--fit fitted` the
-held-out blocks are to be shown as well as the rest, and a memory in stretches is of no help there:
-there is one basis, found with a prior that gives every DCT bin some variance of its own, so that
-it can show what the film did not (Sintel's dragon through a rabbit's memory).
+held-out blocks are to be shown as well as the rest. There one basis is the whole film's, found with
+a prior that gives every DCT bin some variance of its own, so that it can show what the film did not
+(Sintel's dragon through a rabbit's memory); the stretches' bases show scenes that go on, and are
+found with a little of the film's variance. The encoder looks at more bins, and the refinement
+learns from enlarged parts of frames: the memory's picture of a whole frame that it was fitted to is
+far too good to learn from.
 """
 
 import argparse
 import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -54,6 +56,7 @@ from trainer.recipes.arguments import (
 from trainer.recipes.fidelity_memory import Memory, MemorySize, fit_memory, frames_to_read
 from trainer.recipes.fidelity_networks import KEY_SIZE, Refinement, ServedDecoder, ServedEncoder
 from trainer.recipes.fidelity_preview import MemoryPreview
+from trainer.recipes.fidelity_sizes import SIZES, Size
 from trainer.run import Run, fitted_data
 from trainer.sampler import spread
 
@@ -68,25 +71,10 @@ _LATENT_SHARE = 0.1
 """Of the rate, for weights that 200 numbers of unit variance are summed by: at the whole rate a
 step changes their sum by more than all else, and pictures waver by tenths of a decibel."""
 
+_LEAST_PART = 0.5
+"""Of a frame's width and height, when a memory for frames unseen is refined."""
+
 _EPOCHS = 4
-_PRIOR = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What may differ between two models of this recipe."""
-
-    memory: MemorySize
-    channels: int
-    blocks: int
-    """Of the refinement."""
-
-
-SIZES = {
-    "small": Size(MemorySize(bases=16, bins=24_000, seen=1_000, bytes=14_800_000), 64, 3),
-    "large": Size(MemorySize(bases=32, bins=32_000, seen=3_000, bytes=88_000_000), 128, 8),
-}
-"""Encoder and decoder file together: at most 24 and 128 MB."""
 
 
 class Fidelity:
@@ -97,15 +85,23 @@ class Fidelity:
         size: of the refinement.
         precision: of the refinement while it trains.
         group: the processes that train together; its device is where the networks live.
+        unseen: whether it is to refine frames that the memory was not fitted to.
     """
 
     rate = 1e-3
     """At which the refinement learns."""
 
     def __init__(
-        self, memory: Memory, size: Size, precision: Precision = "fp32", group: Group | None = None
+        self,
+        memory: Memory,
+        size: Size,
+        precision: Precision = "fp32",
+        group: Group | None = None,
+        *,
+        unseen: bool = False,
     ) -> None:
         self.memory = memory
+        self.unseen = unseen
         self.precision = precision
         self.group = group or Group()
         device = self.group.device
@@ -121,7 +117,7 @@ class Fidelity:
 
     def step(self, frames: Tensor) -> Mapping[str, Tensor]:
         """Learn from one batch."""
-        truth = to_pictures(frames)
+        truth = self._truth(frames)
         latents, remembered = self._remember(truth)
         painted = self._refined(self.refinement, remembered, latents)
         loss = log_error(painted, truth).mean()
@@ -131,6 +127,15 @@ class Fidelity:
             gained = log_error(remembered, truth).mean() - loss
         # In decibels, as the measures have it.
         return {"psnr": -loss.detach(), "gained": gained}
+
+    def _truth(self, frames: Tensor) -> Tensor:
+        """Return the pictures to learn from.
+
+        What the memory makes of the frames that it was fitted to is far sharper than what it makes
+        of others; their parts, enlarged, are pictures that it never saw.
+        """
+        pictures = to_pictures(frames)
+        return _parts(pictures) if self.unseen else pictures
 
     def _remember(self, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return latents, with a little noise on their coordinates, and the memory's pictures."""
@@ -224,6 +229,20 @@ def _shares(refinement: Refinement) -> list[dict[str, object]]:
     ]
 
 
+def _parts(pictures: Tensor) -> Tensor:
+    """Return a part of each picture, enlarged to its size, every other one mirrored by chance."""
+    count = len(pictures)
+    shares = 1 - (1 - _LEAST_PART) * torch.rand(count, 1, device=pictures.device)
+    places = (2 * torch.rand(count, 2, device=pictures.device) - 1) * (1 - shares)
+    mirrored = torch.randint(2, (count, 1), device=pictures.device) * 2 - 1
+    zeros = torch.zeros_like(shares)
+    maps = torch.cat([shares * mirrored, zeros, places[:, :1], zeros, shares, places[:, 1:]], 1)
+    grid = F.affine_grid(maps.view(count, 2, 3), list(pictures.shape), align_corners=False)
+    return F.grid_sample(
+        pictures, grid, mode="bicubic", padding_mode="reflection", align_corners=False
+    ).clamp(0.0, 1.0)
+
+
 def log_error(pictures: Tensor, truth: Tensor) -> Tensor:
     """Return each frame's squared error in decibels, ``[N]``: the PSNR's negative."""
     # No error is smaller than what rounding to grey levels leaves.
@@ -276,13 +295,13 @@ def learn(
         start: weights of the refinement that a new run begins with.
     """
     size = SIZES[options.size]
-    if options.fit == "fitted":
-        size = replace(size, memory=replace(size.memory, prior=_PRIOR))
+    room = size.memory if options.fit == "all" else size.unseen
     with process_group(options.device) as group:
         steps = max(1, epochs * len(data.fitted) // (options.batch * group.world))
-        memory = _memory(data, size.memory, options, group)
+        memory = _memory(data, room, options, group)
         torch.manual_seed(options.seed)
-        learner = kind(memory, size, precision_on(group.device, options), group)
+        precision = precision_on(group.device, options)
+        learner = kind(memory, size, precision, group, unseen=options.fit == "fitted")
         if start is not None:
             learner.start_from(start)
         identity = {

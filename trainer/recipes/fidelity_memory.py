@@ -52,6 +52,10 @@ _COMMON_DIRECTIONS = 800
 _COMMON_SHARE = 0.01
 # How many times as many bins as said a single basis reaches over: unpacking them takes its time.
 _FARTHEST = 2
+# How much a frame's change counts beside the frame in a shot that stands still, and at what mean
+# square change, in grey levels, it counts half as much.
+_CHANGE_WEIGHT = 8.0
+_LIVELY = 20.0
 _REPULSIONS = 800
 # Noise that no bin is without: half a grey level.
 _LEAST_NOISE = (0.5 / 255) ** 2
@@ -188,9 +192,12 @@ def fit_memory(
     spectrum = Spectrum(bins)
     besides = _alone(size.prior * variances) if size.prior else None
     keys = spherical_code(len(stretches))
+    firsts = [shot.first for shot in data.shots]
     means, bases, leftovers = [], [], []
     for stretch in stretches:
         rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
+        if not size.prior:
+            besides = _changes(rows, np.searchsorted(firsts, stretch, side="right"))
         mean, basis, common = _principal(rows, besides)
         packed = pack(basis, size.bytes / len(stretches))
         means.append(mean)
@@ -263,6 +270,24 @@ def _alone(variances: Tensor) -> Tensor:
     rows = torch.zeros(count, len(variances))
     rows.diagonal().copy_(variances[:count].sqrt())
     return rows
+
+
+def _changes(rows: Tensor, shots: NDArray[np.int64]) -> Tensor:
+    """Return the changes from frame to frame within shots, as rows to find a basis with besides.
+
+    What moves in a shot that stands still is little beside the picture, and would be left out; so
+    the stiller a shot, the more its changes count.
+
+    Args:
+        rows: The frames, ``[frames, bins]``.
+        shots: Which shot each is of, ``[frames]``.
+    """
+    changes = (rows[1:] - rows[:-1])[torch.from_numpy(shots[1:] == shots[:-1])]
+    _, shot = np.unique(shots[1:][shots[1:] == shots[:-1]], return_inverse=True)
+    squares = changes.square().sum(1).double().numpy() * 255.0**2 / _PIXELS
+    mean_squares = np.bincount(shot, squares) / np.bincount(shot)
+    weights = _CHANGE_WEIGHT / (1 + mean_squares / _LIVELY) / len(rows)
+    return torch.from_numpy(weights[shot]).sqrt().float()[:, None] * changes
 
 
 def _principal(rows: Tensor, besides: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

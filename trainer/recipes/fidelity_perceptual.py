@@ -53,10 +53,10 @@ from trainer.checkpoint import CheckpointError, State
 from trainer.dataset import FrameDataset
 from trainer.distributed import Group
 from trainer.errors import TrainerError
-from trainer.export import to_pictures
 from trainer.loop import Precision
-from trainer.recipes.fidelity import Fidelity, Size, learn
+from trainer.recipes.fidelity import Fidelity, learn
 from trainer.recipes.fidelity_memory import Memory
+from trainer.recipes.fidelity_sizes import Size
 from trainer.run import fitted_data
 
 _EPOCHS = 1
@@ -130,9 +130,15 @@ class Perceptual(Fidelity):
     """`Fidelity` whose refinement is also to look like the film to a discriminator."""
 
     def __init__(
-        self, memory: Memory, size: Size, precision: Precision = "fp32", group: Group | None = None
+        self,
+        memory: Memory,
+        size: Size,
+        precision: Precision = "fp32",
+        group: Group | None = None,
+        *,
+        unseen: bool = False,
     ) -> None:
-        super().__init__(memory, size, precision, group)
+        super().__init__(memory, size, precision, group, unseen=unseen)
         self.discriminator = Discriminator().to(self.group.device)
         self.discriminator_optimiser = torch.optim.Adam(
             self.discriminator.parameters(), lr=_DISCRIMINATOR_RATE, betas=(0.5, 0.99)
@@ -140,7 +146,7 @@ class Perceptual(Fidelity):
 
     def step(self, frames: Tensor) -> Mapping[str, Tensor]:
         """Learn from one batch; both networks are judged as they stood before it."""
-        truth = to_pictures(frames)
+        truth = self._truth(frames)
         latents, remembered = self._remember(truth)
         truth, remembered = _windows(truth, remembered)
         painted = self._refined(self.refinement, remembered, latents)
