@@ -92,7 +92,7 @@ def test_it_learns_what_the_memory_does_not_know() -> None:
     assert float(told["psnr"]) == pytest.approx(psnr(one.reconstruct(truth), truth), abs=2)
 
 
-def test_for_frames_unseen_it_learns_from_parts_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_frames_unseen_it_learns_from_parts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Tensor] = []
     one = Fidelity(memory(), SIZE, unseen=True)
     remember = one._remember
@@ -102,15 +102,16 @@ def test_for_frames_unseen_it_learns_from_parts_of_frames(monkeypatch: pytest.Mo
     torch.manual_seed(0)
     for _ in range(5):
         one.step(truth)
-    parts = 255 * torch.cat(shown)
-    assert parts.shape == (20, 3, 144, 256)
+    assert torch.equal(to_frames(shown[0][:2]), truth[:2])
+    parts = 255 * torch.cat([pictures[2:] for pictures in shown])
+    assert parts.shape == (10, 3, 144, 256)
     assert parts.min() > 20 and parts.max() < 220
     # The edge is still one, upright, but in many places, and the dark on either side.
     assert (parts.std(2) < 2).all()
     edges = (parts[:, 0, 70].diff(dim=1).abs() > 20).float().argmax(1)
-    assert len(edges.unique()) > 10
+    assert len(edges.unique()) > 5
     is_mirrored = parts[:, 0, 70, 0] > parts[:, 0, 70, -1]
-    assert 3 < int(is_mirrored.sum()) < 17
+    assert 0 < int(is_mirrored.sum()) < 10
 
 
 def test_for_frames_seen_it_learns_from_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ held-out blocks are to be shown as well as the rest. There one basis is the whol
 a prior that gives every DCT bin some variance of its own, so that it can show what the film did not
 (Sintel's dragon through a rabbit's memory); the stretches' bases show scenes that go on, and are
 found with a little of the film's variance. The encoder looks at more bins, and the refinement
-learns from enlarged parts of frames: the memory's picture of a whole frame that it was fitted to is
-far too good to learn from.
+learns from enlarged parts of frames as well: what the memory makes of frames that it was fitted to
+is too good to learn from alone.
 """
 
 import argparse
@@ -132,10 +132,13 @@ class Fidelity:
         """Return the pictures to learn from.
 
         What the memory makes of the frames that it was fitted to is far sharper than what it makes
-        of others; their parts, enlarged, are pictures that it never saw.
+        of others; parts of them, enlarged, are pictures that it never saw. So half are those.
         """
         pictures = to_pictures(frames)
-        return _parts(pictures) if self.unseen else pictures
+        if not self.unseen:
+            return pictures
+        half = len(pictures) // 2
+        return torch.cat([pictures[:half], _parts(pictures[half:])])
 
     def _remember(self, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return latents, with a little noise on their coordinates, and the memory's pictures."""

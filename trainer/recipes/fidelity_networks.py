@@ -32,6 +32,9 @@ _COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
 
 _PATCH = 4
 
+_FARTHEST = 3.0
+"""Coordinates vary by about one; a frame unseen may have far larger ones."""
+
 
 def cosines(size: int) -> Tensor:
     """Return the orthonormal DCT-II matrix ``[frequency, place]``."""
@@ -233,6 +236,7 @@ class Refinement(nn.Module):
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
         self.patch = _PATCH
+        self.farthest = _FARTHEST
         self.head = nn.Conv2d(3 * _PATCH**2, channels, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(channels) for _ in range(blocks))
         self.tail = nn.Conv2d(channels, 3 * _PATCH**2, 3, padding=1)
@@ -242,6 +246,7 @@ class Refinement(nn.Module):
     def forward(self, pictures: Tensor, latents: Tensor) -> Tensor:
         """Refine pictures ``[N, 3, 144, 256]`` of latents ``[N, 200]``."""
         features = self.head(F.pixel_unshuffle(pictures - 0.5, self.patch))
+        latents = latents.clamp(-self.farthest, self.farthest)
         for block in self.blocks:
             features = block(features, latents)
         return pictures + F.pixel_shuffle(self.tail(features), self.patch)
