@@ -36,6 +36,22 @@ Sacha Goedegebure: 640 x 360, 24 frames a second, 9:56 with its credits. *Sintel
 [Creative Commons Attribution 3.0](https://creativecommons.org/licenses/by/3.0/). They are not in
 the repository: take them from their sites. Other encodings of them give slightly other figures."""
 
+_RUNS = """\
+The runs measured here were made like this, with `big_buck_bunny_640x360.mp4` and
+`sintel_first3min_640x274.mp4` prepared as `bunny` and `sintel`; the tables say for how long. Sizes
+are `small` and `large`; runs called `general` have `--fit fitted`.
+
+```sh
+python -m trainer prepare big_buck_bunny_640x360.mp4 --out bunny
+python -m trainer train --recipe fidelity --precision bf16 --size small --fit all --data bunny \\
+    --run runs/bunny_small --minutes 4
+python -m trainer train --recipe fidelity --precision bf16 --size large --fit fitted --data bunny \\
+    --run runs/bunny_general_large --minutes 10 --batch 12
+python -m trainer train --recipe fidelity --precision bf16 --size small --fit all --data bunny \\
+    --run runs/bunny_perceptual --minutes 8 --batch 8 --finish perceptual --from runs/bunny_small
+```
+"""
+
 _NOT_COUNTED = "The decoder is not in the bytes a frame: its size stands beside."
 
 
@@ -62,6 +78,7 @@ def page(report: Report) -> str:
     for (owner, title), figures in report.foreign.items():
         lines += ["", f"## {title}, through the models of {owner}", ""]
         lines += ["None of these models ever saw this film.", "", *_table(figures, "all")]
+    lines += ["", "## How the runs were made", "", _RUNS]
     lines += _ablations(report.ablations)
     for found in report.films:
         for what, name in report.images.get(found.film.title, ()):
