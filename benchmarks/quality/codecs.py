@@ -32,9 +32,10 @@ os.environ.setdefault("SVT_LOG", "1")
 _RATE = 24
 _BATCH = 32
 _TOLERANCE = 0.02
-# Nearer than asked for, where a few more tries bring it.
-_AIM = 0.01
+NEAR = 0.01
+"""How near sizes that shall be equal are aimed at: a few more tries bring it."""
 _TRIES = 10
+_START_BYTES = 220
 
 Frames = Callable[[], Iterator[NDArray[np.uint8]]]
 """Gives all frames of a film in order, in batches uint8 ``[N, 144, 256, 3]``, each time anew."""
@@ -53,6 +54,7 @@ class Codec:
     step: float
     """The number's smallest difference."""
     start: float
+    """Gives about `_START_BYTES` a frame."""
     slope: float
     """About how much the logarithm (base 2) of the size changes with 1."""
 
@@ -117,9 +119,15 @@ class Coded:
 
 
 def encode_at(
-    codec: Codec, frames: Frames, bytes_a_frame: float, path: Path, on_try: Callable[[str], None]
+    codec: Codec,
+    frames: Frames,
+    bytes_a_frame: float,
+    path: Path,
+    on_try: Callable[[str], None],
+    *,
+    near: float = NEAR,
 ) -> Coded:
-    """Encode a film at so many bytes a frame, within 2 % wherever the encoder reaches them.
+    """Encode a film at so many bytes a frame, as near as is asked wherever the encoder comes.
 
     What was encoded before at this path is used again. Where the encoder cannot go so low or so
     high, it is taken as near as it comes: the result says where that is.
@@ -130,14 +138,14 @@ def encode_at(
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}")
     tried: dict[float, float] = {}
-    number = codec.start
+    number = codec.start + math.log2(bytes_a_frame / _START_BYTES) / codec.slope
     while True:
         number = _on_grid(codec, number)
         tried[number] = _encode(codec, number, frames, staged)
         on_try(f"{codec.name}: {tried[number]:.1f} bytes a frame, {bytes_a_frame:.0f} wanted")
         off = abs(tried[number] / bytes_a_frame - 1)
         following = _on_grid(codec, _next(codec, tried, bytes_a_frame))
-        if off <= _AIM or following in tried or len(tried) == _TRIES:
+        if off <= near or following in tried or len(tried) == _TRIES:
             break
         number = following
     best = min(tried, key=lambda each: abs(math.log(tried[each] / bytes_a_frame)))

@@ -24,6 +24,8 @@ BITS = 8
 EQUAL_BYTES = LATENT_SIZE * BITS // 8
 CURVE_BITS = range(2, 9)
 CURVE_BYTES = (50, 100, 200, 400, 800)
+CURVE_NEAR = 0.3
+"""A point of a curve may lie beside the bytes it was asked for: its own are drawn."""
 FEATURE_MINUTES = 100
 PREVIEW_FRAMES = 6
 """How many frames a training's preview is drawn and measured on (`trainer.journal`)."""
@@ -204,7 +206,7 @@ class Gathering:
     def _codec_rates(self, codec: Codec, film: Film) -> list[tuple[float, float]]:
         points = []
         for size in CURVE_BYTES:
-            coded = self._measuring.coded(codec, film, size)
+            coded = self._measuring.coded(codec, film, size, CURVE_NEAR)
             points.append((coded.bytes_a_frame, self._measuring.psnr_of_coded(coded, film)))
         return sorted(points)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import trainer
-from benchmarks.quality.codecs import Codec, Coded, decode, encode_at
+from benchmarks.quality.codecs import NEAR, Codec, Coded, decode, encode_at
 from trainer.dataset import FrameDataset
 from trainer.durable import replace_text
 from trainer.export import LATENT_SIZE
@@ -165,17 +165,18 @@ class Measuring:
         """Which frames the rate curve is measured on, all among the others: every so many."""
         return self.every * -(-_CURVE_EVERY // self.every)
 
-    def coded(self, codec: Codec, film: Film, bytes_a_frame: float) -> Coded:
-        """Encode a film, or find it encoded."""
+    def coded(self, codec: Codec, film: Film, bytes_a_frame: float, near: float = NEAR) -> Coded:
+        """Encode a film as near to some bytes a frame as is asked, or find it encoded."""
         codec_name = re.sub(r"[^a-z0-9]+", "_", codec.name.lower())
-        name = f"{_short(film.data.digest)}-{codec_name}-{bytes_a_frame:.0f}.mkv"
-        path = self.folder / "coded" / name
+        about = "" if near == NEAR else "about-"
+        name = f"{_short(film.data.digest)}-{codec_name}-{about}{bytes_a_frame:.0f}.mkv"
         return encode_at(
             codec,
             film.frames,
             bytes_a_frame,
-            path,
+            self.folder / "coded" / name,
             lambda tried: self._say(f"{film.title}: {tried}"),
+            near=near,
         )
 
     def pictures_of_model(
