@@ -121,21 +121,19 @@ def still_and_lively() -> FilmInMemory:
     return FilmInMemory(np.concatenate([frames, still]), cuts=(200,))
 
 
-def test_what_moves_in_a_still_shot_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_moves_in_a_still_shot_is_kept() -> None:
     data = still_and_lively()
-    tight = MemorySize(bases=1, bins=2_000, seen=500, bytes=200_000)
 
-    def correlation() -> float:
-        found = fit_memory(data, tight, lambda count: None)  # type: ignore[arg-type]
+    def correlation(changes: float) -> float:
+        size = MemorySize(bases=1, bins=2_000, seen=500, bytes=200_000, changes=changes)
+        found = fit_memory(data, size, lambda count: None)  # type: ignore[arg-type]
         frames = data.everything()[200:]
         with torch.inference_mode():
             made = to_frames(found.decoder()(found.encoder()(to_pictures(frames))))
-        changes, ours = frames.float().diff(dim=0), made.float().diff(dim=0)
-        return float((changes * ours).sum() / (changes.norm() * ours.norm()))
+        moved, ours = frames.float().diff(dim=0), made.float().diff(dim=0)
+        return float((moved * ours).sum() / (moved.norm() * ours.norm()))
 
-    with_changes = correlation()
-    monkeypatch.setattr(fidelity_memory, "_CHANGE_WEIGHT", 0.0)
-    assert 1 - with_changes < 0.8 * (1 - correlation())
+    assert 1 - correlation(8.0) < 0.8 * (1 - correlation(0.0))
 
 
 def test_frames_unseen_are_shown_by_stretches_that_know_their_scene() -> None:

@@ -52,9 +52,7 @@ _COMMON_DIRECTIONS = 800
 _COMMON_SHARE = 0.01
 # How many times as many bins as said a single basis reaches over: unpacking them takes its time.
 _FARTHEST = 2
-# How much a frame's change counts beside the frame in a shot that stands still, and at what mean
-# square change, in grey levels, it counts half as much.
-_CHANGE_WEIGHT = 8.0
+# At what mean square change, in grey levels, a shot's changes count half as much as a still one's.
 _LIVELY = 20.0
 _REPULSIONS = 800
 # Noise that no bin is without: half a grey level.
@@ -79,6 +77,8 @@ class MemorySize:
     """DCT bins that the encoder looks at."""
     bytes: int
     """For the packed bases, all together."""
+    changes: float
+    """How much a frame's change from the one before counts beside the frame, in still shots."""
     prior: float = 0.0
     """For frames unseen: one basis is found from the whole film, with so much of the bins' own
     variance, each by itself, added: what it could show besides what it does. It takes the place of
@@ -197,7 +197,8 @@ def fit_memory(
     for stretch in stretches:
         rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
         if not size.prior:
-            besides = _changes(rows, np.searchsorted(firsts, stretch, side="right"))
+            shots = np.searchsorted(firsts, stretch, side="right")
+            besides = size.changes**0.5 * _changes(rows, shots)
         mean, basis, common = _principal(rows, besides)
         packed = pack(basis, size.bytes / len(stretches))
         means.append(mean)
@@ -286,7 +287,7 @@ def _changes(rows: Tensor, shots: NDArray[np.int64]) -> Tensor:
     _, shot = np.unique(shots[1:][shots[1:] == shots[:-1]], return_inverse=True)
     squares = changes.square().sum(1).double().numpy() * 255.0**2 / _PIXELS
     mean_squares = np.bincount(shot, squares) / np.bincount(shot)
-    weights = _CHANGE_WEIGHT / (1 + mean_squares / _LIVELY) / len(rows)
+    weights = 1 / (1 + mean_squares / _LIVELY) / len(rows)
     return torch.from_numpy(weights[shot]).sqrt().float()[:, None] * changes
 
 

@@ -21,14 +21,18 @@ class Size:
 
 SIZES = {
     "small": Size(
-        memory=MemorySize(bases=16, bins=24_000, seen=1_000, bytes=14_800_000),
-        unseen=MemorySize(bases=16, bins=24_000, seen=2_400, bytes=10_300_000, prior=_PRIOR),
+        memory=MemorySize(bases=16, bins=24_000, seen=1_000, bytes=14_800_000, changes=1.0),
+        unseen=MemorySize(
+            bases=16, bins=24_000, seen=2_400, bytes=10_300_000, changes=0.0, prior=_PRIOR
+        ),
         channels=64,
         blocks=3,
     ),
     "large": Size(
-        memory=MemorySize(bases=32, bins=32_000, seen=3_000, bytes=95_000_000),
-        unseen=MemorySize(bases=32, bins=32_000, seen=8_000, bytes=63_000_000, prior=_PRIOR),
+        memory=MemorySize(bases=32, bins=32_000, seen=3_000, bytes=95_000_000, changes=8.0),
+        unseen=MemorySize(
+            bases=32, bins=32_000, seen=8_000, bytes=63_000_000, changes=0.0, prior=_PRIOR
+        ),
         channels=96,
         blocks=4,
     ),
