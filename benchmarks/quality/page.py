@@ -93,7 +93,7 @@ def _how(report: Report) -> list[str]:
     return [
         f"All of it was measured in one run, on {which}: `{command} RUNS=runs"
         + ("" if report.every == 1 else f" EVERY={report.every}")
-        + "`. What a training cut short made of `broad2016` is [measured apart](quality_broad2016.md)."
+        + "`. What a short training made of `broad2016` is [measured apart](quality_broad2016.md)."
     ]
 
 
