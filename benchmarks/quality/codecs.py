@@ -143,9 +143,8 @@ def encode_at(
         number = _on_grid(codec, number)
         tried[number] = _encode(codec, number, frames, staged)
         on_try(f"{codec.name}: {tried[number]:.1f} bytes a frame, {bytes_a_frame:.0f} wanted")
-        off = abs(tried[number] / bytes_a_frame - 1)
-        following = _on_grid(codec, _next(codec, tried, bytes_a_frame))
-        if off <= near or following in tried or len(tried) == _TRIES:
+        following = _next(codec, tried, bytes_a_frame, near)
+        if following is None or len(tried) == _TRIES:
             break
         number = following
     best = min(tried, key=lambda each: abs(math.log(tried[each] / bytes_a_frame)))
@@ -218,16 +217,27 @@ def _encode(codec: Codec, number: float, frames: Frames, path: Path) -> float:
     return size / count
 
 
-def _next(codec: Codec, tried: Mapping[float, float], wanted: float) -> float:
-    """Guess the number from what was tried: between two that lie on either side, or beyond all."""
-    sizes = sorted((math.log2(size / wanted), number) for number, size in tried.items())
-    below = [each for each in sizes if each[0] <= 0]
-    above = [each for each in sizes if each[0] > 0]
-    if below and above:
-        (small, at_small), (large, at_large) = below[-1], above[0]
-        return at_small + (at_large - at_small) * -small / (large - small)
-    off, number = below[-1] if below else above[0]
-    return number - off / codec.slope
+def _next(codec: Codec, tried: Mapping[float, float], wanted: float, near: float) -> float | None:
+    """Guess the number from what was tried; none where that is near, or as near as it comes."""
+    off = {number: math.log2(size / wanted) for number, size in tried.items()}
+    best = min(off, key=lambda number: abs(off[number]))
+    if abs(tried[best] / wanted - 1) <= near:
+        return None
+    below = max((number for number in off if off[number] <= 0), key=off.__getitem__, default=None)
+    above = min((number for number in off if off[number] > 0), key=off.__getitem__, default=None)
+    if below is None or above is None:
+        guess = _on_grid(codec, best - off[best] / codec.slope)
+    else:
+        share = -off[below] / (off[above] - off[below])
+        guess = _on_grid(codec, below + (above - below) * share)
+    if guess not in tried:
+        return guess
+    if abs(tried[best] / wanted - 1) <= max(near, _TOLERANCE):
+        return None
+    # Sizes of a short film jump up and down from one step to the next: the neighbours may do.
+    step = math.copysign(codec.step, -off[best] * codec.slope)
+    neighbours = (_on_grid(codec, best + count * step) for count in (1, -1, 2, -2, 3, -3))
+    return next((number for number in neighbours if number not in tried), None)
 
 
 def _on_grid(codec: Codec, number: float) -> float:
