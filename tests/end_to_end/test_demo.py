@@ -119,6 +119,7 @@ def test_a_service_that_dies_under_it_is_told_with_what_it_said_last(tmp_path: P
         text=True,
     )
     wait_for(lambda: list(tmp_path.rglob(".*.unfinished")) or demo.poll(), "the reconstruction")
+    assert demo.poll() is None, demo.communicate()
     (addresses,) = tmp_path.rglob("service.json")
     os.kill(json.loads(addresses.read_text())["pid"], signal.SIGKILL)
     out, err = demo.communicate(timeout=60)
