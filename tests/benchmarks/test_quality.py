@@ -27,7 +27,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(trainer, "train", "--recipe", "pca", "--fit", "all"),
         *("--data", folder / "data", "--run", run),
     )
-    far = [*({"stretches": number} for number in range(1, 4)), *({"step": 9 * i} for i in range(6))]
+    far = [*({"bases": number} for number in range(1, 4)), *({"step": 9 * i} for i in range(6))]
     curve = [{"seconds": 60 * i, **each, "psnr": 20 + i} for i, each in enumerate(far)]
     (run / "preview.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
     rows = [

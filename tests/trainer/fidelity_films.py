@@ -17,7 +17,7 @@ from trainer.recipes.fidelity_sizes import Size
 STRETCH = 100
 SIZE = Size(
     memory=MemorySize(bases=3, bins=400, seen=200, bytes=60_000, changes=4.0),
-    unseen=MemorySize(bases=3, bins=400, seen=200, bytes=60_000, changes=0.0, prior=1.0),
+    unseen=MemorySize(bases=3, bins=400, seen=200, bytes=60_000),
     channels=8,
     blocks=1,
 )

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,22 +135,6 @@ def test_what_moves_in_a_still_shot_is_kept() -> None:
     assert 1 - correlation(8.0) < 0.8 * (1 - correlation(0.0))
 
 
-def test_frames_unseen_are_shown_by_stretches_that_know_their_scene() -> None:
-    frames = scenes(140, 140, 140, directions=90)
-    # Parts of every scene are unseen, as a film's held-out blocks are.
-    unseen = (*range(40, 60), *range(180, 200), *range(320, 340))
-    data = FilmInMemory(frames, held_out=unseen, cuts=(140, 280))
-
-    def shown(bases: int) -> float:
-        size = replace(SIZE.unseen, bases=bases)
-        found = fit_memory(data, size, lambda count: None)  # type: ignore[arg-type]
-        truth = torch.from_numpy(frames[list(unseen)])
-        with torch.inference_mode():
-            return psnr(to_frames(found.decoder()(found.encoder()(to_pictures(truth)))), truth)
-
-    assert shown(4) > shown(1) + 1
-
-
 def test_coordinates_vary_alike(latents: Tensor) -> None:
     # So that one even grid suits all of them, and one amount of noise while training.
     used = latents[:STRETCH, KEY_SIZE:].std(0)[: STRETCH - 10]
@@ -207,13 +190,13 @@ def test_only_a_stretch_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(fidelity_memory, "_SURVEYED", 40)
     monkeypatch.setattr(fidelity_memory, "_FITTED", 35)
     held: list[int] = []
-    real = fidelity_memory._principal
+    real = fidelity_memory.principal
 
-    def principal(rows: Tensor, besides: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def principal(rows: Tensor, count: int, *, besides: Tensor) -> tuple[Tensor, Tensor]:
         held.append(len(rows))
-        return real(rows, besides)
+        return real(rows, count, besides=besides)
 
-    monkeypatch.setattr(fidelity_memory, "_principal", principal)
+    monkeypatch.setattr(fidelity_memory, "principal", principal)
     told: list[int] = []
     fit_memory(data, SIZE.memory, told.append)  # type: ignore[arg-type]
     assert data.most_at_once == 16

@@ -78,7 +78,7 @@ def test_the_film_is_learned_scene_by_scene_before_the_first_step(
     assert len({picture.tobytes() for _, picture in seen}) == 3
 
     *fitting, begun = curve(tmp_path)
-    assert [line["stretches"] for line in fitting] == [1, 2, 3]
+    assert [line["bases"] for line in fitting] == [1, 2, 3]
     decibels = [line["psnr"] for line in fitting]
     assert decibels[0] + 3 < decibels[1] < decibels[2] - 3
     seconds = [line["seconds"] for line in (*fitting, begun)]
@@ -139,10 +139,10 @@ def test_the_lines_of_a_fit_that_starts_over_start_over(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(fidelity, "fit_memory", fit)
         train(tmp_path, "--steps", "0")
-    assert [line["stretches"] for line in curve(tmp_path)] == [1, 2]
+    assert [line["bases"] for line in curve(tmp_path)] == [1, 2]
     train(tmp_path, "--steps", "0")
     *fitting, begun = curve(tmp_path)
-    assert [line["stretches"] for line in fitting] == [1, 2, 3] and begun["step"] == 0
+    assert [line["bases"] for line in fitting] == [1, 2, 3] and begun["step"] == 0
 
 
 def test_the_counter_shows_its_psnr(
@@ -170,7 +170,7 @@ def test_frames_that_are_held_out_come_last_and_say_so(
 
     monkeypatch.setattr(preview, "_paint", paint)
     train(tmp_path, "--fit", "fitted", "--steps", "0")
-    assert curve(tmp_path)[0]["stretches"] == 1
+    assert curve(tmp_path)[0]["bases"] == 1
     assert ["held out" in label for label in labelled[0]] == [False] * 3 + [True] * 3
 
 

@@ -20,12 +20,11 @@ much as a bright one's. What is published is an average of its weights over the 
 or so, so that there is no schedule and a run can end, or go on, at any time.
 
 **Two trainings.** With `--fit all` the film itself is what is remembered. With `--fit fitted` the
-held-out blocks are to be shown as well as the rest. There one basis is the whole film's, found with
-a prior that gives every DCT bin some variance of its own, so that it can show what the film did not
-(Sintel's dragon through a rabbit's memory); the stretches' bases show scenes that go on, and are
-found with a little of the film's variance. The encoder looks at more bins, and the refinement
-learns from enlarged parts of frames as well: what the memory makes of frames that it was fitted to
-is too good to learn from alone.
+held-out blocks are to be shown as well as the rest (`fidelity_kinds`). There one basis is the whole
+film's, with a prior that gives every DCT bin some variance of its own, so that it can show what the
+film did not (Sintel's dragon through a rabbit's memory); the others are of kinds of pictures,
+wherever in the film they are: frames and enlarged parts of them. The refinement learns from parts
+as well: what the memory makes of frames that it was fitted to is too good to learn from alone.
 """
 
 import argparse
@@ -53,8 +52,10 @@ from trainer.recipes.arguments import (
     loop_settings,
     precision_on,
 )
-from trainer.recipes.fidelity_memory import Memory, MemorySize, fit_memory, frames_to_read
+from trainer.recipes.fidelity_kinds import fit_kinds, frames_to_group
+from trainer.recipes.fidelity_memory import Memory, fit_memory, frames_to_read
 from trainer.recipes.fidelity_networks import KEY_SIZE, Refinement, ServedDecoder, ServedEncoder
+from trainer.recipes.fidelity_parts import choose_parts, enlarge
 from trainer.recipes.fidelity_preview import MemoryPreview
 from trainer.recipes.fidelity_sizes import SIZES, Size
 from trainer.run import Run, fitted_data
@@ -70,9 +71,6 @@ _NOISE = 0.02
 _LATENT_SHARE = 0.1
 """Of the rate, for weights that 200 numbers of unit variance are summed by: at the whole rate a
 step changes their sum by more than all else, and pictures waver by tenths of a decibel."""
-
-_LEAST_PART = 0.5
-"""Of a frame's width and height, when a memory for frames unseen is refined."""
 
 _EPOCHS = 4
 
@@ -138,7 +136,9 @@ class Fidelity:
         if not self.unseen:
             return pictures
         half = len(pictures) // 2
-        return torch.cat([pictures[:half], _parts(pictures[half:])])
+        return torch.cat(
+            [pictures[:half], enlarge(pictures[half:], choose_parts(len(frames) - half))]
+        )
 
     def _remember(self, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return latents, with a little noise on their coordinates, and the memory's pictures."""
@@ -232,20 +232,6 @@ def _shares(refinement: Refinement) -> list[dict[str, object]]:
     ]
 
 
-def _parts(pictures: Tensor) -> Tensor:
-    """Return a part of each picture, enlarged to its size, every other one mirrored by chance."""
-    count = len(pictures)
-    shares = 1 - (1 - _LEAST_PART) * torch.rand(count, 1, device=pictures.device)
-    places = (2 * torch.rand(count, 2, device=pictures.device) - 1) * (1 - shares)
-    mirrored = torch.randint(2, (count, 1), device=pictures.device) * 2 - 1
-    zeros = torch.zeros_like(shares)
-    maps = torch.cat([shares * mirrored, zeros, places[:, :1], zeros, shares, places[:, 1:]], 1)
-    grid = F.affine_grid(maps.view(count, 2, 3), list(pictures.shape), align_corners=False)
-    return F.grid_sample(
-        pictures, grid, mode="bicubic", padding_mode="reflection", align_corners=False
-    ).clamp(0.0, 1.0)
-
-
 def log_error(pictures: Tensor, truth: Tensor) -> Tensor:
     """Return each frame's squared error in decibels, ``[N]``: the PSNR's negative."""
     # No error is smaller than what rounding to grey levels leaves.
@@ -298,10 +284,9 @@ def learn(
         start: weights of the refinement that a new run begins with.
     """
     size = SIZES[options.size]
-    room = size.memory if options.fit == "all" else size.unseen
     with process_group(options.device) as group:
         steps = max(1, epochs * len(data.fitted) // (options.batch * group.world))
-        memory = _memory(data, room, options, group)
+        memory = _memory(data, size, options, group)
         torch.manual_seed(options.seed)
         precision = precision_on(group.device, options)
         learner = kind(memory, size, precision, group, unseen=options.fit == "fitted")
@@ -328,22 +313,24 @@ def _finish_of(options: argparse.Namespace) -> dict[str, str]:
     return {} if options.finish is None else {"finish": options.finish}
 
 
-def _memory(
-    data: FrameDataset, size: MemorySize, options: argparse.Namespace, group: Group
-) -> Memory:
+def _memory(data: FrameDataset, size: Size, options: argparse.Namespace, group: Group) -> Memory:
     """Fit the memory, or take over that of the run before, once a run: it is kept beside it."""
     run: Path = options.run
     run.mkdir(parents=True, exist_ok=True)
-    path, identity = run / "memory.pt", f"{data.digest} {len(data.fitted)} {size}"
+    unseen = options.fit == "fitted"
+    room = size.unseen if unseen else size.memory
+    path, identity = run / "memory.pt", f"{data.digest} {len(data.fitted)} {room}"
     if path.exists() or not group.leads:
         pass
     elif options.previous is not None:
         memory, found = Memory.load(options.previous / path.name)
         memory.save(path, found)
     else:
-        with Counter("memory", frames_to_read(data, size)) as counter:
+        frames = frames_to_group(data) if unseen else frames_to_read(data, room)
+        with Counter("memory", frames) as counter:
             preview = MemoryPreview(run, data, counter.show_preview)
-            memory = fit_memory(data, size, counter.advance, preview.grown)
+            find = fit_kinds if unseen else fit_memory
+            memory = find(data, room, counter.advance, preview.grown)
             preview.end(memory)
             memory.save(path, identity)
     group.largest([0])  # the others wait here

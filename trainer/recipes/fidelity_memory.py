@@ -45,11 +45,6 @@ _FITTED = 2000
 _LEAST_STRETCH = 100
 # How far from equal lengths a stretch's end is looked for among the cuts, in lengths.
 _CUT_WITHIN = 0.35
-# For frames unseen: bins that are given variance of their own, directions of all the film that a
-# stretch's basis is found with, and their share beside the stretch's own.
-_PRIOR_BINS = 1500
-_COMMON_DIRECTIONS = 800
-_COMMON_SHARE = 0.01
 # How many times as many bins as said a single basis reaches over: unpacking them takes its time.
 _FARTHEST = 2
 # At what mean square change, in grey levels, a shot's changes count half as much as a still one's.
@@ -70,19 +65,15 @@ class MemorySize:
     """How much a memory may keep."""
 
     bases: int
-    """Bases, and stretches, at most."""
+    """At most."""
     bins: int
     """DCT bins that bases reach over; up to twice as many where a film has fewer bases."""
     seen: int
     """DCT bins that the encoder looks at."""
     bytes: int
     """For the packed bases, all together."""
-    changes: float
+    changes: float = 0.0
     """How much a frame's change from the one before counts beside the frame, in still shots."""
-    prior: float = 0.0
-    """For frames unseen: one basis is found from the whole film, with so much of the bins' own
-    variance, each by itself, added: what it could show besides what it does. It takes the place of
-    a stretch, and the others' bases are found with a little of its variance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,30 +175,24 @@ def fit_memory(
     fitted = data.fitted
     if not len(fitted):
         raise DatasetError("There is no frame to fit: the data set is empty")
-    stretches = _parts(data, size)
+    stretches = _stretches(data, size.bases)
     # Where there are fewer bases than bytes for them, they may reach farther.
     reach = min(_FARTHEST * size.bins, size.bins * size.bases // len(stretches))
-    reach -= reach % BLOCK_ROWS
-    bins, variances = _survey(data, spread(fitted, _SURVEYED), reach, on_frames)
+    bins, _ = survey(data, reach, on_frames)
     spectrum = Spectrum(bins)
-    besides = _alone(size.prior * variances) if size.prior else None
     keys = spherical_code(len(stretches))
     firsts = [shot.first for shot in data.shots]
     means, bases, leftovers = [], [], []
     for stretch in stretches:
-        rows = torch.cat([spectrum(part) for part in _pictures(data, stretch, on_frames)])
-        if not size.prior:
-            shots = np.searchsorted(firsts, stretch, side="right")
-            besides = size.changes**0.5 * _changes(rows, shots)
-        mean, basis, common = _principal(rows, besides)
-        packed = pack(basis, size.bytes / len(stretches))
+        rows = torch.cat([spectrum(part) for part in pictures_of(data, stretch, on_frames)])
+        shots = np.searchsorted(firsts, stretch, side="right")
+        besides = size.changes**0.5 * _changes(rows, shots)
+        mean, directions = principal(rows, COORDINATES, besides=besides)
+        packed = pack(directions.T, size.bytes / len(stretches))
         means.append(mean)
         bases.append(packed)
         leftovers.append(_left_over(rows - mean, packed)[: size.seen])
-        if size.prior and len(bases) == 1:
-            besides = _COMMON_SHARE**0.5 * common
-        # What stretches leave of their own frames says little of frames unseen.
-        noise = torch.stack(leftovers[:1] if size.prior else leftovers).mean(0) + _LEAST_NOISE
+        noise = torch.stack(leftovers).mean(0) + _LEAST_NOISE
         # Half of what the noise asks for: in the end it is the picture's error that counts.
         precision = (noise.rsqrt() * noise.rsqrt().mean()).sqrt()
         memory = Memory(bins, torch.stack(means), tuple(bases), keys[: len(bases)], precision)
@@ -217,15 +202,8 @@ def fit_memory(
 
 def frames_to_read(data: FrameDataset, size: MemorySize) -> int:
     """Return how many frames `fit_memory` works through."""
-    stretches = _parts(data, size)
-    return min(len(data.fitted), _SURVEYED) + sum(len(stretch) for stretch in stretches)
-
-
-def _parts(data: FrameDataset, size: MemorySize) -> list[NDArray[np.int64]]:
-    """Return the frames for each basis: where frames unseen are to be shown, all for the first."""
-    if not size.prior:
-        return _stretches(data, size.bases)
-    return [spread(data.fitted, _FITTED), *_stretches(data, size.bases - 1)]
+    stretches = _stretches(data, size.bases)
+    return frames_to_survey(data) + sum(len(stretch) for stretch in stretches)
 
 
 def _stretches(data: FrameDataset, bases: int) -> list[NDArray[np.int64]]:
@@ -245,32 +223,33 @@ def _stretches(data: FrameDataset, bases: int) -> list[NDArray[np.int64]]:
     return [spread(part, _FITTED) for part in np.split(fitted, ends)]
 
 
-def _survey(
-    data: FrameDataset, indices: NDArray[np.int64], count: int, on_frames: OnFrames
-) -> tuple[Tensor, Tensor]:
-    """Find the bins that pictures are made of, most varied first, and their variances.
+def survey(data: FrameDataset, count: int, on_frames: OnFrames) -> tuple[Tensor, Tensor]:
+    """Find the bins that fitted frames are made of, most varied first, and their variances.
 
     What leaving a bin out costs is its square: one that never changes is picture as well.
+
+    Args:
+        data: The frames.
+        count: How many bins to find; whole blocks of them are (`BLOCK_ROWS`).
+        on_frames: Told how many frames were worked through.
     """
     everything = Spectrum(torch.arange(_PIXELS))
     total = torch.zeros(_PIXELS, dtype=torch.float64)
     squares = torch.zeros(_PIXELS, dtype=torch.float64)
-    for pictures in _pictures(data, indices, on_frames):
+    indices = spread(data.fitted, _SURVEYED)
+    for pictures in pictures_of(data, indices, on_frames):
         seen = everything(pictures).double()
         total += seen.sum(0)
         squares += seen.square().sum(0)
     variances = squares / len(indices) - (total / len(indices)).square()
-    strongest = squares.argsort(descending=True)[:count]
+    strongest = squares.argsort(descending=True)[: count - count % BLOCK_ROWS]
     bins = strongest[variances[strongest].argsort(descending=True)]
     return bins, variances[bins].float().clamp(min=0.0)
 
 
-def _alone(variances: Tensor) -> Tensor:
-    """Return bins that vary each by itself, as rows: ``[_PRIOR_BINS, bins]``."""
-    count = min(_PRIOR_BINS, len(variances))
-    rows = torch.zeros(count, len(variances))
-    rows.diagonal().copy_(variances[:count].sqrt())
-    return rows
+def frames_to_survey(data: FrameDataset) -> int:
+    """Return how many frames `survey` works through."""
+    return min(len(data.fitted), _SURVEYED)
 
 
 def _changes(rows: Tensor, shots: NDArray[np.int64]) -> Tensor:
@@ -291,32 +270,35 @@ def _changes(rows: Tensor, shots: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(weights[shot]).sqrt().float()[:, None] * changes
 
 
-def _principal(rows: Tensor, besides: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def principal(
+    rows: Tensor, count: int, *, weights: Tensor | None = None, besides: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Find the principal components of frames, and of what they could show besides.
 
     By way of the rows' products with one another, for there are fewer rows than bins.
 
     Args:
         rows: ``[frames, bins]``.
-        besides: rows ``[R, bins]`` whose squares add up to variance that is added to the frames'.
+        count: How many components to find.
+        weights: How much each frame counts, ``[frames]``, adding up to 1; alike, where none.
+        besides: Rows ``[R, bins]`` whose squares add up to variance that is added to the frames'.
 
     Returns:
-        The mean ``[bins]``; the basis ``[bins, COORDINATES]``, its columns as long as coordinates
-        along them vary; and at most `_COMMON_DIRECTIONS` of the strongest directions as rows, as
-        `besides` is.
+        The mean ``[bins]``; the components as rows ``[count, bins]``, strongest first, as long as
+        coordinates along them vary; zeros where there are fewer.
     """
-    mean = rows.mean(0)
-    known = (rows - mean) / len(rows) ** 0.5
+    if weights is None:
+        weights = torch.full((len(rows),), 1 / len(rows))
+    mean = weights @ rows
+    known = weights.sqrt()[:, None] * (rows - mean)
     if besides is not None:
         known = torch.cat([known, besides])
-    weights, mixtures = torch.linalg.eigh(known @ known.T)
-    found = int((weights > 1e-6 * weights[-1].clamp(min=1e-9)).sum())
-    mixtures = mixtures.flip(1)[:, : min(found, _COMMON_DIRECTIONS)]
-    directions = mixtures.T @ known
-    basis = torch.zeros(rows.shape[1], COORDINATES)
-    kept = min(COORDINATES, len(directions))
-    basis[:, :kept] = directions[:kept].T
-    return mean, basis, directions
+    strengths, mixtures = torch.linalg.eigh(known @ known.T)
+    found = int((strengths > 1e-6 * strengths[-1].clamp(min=1e-9)).sum())
+    directions = torch.zeros(count, rows.shape[1])
+    kept = min(count, found)
+    directions[:kept] = mixtures.flip(1)[:, :kept].T @ known
+    return mean, directions
 
 
 def _left_over(rows: Tensor, packed: Packed) -> Tensor:
@@ -346,9 +328,10 @@ def spherical_code(count: int) -> Tensor:
     return keys
 
 
-def _pictures(
+def pictures_of(
     data: FrameDataset, indices: NDArray[np.int64], on_frames: OnFrames
 ) -> Iterator[Tensor]:
+    """Give frames as pictures, float32 ``[N, 3, 144, 256]`` from 0 to 1, in batches."""
     for first in range(0, len(indices), _BATCH):
         frames = data.frames(indices[first : first + _BATCH])
         yield to_pictures(torch.from_numpy(frames))

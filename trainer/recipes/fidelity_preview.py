@@ -1,4 +1,4 @@
-"""Shows a film being learned while `fidelity` fits its memory, stretch after stretch."""
+"""Shows a film being learned while `fidelity` fits its memory, basis after basis."""
 
 import time
 from collections.abc import Callable
@@ -49,8 +49,8 @@ class MemoryPreview:
         mean = self._preview.draw(
             lambda: self._remembered(memory),
             began - self._began - self._drawing,
-            {"stretches": self._drawn},
-            f"a memory of {self._drawn} of {of} stretches",
+            {"bases": self._drawn},
+            f"a memory of {self._drawn} of {of} bases",
         )
         self._show_preview(mean)
         self._drawing += time.monotonic() - began

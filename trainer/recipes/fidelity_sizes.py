@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from trainer.recipes.fidelity_memory import MemorySize
 
-_PRIOR = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -22,17 +20,13 @@ class Size:
 SIZES = {
     "small": Size(
         memory=MemorySize(bases=16, bins=24_000, seen=1_000, bytes=14_800_000, changes=1.0),
-        unseen=MemorySize(
-            bases=16, bins=24_000, seen=2_400, bytes=10_300_000, changes=0.0, prior=_PRIOR
-        ),
+        unseen=MemorySize(bases=16, bins=24_000, seen=2_400, bytes=10_300_000),
         channels=64,
         blocks=3,
     ),
     "large": Size(
         memory=MemorySize(bases=32, bins=32_000, seen=3_000, bytes=95_000_000, changes=8.0),
-        unseen=MemorySize(
-            bases=32, bins=32_000, seen=8_000, bytes=63_000_000, changes=0.0, prior=_PRIOR
-        ),
+        unseen=MemorySize(bases=64, bins=24_000, seen=4_000, bytes=57_500_000),
         channels=96,
         blocks=4,
     ),

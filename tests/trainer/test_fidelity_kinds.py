@@ -1,0 +1,105 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trainer.fidelity_films import SIZE, FilmInMemory, psnr, scenes
+from trainer.errors import DatasetError
+from trainer.export import to_frames, to_pictures
+from trainer.recipes import fidelity_kinds, fidelity_memory
+from trainer.recipes.fidelity_kinds import fit_kinds, frames_to_group
+from trainer.recipes.fidelity_memory import Memory, MemorySize, fit_memory
+
+torch.set_num_threads(1)
+
+# Parts of every scene are unseen, as a film's held-out blocks are.
+UNSEEN = (*range(40, 60), *range(180, 200), *range(320, 340))
+
+
+def film_of_three_scenes() -> FilmInMemory:
+    return FilmInMemory(scenes(140, 140, 140, directions=90), held_out=UNSEEN, cuts=(140, 280))
+
+
+def fitted(data: FilmInMemory, size: MemorySize = SIZE.unseen) -> Memory:
+    return fit_kinds(data, size, lambda count: None)  # type: ignore[arg-type]
+
+
+def shown(memory: Memory, frames: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return to_frames(memory.decoder()(memory.encoder()(to_pictures(frames))))
+
+
+def test_frames_unseen_are_shown_by_kinds_that_know_their_like() -> None:
+    data = film_of_three_scenes()
+    truth = data.everything()[list(UNSEEN)]
+    kinds, alone = (
+        psnr(shown(fitted(data, replace(SIZE.unseen, bases=bases)), truth), truth)
+        for bases in (4, 1)
+    )
+    assert kinds > alone + 0.5
+
+
+def test_what_the_film_did_not_show_is_shown_better_than_by_its_stretches() -> None:
+    data = film_of_three_scenes()
+    other = torch.from_numpy(scenes(20, directions=90)[3:]).flip(1, 2)
+    of_stretches = fit_memory(data, SIZE.memory, lambda count: None)  # type: ignore[arg-type]
+    assert psnr(shown(fitted(data), other), other) > psnr(shown(of_stretches, other), other) + 1
+
+
+def test_the_same_frames_give_the_same_memory() -> None:
+    one, other = fitted(film_of_three_scenes()), fitted(film_of_three_scenes())
+    assert torch.equal(one.means, other.means)
+    frames = film_of_three_scenes().everything()[:4]
+    assert torch.equal(shown(one, frames), shown(other, frames))
+
+
+def test_only_a_kind_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = film_of_three_scenes()
+    for module, name, value in (
+        (fidelity_memory, "_BATCH", 16),
+        (fidelity_memory, "_SURVEYED", 40),
+        (fidelity_kinds, "_FITTED", 50),
+        (fidelity_kinds, "_LOOKED_AT", 200),
+        (fidelity_kinds, "_OF_A_KIND", 60),
+    ):
+        monkeypatch.setattr(module, name, value)
+    held: list[int] = []
+    real = fidelity_kinds.principal
+
+    def principal(rows: Tensor, count: int, **given: Tensor) -> tuple[Tensor, Tensor]:
+        held.append(len(rows))
+        return real(rows, count, **given)
+
+    monkeypatch.setattr(fidelity_kinds, "principal", principal)
+    told: list[int] = []
+    fit_kinds(data, SIZE.unseen, told.append)  # type: ignore[arg-type]
+    assert data.most_at_once == 16
+    assert held[:2] == [50, 50] and len(held) > 2 and max(held[2:]) <= 60
+    assert sum(told) == frames_to_group(data) == 40 + 50 + 4 * 200  # type: ignore[arg-type]
+    assert not set(data.asked) & set(UNSEEN)
+
+
+def test_a_kind_of_few_pictures_is_none() -> None:
+    near = torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
+    far = near[:5] + 100
+    groups = fidelity_kinds._kinds(torch.cat([near, far]), 4)
+    assert min(len(group) for group in groups) >= fidelity_kinds._LEAST_KIND
+    assert sorted(np.concatenate(groups).tolist()) == list(range(205))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_few_frames_are_a_film(count: int) -> None:
+    frames = film_of_three_scenes().everything()[10 : 10 + count]
+    assert psnr(shown(fitted(FilmInMemory(frames.numpy())), frames), frames) > 30
+
+
+def test_a_film_of_black_is_black() -> None:
+    black = torch.zeros(60, 144, 256, 3, dtype=torch.uint8)
+    assert shown(fitted(FilmInMemory(black.numpy())), black[:2]).max() <= 1
+
+
+def test_an_empty_data_set_is_refused() -> None:
+    with pytest.raises(DatasetError, match="no frame to fit"):
+        fitted(FilmInMemory(np.zeros((0, 144, 256, 3), np.uint8)))
