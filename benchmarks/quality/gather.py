@@ -11,7 +11,8 @@ import torch
 
 from benchmarks.quality.baselines import Dct, choose_bins, pca_run
 from benchmarks.quality.codecs import AV1, AV1_AT_RATE, X264, X264_AT_RATE, Codec, Coded
-from benchmarks.quality.measuring import Figures, Film, Measuring, Model
+from benchmarks.quality.film import Film
+from benchmarks.quality.measuring import Figures, Measuring, Model
 from trainer.dataset import FrameDataset
 from trainer.errors import RunError
 from trainer.evaluate import Reconstructor, model_of_run

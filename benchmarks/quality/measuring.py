@@ -7,7 +7,7 @@ interrupted goes on where it was, and a model that was trained anew is measured 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,8 @@ from torch import Tensor
 
 import trainer
 from benchmarks.quality.codecs import NEAR, Codec, Coded, decode, encode_at
-from trainer.dataset import FrameDataset
+from benchmarks.quality.film import Film
+from benchmarks.quality.still import STILL_CHANGES, StillChanges, still_frames
 from trainer.durable import replace_text
 from trainer.export import LATENT_SIZE
 from trainer.measures import Measures, needed
@@ -53,19 +54,6 @@ class Model:
     decoder_bytes: int
     """Size of what decodes, as a file."""
     encoder_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Film:
-    """A film to measure on, frame by frame."""
-
-    title: str
-    data: FrameDataset
-
-    def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """Give all frames in order, in batches."""
-        for first in range(0, len(self.data), _BATCH):
-            yield self.data.frames(np.arange(first, min(first + _BATCH, len(self.data))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +91,14 @@ class Measuring:
             reconstruct = self._reconstruct(model, film, bits)
             for indices in needed(len(film.data), self.every):
                 _add(measures, film, indices, reconstruct(indices))
-            return _report(film, measures)
+            still = StillChanges(film, self._still(film))
+            for indices in still.needed():
+                still.add(indices, reconstruct(indices))
+            return _report(film, measures, still)
 
         found = self._once(
             f"{model.name} on {film.title}, {f'{bits} bits' if bits else 'float32'}",
-            {"model": model.digest, "data": film.data.digest, "bits": bits, "every": self.every},
+            {"model": model.digest, "bits": bits, **self._frames(film)},
             measure,
         )
         size = LATENT_SIZE * (bits or 32) / 8
@@ -118,13 +109,16 @@ class Measuring:
 
         def measure() -> dict[str, object]:
             measures = Measures(film.data.shots, self.every)
-            for indices, frames in _coded_frames(coded, film, self.every):
+            still = StillChanges(film, self._still(film))
+            for indices, frames in _coded_frames(coded, needed(len(film.data), self.every)):
                 _add(measures, film, indices, torch.from_numpy(frames))
-            return _report(film, measures)
+            for indices, frames in _coded_frames(coded, still.needed()):
+                still.add(indices, torch.from_numpy(frames))
+            return _report(film, measures, still)
 
         found = self._once(
             f"{coded.codec} at {coded.bytes_a_frame:.0f} bytes on {film.title}",
-            {"coded": _digest(coded.path), "data": film.data.digest, "every": self.every},
+            {"coded": _digest(coded.path), **self._frames(film)},
             measure,
         )
         return Figures(coded.codec, coded.bytes_a_frame, None, **found)  # type: ignore[arg-type]  # as above
@@ -151,7 +145,9 @@ class Measuring:
         def measure() -> dict[str, object]:
             values = [
                 _psnr(film, indices[chosen], torch.from_numpy(frames[chosen]))
-                for indices, frames in _coded_frames(coded, film, self.curve_every)
+                for indices, frames in _coded_frames(
+                    coded, needed(len(film.data), self.curve_every)
+                )
                 if (chosen := indices % self.curve_every == 0).any()
             ]
             return {"psnr": float(torch.cat(values).mean())}
@@ -159,6 +155,17 @@ class Measuring:
         what = f"{coded.codec} at {coded.bytes_a_frame:.0f} bytes on {film.title}"
         facts = {"coded": _digest(coded.path), "data": film.data.digest}
         return self._psnr_once(what, facts, measure)
+
+    def _frames(self, film: Film) -> dict[str, object]:
+        return {"data": film.data.digest, "every": self.every, "still": STILL_CHANGES}
+
+    def _still(self, film: Film) -> NDArray[np.int64]:
+        def find() -> dict[str, object]:
+            return {"indices": still_frames(film).tolist()}
+
+        facts = {"data": film.data.digest, "still": STILL_CHANGES}
+        found = self._once(f"what stands still in {film.title}", facts, find)["indices"]
+        return np.array(found, np.int64)
 
     @property
     def curve_every(self) -> int:
@@ -283,17 +290,14 @@ def _encoded(pair: Pair, frames: NDArray[np.uint8]) -> Tensor:
 
 
 def _coded_frames(
-    coded: Coded, film: Film, every: int
+    coded: Coded, batches: Iterable[NDArray[np.int64]]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """Decode a film; give the frames that measuring needs, and their indices."""
-    wanted = np.zeros(len(film.data), np.bool_)
-    for indices in needed(len(film.data), every):
-        wanted[indices] = True
+    """Decode a film; give the frames in batches of indices, all ascending, and their indices."""
+    wanted = np.concatenate([np.zeros(0, np.int64), *batches])
     for first, frames in _numbered(coded):
-        indices = np.arange(first, first + len(frames))
-        chosen = wanted[indices]
-        if chosen.any():
-            yield indices[chosen], frames[chosen]
+        chosen = wanted[(wanted >= first) & (wanted < first + len(frames))]
+        if len(chosen):
+            yield chosen, frames[chosen - first]
 
 
 def _numbered(coded: Coded) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -313,11 +317,16 @@ def _psnr(film: Film, indices: NDArray[np.int64], result: Tensor) -> Tensor:
     return psnr(torch.from_numpy(film.data.frames(indices)), result.cpu())
 
 
-def _report(film: Film, measures: Measures) -> dict[str, object]:
-    held_out = film.data.is_held_out[measures.index]
-    groups = measures.report(
-        {"all": np.ones(len(held_out), np.bool_), "fitted": ~held_out, "held_out": held_out}
-    )
+def _report(film: Film, measures: Measures, still: StillChanges) -> dict[str, object]:
+    def of(indices: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+        held_out = film.data.is_held_out[indices]
+        everything = np.ones(len(indices), np.bool_)
+        return {"all": everything, "fitted": ~held_out, "held_out": held_out}
+
+    groups = measures.report(of(measures.index))
+    for name, chosen in of(still.index).items():
+        if name in groups:
+            groups[name]["static_shots"] = still.summary(chosen)
     return {"groups": groups, "worst": _worst(film, measures)}
 
 

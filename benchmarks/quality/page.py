@@ -14,8 +14,8 @@ _MEASURES = """\
 Frames are scaled to 256 x 144. All figures are means over frames. **PSNR** is capped at 60 dB;
 **worst** is its mean over the worst 5 % of frames. **SSIM**, **MS-SSIM** (7-tap window) and
 **HaarPSI** are 1 for equal pictures. **Moves** is the correlation of the changes from frame to
-frame with the film's own, over all shots; **static** the same in the shots that hardly move
-(under 1 grey level a frame). Neither is taken across a cut.
+frame with the film's own, over all shots; **static** the same over 240 changes spread over
+the shots that hardly move (under 1 grey level a frame). Neither is taken across a cut.
 
 **Bytes a frame** are the 200 numbers as float32 (800), or rounded to 8 bits (200): 256 even levels
 over the range that each number has in the frames measured. For codecs they are the packets of the
