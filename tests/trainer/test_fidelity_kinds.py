@@ -34,9 +34,9 @@ def shown(memory: Memory, frames: Tensor) -> Tensor:
 def test_frames_unseen_are_shown_by_kinds_that_know_their_like() -> None:
     data = film_of_three_scenes()
     truth = data.everything()[list(UNSEEN)]
+    room = replace(SIZE.unseen, seen=400, bytes=400_000)
     kinds, alone = (
-        psnr(shown(fitted(data, replace(SIZE.unseen, bases=bases, bytes=400_000)), truth), truth)
-        for bases in (4, 1)
+        psnr(shown(fitted(data, replace(room, bases=bases)), truth), truth) for bases in (4, 1)
     )
     assert kinds > alone + 2
 
