@@ -44,12 +44,18 @@ are `small` and `large`; runs called `general` have `--fit fitted`.
 ```sh
 python -m trainer prepare big_buck_bunny_640x360.mp4 --out bunny
 python -m trainer train --recipe fidelity --precision bf16 --size small --fit all --data bunny \\
-    --run runs/bunny_small --minutes 4
+    --run runs/bunny_small --minutes 3
 python -m trainer train --recipe fidelity --precision bf16 --size large --fit fitted --data bunny \\
-    --run runs/bunny_general_large --minutes 10 --batch 12
+    --run runs/bunny_general_large --minutes 0
 python -m trainer train --recipe fidelity --precision bf16 --size small --fit all --data bunny \\
-    --run runs/bunny_perceptual --minutes 8 --batch 8 --finish perceptual --from runs/bunny_small
+    --run runs/bunny_perceptual --minutes 10 --batch 8 --finish perceptual --from runs/bunny_small
+python -m trainer train --recipe broad2016 --precision bf16 --fit all --data bunny \\
+    --run runs/bunny_1 --training 1 --minutes 3
+python -m trainer train --recipe broad2016 --precision bf16 --fit all --data bunny \\
+    --run runs/bunny_2 --training 2 --from runs/bunny_1 --minutes 3
 ```
+
+`broad2016` is six such trainings, the last called `bunny_broad2016`.
 """
 
 _NOT_COUNTED = "The decoder is not in the bytes a frame: its size stands beside."
