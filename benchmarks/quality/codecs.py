@@ -236,6 +236,8 @@ def _next(codec: Codec, tried: Mapping[float, float], wanted: float, near: float
         return None
     # Sizes of a short film jump up and down from one step to the next: the neighbours may do.
     step = math.copysign(codec.step, -off[best] * codec.slope)
+    if _on_grid(codec, best + step) == best:
+        return None  # the encoder goes no further
     neighbours = (_on_grid(codec, best + count * step) for count in (1, -1, 2, -2, 3, -3))
     return next((number for number in neighbours if number not in tried), None)
 

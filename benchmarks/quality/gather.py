@@ -59,6 +59,7 @@ class Training:
     run: str
     recipe: str
     what: str
+    device: str | None
     steps: int | None
     minutes: float | None
     encoder_bytes: int
@@ -269,11 +270,12 @@ def _training(folder: Path, model: Model) -> Training:
     settings, training = facts["settings"], facts["training"]
     assert isinstance(settings, dict) and isinstance(training, dict)
     steps, seconds = training.get("steps", training.get("step")), training.get("seconds")
-    what = "all frames" if settings.get("fit") == "all" else "held-out blocks left out"
+    what = "all" if settings.get("fit") == "all" else "held-out blocks left out"
     return Training(
         run=folder.name,
         recipe=str(facts["recipe"]),
         what=what,
+        device=str(settings["device"]) if "device" in settings else None,
         steps=steps if isinstance(steps, int) else None,
         minutes=seconds / 60 if isinstance(seconds, int | float) else None,
         encoder_bytes=model.encoder_bytes,

@@ -38,8 +38,9 @@ the repository: take them from their sites. Other encodings of them give slightl
 
 _RUNS = """\
 The runs measured here were made like this, with `big_buck_bunny_640x360.mp4` and
-`sintel_first3min_640x274.mp4` prepared as `bunny` and `sintel`; the tables say for how long. Sizes
-are `small` and `large`; runs called `general` have `--fit fitted`.
+`sintel_first3min_640x274.mp4` prepared as `bunny` and `sintel`; the tables say for how long:
+the minutes are of the refinement, and its memory took one to three before. Sizes are `small` and
+`large`; runs called `general` have `--fit fitted`.
 
 ```sh
 python -m trainer prepare big_buck_bunny_640x360.mp4 --out bunny
@@ -146,10 +147,10 @@ def _table(figures: Sequence[Figures], group: str) -> list[str]:
 
 
 def _trained(found: Findings) -> list[str]:
-    titles = ["run", "recipe", "trained on", "steps", "minutes", "encoder, MB", "decoder, MB"]
-    lines = [_line(titles), _line(["---"] * 3 + ["---:"] * 4)]
+    titles = ["run", "recipe", "frames", "on", "steps", "minutes", "encoder, MB", "decoder, MB"]
+    lines = [_line(titles), _line(["---"] * 4 + ["---:"] * 4)]
     for one in found.trained:
-        cells = [f"`{one.run}`", f"`{one.recipe}`", one.what]
+        cells = [f"`{one.run}`", f"`{one.recipe}`", one.what, one.device or "-"]
         cells += ["-" if one.steps is None else f"{one.steps:,}"]
         cells += ["-" if one.minutes is None else f"{one.minutes:.1f}"]
         lines.append(_line([*cells, _megabytes(one.encoder_bytes), _megabytes(one.decoder_bytes)]))
