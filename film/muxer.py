@@ -94,7 +94,7 @@ class Muxer:
         packet.time_base = stream.time_base or Fraction(1)
         # Below zero only where a late track's beginning was guessed, and by a few ticks.
         packet.pts = packet.dts = max(0, time + self._placements[stream.index].shift)
-        packet.duration = duration
+        packet.duration = min(duration, MAX_DURATION)
         self.container.mux_one(packet)
         self._give(self._buffer.take())
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from film.facts import FilmFacts
 from film.frame import Scaler
+from film.muxer import MAX_DURATION
 from film.output import Layout, OutputSettings, Quality, Size, output_size, picture_size
 from film.reader import FilmReader
 from film.writer import FilmWriter
@@ -56,6 +57,8 @@ def test_any_times_are_kept_exactly(time_base: Fraction, start: int, steps: list
     for step in steps:
         pts.append(pts[-1] + step)
 
+    # MP4 counts a picture's ticks in 31 bits; ticks are no finer than this.
+    assume(max(steps, default=0) * time_base * max(time_base.denominator, 20_000) < MAX_DURATION)
     output = write(facts(time_base=time_base), [batch(pts)])
 
     shown = output.pictures()
@@ -63,6 +66,16 @@ def test_any_times_are_kept_exactly(time_base: Fraction, start: int, steps: list
     assert shown[0].time >= 0
     for one, other in pairwise(shown):
         assert one.time + one.duration == other.time
+
+
+def test_a_picture_shown_for_longer_than_mp4_can_say_is_told() -> None:
+    time_base = Fraction(1_331_717, 927_512)
+
+    output = write(facts(time_base=time_base), [batch([0, 5, 1618, 1622])])
+
+    assert len(output.pictures()) == 4
+    (warning,) = output.warnings
+    assert "A picture at 7.179 s is shown for longer than MP4 can say" in warning
 
 
 @pytest.mark.parametrize(
