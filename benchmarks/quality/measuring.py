@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -110,10 +111,13 @@ class Measuring:
         def measure() -> dict[str, object]:
             measures = Measures(film.data.shots, self.every)
             still = StillChanges(film, self._still(film))
-            for indices, frames in _coded_frames(coded, needed(len(film.data), self.every)):
-                _add(measures, film, indices, torch.from_numpy(frames))
-            for indices, frames in _coded_frames(coded, still.needed()):
-                still.add(indices, torch.from_numpy(frames))
+            own = np.concatenate(list(needed(len(film.data), self.every)))
+            others = np.concatenate([np.zeros(0, np.int64), *still.needed()])
+            for indices, frames in _coded_frames(coded, [np.union1d(own, others)]):
+                for wanted, add in ((own, partial(_add, measures, film)), (others, still.add)):
+                    chosen = np.isin(indices, wanted)
+                    if chosen.any():
+                        add(indices[chosen], torch.from_numpy(frames[chosen]))
             return _report(film, measures, still)
 
         found = self._once(
