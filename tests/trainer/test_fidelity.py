@@ -137,6 +137,24 @@ def test_weights_of_the_latent_learn_at_a_tenth_of_the_rate() -> None:
     assert 0 < moved[True] < 0.2 * moved[False]
 
 
+def test_it_learns_the_slower_the_less_the_memory_leaves_to_learn() -> None:
+    """At the whole rate it would spoil what is nearly right already."""
+    frames = some_frames()
+    grain = 20 * ((torch.arange(144)[:, None] // 2 + torch.arange(256)) % 2)[:, :, None]
+    rough = (frames.int() + grain - 10).clamp(0, 255).to(torch.uint8)
+    fine = psnr(remembered(frames), frames)
+    assert fine > 34 and psnr(remembered(rough), rough) < 32
+    rates = {}
+    for name, shown in (("fine", frames), ("rough", rough)):
+        one = Fidelity(memory(), SIZE)
+        one.settle_rate(shown)
+        one.steps = 10_000  # past the warm steps
+        one.step(shown[:2])
+        rates[name] = one.optimiser.param_groups[0]["lr"]
+    assert rates["rough"] == 1e-3
+    assert rates["fine"] == pytest.approx(1e-3 * 10 ** ((32 - fine) / 10), rel=0.2)
+
+
 def test_looking_at_samples_does_not_change_the_training(learner: Fidelity) -> None:
     torch.manual_seed(0)
     looked = Fidelity(memory(), SIZE)

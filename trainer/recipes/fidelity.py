@@ -63,6 +63,11 @@ from trainer.sampler import spread
 
 BATCH = 16
 
+_RATE = 1e-3
+_WHOLE_RATE_UP_TO = 32.0
+"""dB. Where the memory's pictures are better, the rate follows their squared error."""
+
+_RATED_FRAMES = 64
 _WARM_STEPS = 100
 _AVERAGE = 0.999
 _NOISE = 0.02
@@ -86,9 +91,6 @@ class Fidelity:
         unseen: whether it is to refine frames that the memory was not fitted to.
     """
 
-    rate = 1e-3
-    """At which the refinement learns."""
-
     def __init__(
         self,
         memory: Memory,
@@ -109,9 +111,27 @@ class Fidelity:
         self.refinement.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.average = copy.deepcopy(self.refinement).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
-            _shares(self.refinement), lr=self.rate, betas=(0.9, 0.99), weight_decay=1e-4
+            _shares(self.refinement), lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-4
         )
+        self.rate = _RATE
         self.steps = 0
+
+    @torch.no_grad()
+    def settle_rate(self, frames: Tensor) -> None:
+        """Learn at a rate that suits what the memory leaves to learn, by some of its frames.
+
+        Adam's steps are as long, however small the error: what moves pictures by a grey level does
+        good where ten are missing and harm where one is.
+
+        Args:
+            frames: uint8 ``[N, 144, 256, 3]``.
+        """
+        errors = []
+        for part in torch.split(frames, BATCH):
+            truth = to_pictures(part.to(self.group.device))
+            errors.append(log_error(self.decoder(self.encoder(truth)), truth))
+        over = float(torch.cat(errors).mean()) + _WHOLE_RATE_UP_TO
+        self.rate = _RATE * min(1.0, 10 ** (over / 10))
 
     def step(self, frames: Tensor) -> Mapping[str, Tensor]:
         """Learn from one batch."""
@@ -290,6 +310,7 @@ def learn(
         torch.manual_seed(options.seed)
         precision = precision_on(group.device, options)
         learner = kind(memory, size, precision, group, unseen=options.fit == "fitted")
+        learner.settle_rate(torch.from_numpy(data.frames(spread(data.fitted, _RATED_FRAMES))))
         if start is not None:
             learner.start_from(start)
         identity = {
