@@ -77,7 +77,7 @@ def test_only_a_kind_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fit_kinds(data, SIZE.unseen, told.append)  # type: ignore[arg-type]
     assert data.most_at_once == 16
     assert held[:2] == [50, 50] and len(held) > 2 and max(held[2:]) <= 60
-    assert sum(told) == frames_to_group(data) == 40 + 50 + 4 * 200  # type: ignore[arg-type]
+    assert sum(told) == frames_to_group(data) == 40 + 50 + 2 * 4 * 200  # type: ignore[arg-type]
     assert not set(data.asked) & set(UNSEEN)
 
 

@@ -44,6 +44,8 @@ _PIXELS = MODEL_FRAME_HEIGHT * MODEL_FRAME_WIDTH * 3
 _FITTED = 2000
 _LOOKED_AT = 6000
 _OF_A_KIND = 1500
+# Of each frame that kinds are told from: the frame, and parts of it.
+_VIEWS = 4
 # Pictures without which a kind is none.
 _LEAST_KIND = 40
 # Bins that are given variance of their own, as the film has it: in the whole film's basis, and, so
@@ -62,7 +64,7 @@ _ROUNDS = 25
 
 @dataclass(frozen=True, slots=True)
 class _Views:
-    """Fitted frames, and a part of each; view ``2 n`` is the n-th frame, ``2 n + 1`` its part."""
+    """Fitted frames, and parts of each: of every `_VIEWS` views the first is a frame as it is."""
 
     data: FrameDataset
     frames: NDArray[np.int64]
@@ -73,12 +75,12 @@ class _Views:
     ) -> Iterator[Tensor]:
         """Give views, in ascending order, as rows ``[N, bins]`` in batches."""
         done = 0
-        for pictures in pictures_of(self.data, self.frames[views // 2], on_frames):
+        for pictures in pictures_of(self.data, self.frames[views // _VIEWS], on_frames):
             now = torch.from_numpy(views[done : done + len(pictures)])
             done += len(pictures)
-            is_part = now % 2 == 1
+            is_part = now % _VIEWS > 0
             if is_part.any():
-                pictures[is_part] = enlarge(pictures[is_part], self.parts[now[is_part] // 2])
+                pictures[is_part] = enlarge(pictures[is_part], self.parts[now[is_part]])
             yield spectrum(pictures)
 
 
@@ -134,7 +136,7 @@ def frames_to_group(data: FrameDataset) -> int:
     """Return how many frames `fit_kinds` works through."""
     count = len(data.fitted)
     # Views are read twice: to tell kinds, and to find their bases.
-    return frames_to_survey(data) + min(count, _FITTED) + 4 * min(count, _LOOKED_AT)
+    return frames_to_survey(data) + min(count, _FITTED) + 2 * _VIEWS * min(count, _LOOKED_AT)
 
 
 def _alone(variances: Tensor) -> Tensor:
@@ -147,7 +149,8 @@ def _alone(variances: Tensor) -> Tensor:
 
 def _views(data: FrameDataset) -> _Views:
     frames = spread(data.fitted, _LOOKED_AT)
-    return _Views(data, frames, choose_parts(len(frames), torch.Generator().manual_seed(200)))
+    parts = choose_parts(_VIEWS * len(frames), torch.Generator().manual_seed(200))
+    return _Views(data, frames, parts)
 
 
 def _seen_by(
@@ -161,7 +164,7 @@ def _seen_by(
     """
     unit = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-9)
     coordinates, left = [], []
-    for rows in views.rows(np.arange(2 * len(views.frames)), spectrum, on_frames):
+    for rows in views.rows(np.arange(_VIEWS * len(views.frames)), spectrum, on_frames):
         off = rows - mean
         seen = off @ unit.T
         coordinates.append(seen[:, :_LIKENESS])
