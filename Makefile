@@ -29,7 +29,7 @@ demo: setup ## reconstruct a film through 200 numbers a frame; FILM=path [MINUTE
 	@$(BIN)/python examples/demo.py $(if $(FILM),"$(FILM)") $(if $(MINUTES),--minutes "$(MINUTES)")
 
 test: setup-dev ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: setup-dev ## kill services and S3 servers 100 times in every way, counted; hours
 	REFILM_KILLS=$${REFILM_KILLS:-100} $(BIN)/python -m pytest -m kills -s
