@@ -40,7 +40,7 @@ _RUNS = """\
 The runs measured here were made like this, with `big_buck_bunny_640x360.mp4` and
 `sintel_first3min_640x274.mp4` prepared as `bunny` and `sintel`; the tables say for how long:
 the minutes are of the refinement, and its memory took up to five before. Sizes are `small` and
-`large`; runs called `general` have `--fit fitted`.
+`large`, with `--batch 8`; runs called `general` have `--fit fitted`.
 
 ```sh
 python -m trainer prepare big_buck_bunny_640x360.mp4 --out bunny
