@@ -151,6 +151,10 @@ def test_it_learns_the_slower_the_less_the_memory_leaves_to_learn() -> None:
         one.steps = 10_000  # past the warm steps
         one.step(shown[:2])
         rates[name] = one.optimiser.param_groups[0]["lr"]
+    # Parts of pictures that it shows well are not shown so well: they ask for more.
+    unseen = Fidelity(memory(), SIZE, unseen=True)
+    unseen.settle_rate(frames)
+    assert unseen.rate > 1.5 * rates["fine"]
     assert rates["rough"] == 1e-3
     assert rates["fine"] == pytest.approx(1e-3 * 10 ** ((32 - fine) / 10), rel=0.2)
 

@@ -121,14 +121,15 @@ class Fidelity:
         """Learn at a rate that suits what the memory leaves to learn, by some of its frames.
 
         Adam's steps are as long, however small the error: what moves pictures by a grey level does
-        good where ten are missing and harm where one is.
+        good where ten are missing and harm where one is. What counts is what will be learned from,
+        for frames unseen parts as well.
 
         Args:
             frames: uint8 ``[N, 144, 256, 3]``.
         """
         errors = []
         for part in torch.split(frames, BATCH):
-            truth = to_pictures(part.to(self.group.device))
+            truth = self._truth(part.to(self.group.device))
             errors.append(log_error(self.decoder(self.encoder(truth)), truth))
         over = float(torch.cat(errors).mean()) + _WHOLE_RATE_UP_TO
         self.rate = _RATE * min(1.0, 10 ** (over / 10))
