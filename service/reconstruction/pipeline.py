@@ -16,6 +16,7 @@ from film.facts import FilmFacts
 from film.output import OutputSettings, picture_size
 from film.reader import FilmReader
 from film.segments import ResumePoint
+from service.carried_out import carried_out
 from service.errors import ServiceError
 from service.inference import Inference, ModelVersion
 from service.reconstruction.events import StageSeconds
@@ -112,8 +113,7 @@ class Pipeline:
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
         finally:
-            # A second cancellation must not cut this short: threads end and the source goes.
-            await asyncio.shield(asyncio.ensure_future(self._close()))
+            await carried_out(self._close())
         if (fault := self._source.fault(self._film_error)) is not None:
             raise fault
 

@@ -9,6 +9,7 @@ from film.batch import FilmBatch
 from film.output import OutputSettings, output_size
 from film.reader import FilmReader
 from film.spool import Spool
+from service.carried_out import carried_out
 from service.errors import ServiceError, UnavailableError
 from service.inference import Inference
 from service.reconstruction.attempt import Attempt, Place
@@ -119,7 +120,7 @@ class _StoredRun:
             film = await self._writes.persistently(self._upload.finish)
         finally:
             if film is None:
-                await asyncio.shield(asyncio.ensure_future(self._drop()))
+                await carried_out(self._drop())
         await self._events.put(await self._finish(film))
 
     async def _take_through(self) -> None:

@@ -9,6 +9,7 @@ import structlog
 from film.errors import FilmError
 from film.segments import ResumeError
 from service import metrics
+from service.carried_out import carried_out
 from service.errors import DataLossError, ServerSideError, ServiceError, UnavailableError
 from service.inference import Inference
 from service.reconstruction.attempt import Attempt, Place
@@ -85,7 +86,7 @@ class Work:
         finally:
             self.over()
             try:
-                await asyncio.shield(asyncio.ensure_future(self._clean_up()))
+                await carried_out(self._clean_up())
             finally:
                 metrics.WORKS_RUNNING.dec()
 
@@ -162,7 +163,7 @@ class Work:
             self.is_making = False
             making.cancel()
             beating.cancel()
-            await asyncio.shield(asyncio.ensure_future(self._let_go(lease, making, beating)))
+            await carried_out(self._let_go(lease, making, beating))
 
     async def _let_go(self, lease: Lease, *ending: "asyncio.Future[None]") -> None:
         await asyncio.wait(ending)

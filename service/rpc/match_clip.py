@@ -1,7 +1,7 @@
 """MatchClip: a clip comes in, and where it comes from goes out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from film.errors import FilmError
 from film.letterbox import NO_BARS, Bars
 from film.quality import frame_detail
 from film.spool import Spool, SpoolRoom
+from service.carried_out import carried_out
 from service.errors import InvalidFieldError, OverloadedError
 from service.inference import Inference, Models, ModelVersion
 from service.reconstruction.faults import spool_fault
@@ -133,8 +134,8 @@ class MatchClip:
         )
         reading = StageThread("clip-read")
         async with AsyncExitStack() as ends:
-            ends.push_async_callback(_shielded, arriving.close)
-            ends.push_async_callback(_shielded, lambda: reading.end(arriving.file.close))
+            ends.push_async_callback(lambda: carried_out(arriving.close()))
+            ends.push_async_callback(lambda: carried_out(reading.end(arriving.file.close)))
             ends.callback(arriving.cancel)
             try:
                 survey = await self._surveyed(arriving, reading)
@@ -207,11 +208,6 @@ def _close(batches: object) -> None:
     close: Callable[[], None] | None = getattr(batches, "close", None)
     if close is not None:
         close()
-
-
-async def _shielded(end: Callable[[], Awaitable[None]]) -> None:
-    """Take back what was begun even where the call is cancelled a second time."""
-    await asyncio.shield(asyncio.ensure_future(end()))
 
 
 def _count(wanted: int) -> int:

@@ -1,0 +1,67 @@
+"""Works on films of the library, in one process: what they leave when they end."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from film.output import OutputSettings
+from service.inference import Inference, ModelVersion
+from service.inference.admission import Admission
+from service.inference.triton import connect
+from service.library import Library
+from service.reconstruction import Room, Target, Works
+from service.settings import Settings
+from service.storage.folder import FolderStore
+from service.storage.threads import StorageThreads
+from service.storage.uploads import UploadSettings
+from tests.support.library_calls import film_bytes
+from tests.support.service_process import wait_for
+
+MODEL = ModelVersion("pca", 1, "sha256:" + "0" * 64, "pca", {})
+SECONDS = 60
+
+
+class HeldReads(FolderStore):
+    """A folder in which nobody gets to read a film's bytes until told so."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.may_go_on = threading.Event()
+
+    def read(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+        if key.endswith("/source"):
+            self.may_go_on.wait(SECONDS)
+        yield from super().read(key, start, size)
+
+
+async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_film(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(lease_seconds=1.0)
+    store = HeldReads(tmp_path / "library")
+    store.prepare()
+    store.may_go_on.set()
+    library = Library.of(store, StorageThreads(), settings)
+    upload = library.uploads.open(UploadSettings(film_id="film"))
+    upload.write(film_bytes())
+    film = upload.finish()
+    store.may_go_on.clear()
+    nowhere = Inference(connect("127.0.0.1:9"), Admission(64, max_wait_seconds=1))
+    works = Works(library.parts(settings), nowhere, Room(1))
+
+    interest = works.join(Target(film, MODEL, OutputSettings()))
+    await asyncio.to_thread(wait_for, lambda: interest.work.is_making, "the work")
+    await asyncio.to_thread(library.deletion.delete, "film")
+    await asyncio.to_thread(wait_for, lambda: not interest.work.is_making, "the work's end")
+    # It waits for the thread that reads, and has yet to give its lease back.
+    interest.leave()
+    ending = asyncio.ensure_future(works.close())
+    await asyncio.wait({ending}, timeout=0.5)
+    store.may_go_on.set()
+    await ending
+
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=SECONDS)
+    assert [found.key for found in store.list("")] == ["deleted/film.json"]
