@@ -1,16 +1,18 @@
 """Streams a rendition of a library film from the store, segment by segment as they become whole.
 
 Who watches and who works know each other by the store alone: what exists is streamed at once, and
-what another replica makes as well.
+what another replica makes as well. A store that is away for a while only holds the stream up.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from film.facts import FilmFacts, SoundAction
 from film.output import OutputSettings, output_size
@@ -25,11 +27,15 @@ from service.reconstruction.events import (
     Summary,
 )
 from service.reconstruction.library import LibraryParts, Target
+from service.reconstruction.persistence import persistent_pieces, persistently
 from service.reconstruction.work import gone_astray
 from service.reconstruction.works import Interest, Works
 from service.storage.exact import DamagedError, exact_pieces, film_deleted
 from service.storage.latents import LatentsManifest, LatentsPart
 from service.storage.renditions import RenditionManifest, RenditionSegment
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PROGRESS_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -137,7 +143,7 @@ class Viewing:
             await self._interest.work.looked.wait()
             return self._interest.work.board
         board = Board()
-        manifest = await self._library.threads.run(
+        manifest = await self._run(
             self._library.renditions.find, self._target.film.id, self._target.rendition
         )
         if manifest is None:
@@ -157,10 +163,8 @@ class Viewing:
             objects.insert(0, (*_init(board), "the header of a rendition"))
         for key, size, what in objects:
             await self._require_film()
-            read = exact_pieces(
-                self._library.store, key, 0, size, film=self._target.film.id, what=what
-            )
-            async with aclosing(self._library.threads.iterate(read)) as chunks:
+            read = partial(self._read, key, size, what)
+            async with aclosing(persistent_pieces(self._library.threads, read)) as chunks:
                 async for chunk in chunks:
                     self._bytes += len(chunk)
                     yield OutputChunk(chunk)
@@ -170,11 +174,14 @@ class Viewing:
         self._frames += segment.frames
         self._position = piece.ends
 
+    def _read(self, key: str, size: int, what: str, start: int) -> Iterator[bytes]:
+        store, film = self._library.store, self._target.film.id
+        return exact_pieces(store, key, start, size - start, film=film, what=what)
+
     async def _latents(self, piece: _Piece) -> AsyncGenerator[LatentsMade, None]:
         """Yield a segment's latents: the film's where they are complete, or the work's own."""
         film, latents = self._target.film, self._library.latents
-        run = self._library.threads.run
-        manifest = await run(latents.find, film.id, self._target.model.digest)
+        manifest = await self._run(latents.find, film.id, self._target.model.digest)
         first = self._frames
         if manifest is None:
             if piece.latents is None:
@@ -183,8 +190,8 @@ class Viewing:
         end = first + piece.segment.frames
         for start in range(first, end, _LATENT_ROWS):
             stop = min(end, start + _LATENT_ROWS)
-            pts = await run(latents.pts, manifest, start, stop)
-            values = await run(latents.latents, manifest, start, stop)
+            pts = await self._run(latents.pts, manifest, start, stop)
+            values = await self._run(latents.latents, manifest, start, stop)
             await self._look()
             yield LatentsMade(pts, values)
 
@@ -194,9 +201,12 @@ class Viewing:
 
     async def _require_film(self) -> None:
         film = self._target.film
-        if not await self._library.threads.run(self._library.films.exists, film.id, film.uid):
+        if not await self._run(self._library.films.exists, film.id, film.uid):
             raise film_deleted(film.id)
         self._looked_at = time.monotonic()
+
+    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await persistently(lambda: self._library.threads.run(call, *args, **kwargs))
 
     def _due_progress(self) -> Progress | None:
         if time.monotonic() - self._told_at < PROGRESS_SECONDS:

@@ -45,7 +45,7 @@ def test_the_service_is_killed_and_goes_on(
             films += 1
             name, kept = library.add(film, f"film-{films}"), {}
         watching = Watching(service, name)
-        _somewhere(library, name, chance)
+        _somewhere(library, watching, name, chance)
         service.stop(signal.SIGKILL)
         watching.end()
         now = library.segments(name)
@@ -61,13 +61,18 @@ def test_the_service_is_killed_and_goes_on(
         check(library, service, name, kept, uninterrupted.pictures)
 
 
-def _somewhere(library: LibraryFilms, name: str, chance: random.Random) -> None:
+def _somewhere(library: LibraryFilms, watching: Watching, name: str, chance: random.Random) -> None:
     """Wait until one more segment is whole, and then for something small to happen."""
-    before = len(library.records(name))
-    library.wait_for_segments(name, min(before + 1, SEGMENTS - 1))
+
+    def records() -> int:
+        assert watching.answer.error is None, watching.answer.error
+        return len(library.records(name))
+
+    segments = min(records() + 1, SEGMENTS - 1)
+    wait_for(lambda: records() >= segments, f"{segments} whole segments")
     objects = len(library.keys(name)) + chance.randrange(4)
     wait_for(
-        lambda: len(library.keys(name)) >= objects or len(library.records(name)) >= SEGMENTS,
+        lambda: len(library.keys(name)) >= objects or records() >= SEGMENTS,
         "more objects",
     )
 
@@ -114,7 +119,7 @@ def test_the_s3_server_is_killed_and_the_film_goes_on(
                 films += 1
                 name = library.add(film, f"film-{films}")
                 watching = Watching(own, name)
-            _somewhere(library, name, chance)
+            _somewhere(library, watching, name, chance)
             whole = len(library.records(name))
             own_s3_server.kill_gateway()
             own_s3_server.restart()
@@ -124,6 +129,26 @@ def test_the_s3_server_is_killed_and_the_film_goes_on(
                 watching = None
         if watching is not None:
             finished(library, own, name, watching)
+
+
+def test_an_s3_server_that_is_long_away_only_holds_up_who_watches(
+    own_s3_server: S3Server, tmp_path: Path, service: ServiceProcess, example_film: Path
+) -> None:
+    """For longer than one request is tried again; what was made before goes on as well."""
+    kept = new_bucket(own_s3_server)
+    kept.open().prepare()
+    with LibraryFilms(tmp_path, kept, service.triton_address) as library:
+        own = library.serve()
+        name = library.add(example_film.read_bytes())
+        whole = watch(own, name, include_latents=True)
+        watching = Watching(own, name, paused_after="film", include_latents=True)
+        own_s3_server.kill_gateway()
+        watching.go_on()
+        wait_for(lambda: own.log_lines("the S3 server does not answer"), "a request given up")
+        own_s3_server.restart()
+        answer = watching.end()
+    assert answer.error is None and answer.summary is not None
+    assert answer.output == whole.output and answer.latents == whole.latents
 
 
 def finished(library: LibraryFilms, service: ServiceProcess, name: str, watching: Watching) -> None:

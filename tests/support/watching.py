@@ -96,8 +96,14 @@ class LibraryFilms:
 class Watching:
     """A caller who watches a film of the library, on a thread of its own."""
 
-    def __init__(self, service: ServiceProcess, name: str, **settings: object) -> None:
+    def __init__(
+        self, service: ServiceProcess, name: str, *, paused_after: str = "", **settings: object
+    ) -> None:
+        """Begin to watch; after a message of the kind `paused_after` nothing is read for now."""
         self.answer = Answer()
+        self._paused_after = paused_after
+        self._paused = threading.Event()
+        self._may_go_on = threading.Event()
         self._channel = service.connect()
         stub = pb_grpc.AutoencoderServiceStub(self._channel)
         message = pb.ReconstructVideoRequest(
@@ -106,11 +112,19 @@ class Watching:
         self.call = stub.ReconstructVideo(iter([message]), timeout=TIMEOUT_SECONDS)
         self._thread = threading.Thread(target=self._take, daemon=True)
         self._thread.start()
+        if paused_after:
+            assert self._paused.wait(TIMEOUT_SECONDS), f"no {paused_after} came"
+
+    def go_on(self) -> None:
+        """End the pause."""
+        self._may_go_on.set()
 
     def _take(self) -> None:
         try:
             for response in self.call:
-                self.answer.take(response)
+                if self.answer.take(response) == self._paused_after:
+                    self._paused.set()
+                    self._may_go_on.wait(TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             self.answer.error = error
 
