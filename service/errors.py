@@ -116,6 +116,13 @@ class UnavailableError(ServerSideError):
     reason = "BACKEND_UNAVAILABLE"
 
 
+class LateError(ServerSideError):
+    """The caller's deadline came before the answer."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
 class OverloadedError(ServerSideError):
     """No room for more work now; comes with a delay after which to try again."""
 

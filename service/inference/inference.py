@@ -77,7 +77,8 @@ class Inference:
 
         `within`: seconds until the caller's deadline. `patient`: wait for a place as long as it
         takes (streams and films, which slow their callers down) instead of refusing when it takes
-        too long (single calls). Raises OverloadedError, UnavailableError or ServerSideError.
+        too long (single calls). Raises OverloadedError, UnavailableError, LateError or
+        ServerSideError.
         """
         result, queued, computed = await self._run(
             model,

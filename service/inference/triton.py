@@ -4,7 +4,13 @@ import grpc
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from service.errors import OverloadedError, ServerSideError, ServiceError, UnavailableError
+from service.errors import (
+    LateError,
+    OverloadedError,
+    ServerSideError,
+    ServiceError,
+    UnavailableError,
+)
 
 RETRY_AFTER_SECONDS = 1.0
 """When a caller should try again after Triton could not be reached: a local one is back by then."""
@@ -57,6 +63,11 @@ def service_error(error: InferenceServerException) -> ServiceError:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return OverloadedError(
                 "the inference server is overloaded; try again", retry_after=RETRY_AFTER_SECONDS
+            )
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            # It has none of its own.
+            return LateError(
+                "the call's deadline came before the model had answered; allow it more time"
             )
         case _ if _LOST_PROCESS in (error.message() or ""):
             return ModelProcessLostError(

@@ -19,6 +19,8 @@ from service.rpc.errors import refusal
 log = structlog.get_logger("service.calls")
 
 _OWN_PACKAGE = "refilm."
+_ON_THE_WAY_SECONDS = 0.1
+"""By how much a caller's deadline may come before the service's: its time began when it called."""
 _KINDS = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -137,7 +139,7 @@ class _Around:
         except (asyncio.CancelledError, GeneratorExit):
             late = context.time_remaining()
             code = grpc.StatusCode.CANCELLED
-            if late is not None and late <= 0:
+            if late is not None and late <= _ON_THE_WAY_SECONDS:
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise
         except grpc.aio.AbortError:
