@@ -28,8 +28,6 @@ from trainer.errors import PublishError
 from trainer.export import LATENT_SIZE
 
 MAX_BATCH_SIZE = 64
-# Long enough for a stream's next requests to join a batch, short beside the run itself.
-MAX_QUEUE_DELAY_MICROSECONDS = 1_000
 ENCODER, DECODER = "encoder", "decoder"
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -80,7 +78,7 @@ def read_config(model: Path) -> ModelConfig:
 def complete_config(config: ModelConfig, name: str, half: str) -> None:
     """Set what the contract asks of a half's configuration and leave an operator's choices.
 
-    Instance groups, priorities, a longer queue delay and the like stay as they are.
+    Instance groups, priorities, a queue delay and the like stay as they are.
     """
     known = bool(config.name)
     config.name = f"{name}_{half}"
@@ -99,7 +97,9 @@ def complete_config(config: ModelConfig, name: str, half: str) -> None:
     config.version_policy.all.CopyFrom(ModelVersionPolicy.All())
     if known:
         return
-    config.dynamic_batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_MICROSECONDS
+    # Without a queue delay: what waits while the model runs makes the next batch. With one, a call
+    # that is cancelled in it leaves Triton's batcher asleep, and the next wait for half a second.
+    config.dynamic_batching.SetInParent()
     # For libtorch: no autograd, and no executor that compiles anew for every batch size.
     config.parameters["INFERENCE_MODE"].string_value = "true"
     config.parameters["DISABLE_OPTIMIZED_EXECUTION"].string_value = "true"
