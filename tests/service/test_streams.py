@@ -185,21 +185,22 @@ def test_a_slow_reader_slows_the_sender(service: ServiceProcess) -> None:
 
     def many() -> Iterator[pb.DecodeStreamRequest]:
         nonlocal sent
-        for _ in range(20_000):
+        for _ in range(200_000):
             sent += 1
             yield latent_request([0.0] * 200)
 
     call = service.stub.DecodeStream(many())
     next(call)
-    # 20,000 pictures of 110 kB; what is not read is not made.
+    # 200,000 pictures of 110 kB; what is not read is not made. Of the latents, gRPC itself takes
+    # as many as its window has grown to: more than 16 MB of them were seen.
     before = -1
     while sent != before:
         before = sent
         threading.Event().wait(0.5)
     decoded = service.metric("refilm_inference_batch_frames_sum", half="decode") - others
     call.cancel()
-    assert sent < 15_000
-    assert decoded < 15_000
+    assert sent < 100_000
+    assert decoded < 2_000
 
 
 def test_more_single_calls_than_allowed_are_told_to_come_back(
