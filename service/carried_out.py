@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 
 
 async def carried_out(end: Coroutine[object, object, None]) -> None:
-    """Run `end` to its end; a cancellation meanwhile is raised only then.
+    """Run `end` to its end; a cancellation meanwhile is raised only then, else what `end` raises.
 
     `asyncio.shield` alone would let a cancelled caller go on beside what it has yet to take back.
     """

@@ -55,7 +55,7 @@ class Target:
 
 
 class Writes:
-    """Calls to the store of one work, none of which outlives it unseen."""
+    """Calls to the store of one work or caller, none of which outlives it unseen."""
 
     def __init__(self, threads: StorageThreads) -> None:
         self._threads = threads

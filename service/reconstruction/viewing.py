@@ -6,13 +6,12 @@ what another replica makes as well. A store that is away for a while only holds 
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import partial
-from typing import ParamSpec, TypeVar
 
 from film.facts import FilmFacts, SoundAction
 from film.output import OutputSettings, output_size
@@ -26,16 +25,13 @@ from service.reconstruction.events import (
     StageSeconds,
     Summary,
 )
-from service.reconstruction.library import LibraryParts, Target
-from service.reconstruction.persistence import persistent_pieces, persistently
+from service.reconstruction.library import LibraryParts, Target, Writes
+from service.reconstruction.persistence import persistent_pieces
 from service.reconstruction.work import gone_astray
 from service.reconstruction.works import Interest, Works
 from service.storage.exact import DamagedError, exact_pieces, film_deleted
 from service.storage.latents import LatentsManifest, LatentsPart
 from service.storage.renditions import RenditionManifest, RenditionSegment
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 PROGRESS_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -66,6 +62,7 @@ class Viewing:
         include_latents: bool,
     ) -> None:
         self._library = library
+        self._run = Writes(library.threads).persistently
         self._target = target
         self._interest = interest
         self._include_latents = include_latents
@@ -204,9 +201,6 @@ class Viewing:
         if not await self._run(self._library.films.exists, film.id, film.uid):
             raise film_deleted(film.id)
         self._looked_at = time.monotonic()
-
-    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await persistently(lambda: self._library.threads.run(call, *args, **kwargs))
 
     def _due_progress(self) -> Progress | None:
         if time.monotonic() - self._told_at < PROGRESS_SECONDS:

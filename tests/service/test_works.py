@@ -57,6 +57,7 @@ async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_fil
     # It waits for the thread that reads, and has yet to give its lease back.
     interest.leave()
     ending = asyncio.ensure_future(works.close())
+    # Time for a work that does not wait to go wrong.
     await asyncio.wait({ending}, timeout=0.5)
     store.may_go_on.set()
     await ending

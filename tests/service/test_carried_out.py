@@ -1,0 +1,51 @@
+"""Ends that nobody's cancellation cuts short or leaves behind."""
+
+import asyncio
+
+import pytest
+
+from service.carried_out import carried_out
+
+
+async def turns() -> None:
+    """Let everything that can go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_it_is_waited_for_however_often_who_waits_is_cancelled() -> None:
+    may_end, ended = asyncio.Event(), False
+
+    async def end() -> None:
+        nonlocal ended
+        await may_end.wait()
+        ended = True
+
+    waiting = asyncio.ensure_future(carried_out(end()))
+    await turns()
+    for _ in range(3):
+        waiting.cancel()
+        await turns()
+        assert not waiting.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert ended
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_its_error_is_raised_unless_a_cancellation_is(cancelled: bool) -> None:
+    may_end = asyncio.Event()
+
+    async def end() -> None:
+        await may_end.wait()
+        raise ValueError
+
+    waiting = asyncio.ensure_future(carried_out(end()))
+    await turns()
+    if cancelled:
+        waiting.cancel()
+        await turns()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError if cancelled else ValueError):
+        await waiting
