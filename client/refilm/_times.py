@@ -43,4 +43,4 @@ def seconds(message: Duration) -> float:
 
 def moment(message: Timestamp) -> datetime:
     """Returns a point in time, in UTC."""
-    return message.ToDatetime(timezone.utc)  # noqa: UP017  # Python 3.10 has no datetime.UTC
+    return message.ToDatetime(timezone.utc)

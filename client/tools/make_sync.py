@@ -30,8 +30,6 @@ REPLACEMENTS = {
     "refilm.aio._": "refilm._",
     "import ExitStack, aclosing, closing": "import ExitStack, closing",
     "import aclosing, closing": "import closing",
-    "# A call's timeout is a gRPC deadline, which the service knows too.\n": "",
-    "# ruff: noqa: ASYNC109\n": "",
 }
 
 

@@ -1,8 +1,5 @@
 """The client, put together of its parts."""
 
-# A call's timeout is a gRPC deadline, which the service knows too.
-# ruff: noqa: ASYNC109
-
 from __future__ import annotations
 
 from types import TracebackType

@@ -1,8 +1,5 @@
 """Single frames and streams of them, and the models that answer."""
 
-# A call's timeout is a gRPC deadline, which the service knows too.
-# ruff: noqa: ASYNC109
-
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator

@@ -90,7 +90,7 @@ class Pauses:
         """Waits; returns whether the client was closed meanwhile."""
         try:
             await asyncio.wait_for(self._closed.wait(), seconds)
-        except asyncio.TimeoutError:  # noqa: UP041  # another than TimeoutError before 3.11
+        except asyncio.TimeoutError:  # Another than TimeoutError before 3.11.
             return False
         return True
 

@@ -1,8 +1,5 @@
 """Films as a model remembers them."""
 
-# A call's timeout is a gRPC deadline, which the service knows too.
-# ruff: noqa: ASYNC109
-
 from __future__ import annotations
 
 import os

@@ -1,8 +1,5 @@
 """Uploads and downloads, which go on where they were cut."""
 
-# A call's timeout is a gRPC deadline, which the service knows too.
-# ruff: noqa: ASYNC109
-
 from __future__ import annotations
 
 import uuid

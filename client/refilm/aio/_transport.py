@@ -1,8 +1,5 @@
 """How calls go out and come back: deadlines, errors, and streams that end cleanly."""
 
-# A call's timeout is a gRPC deadline, which the service knows too.
-# ruff: noqa: ASYNC109
-
 from __future__ import annotations
 
 import math
