@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ class Measuring:
             measure,
         )
         size = LATENT_SIZE * (bits or 32) / 8
-        return Figures(model.name, size, model.decoder_bytes, **found)  # type: ignore[arg-type]  # JSON, as it was written
+        return Figures(model.name, size, model.decoder_bytes, **found)
 
     def of_coded(self, coded: Coded, film: Film) -> Figures:
         """Measure a film that was encoded."""
@@ -125,7 +125,7 @@ class Measuring:
             {"coded": _digest(coded.path), **self._frames(film)},
             measure,
         )
-        return Figures(coded.codec, coded.bytes_a_frame, None, **found)  # type: ignore[arg-type]  # as above
+        return Figures(coded.codec, coded.bytes_a_frame, None, **found)
 
     def psnr_of_model(self, model: Model, film: Film, bits: int) -> float:
         """Return the mean PSNR of every twelfth frame, for a rate curve."""
@@ -260,21 +260,21 @@ class Measuring:
 
     def _once(
         self, what: str, facts: Mapping[str, object], measure: Callable[[], dict[str, object]]
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         """Measure, unless it was measured of the same things before."""
         key = hashlib.sha256(
             json.dumps({**facts, "code": self._code}, sort_keys=True).encode()
         ).hexdigest()[:16]
         path = self.folder / "measured" / f"{key}.json"
         if path.exists():
-            found: dict[str, object] = json.loads(path.read_text("utf-8"))["found"]
+            found: dict[str, Any] = json.loads(path.read_text("utf-8"))["found"]
             return found
         self._say(f"measuring {what}")
         content = {"what": what, "of": dict(facts), "found": measure()}
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(content, indent=1) + "\n")
         # As it will be read back: numbers and names, nothing else.
-        read: dict[str, object] = json.loads(json.dumps(content["found"]))
+        read: dict[str, Any] = json.loads(json.dumps(content["found"]))
         return read
 
 
