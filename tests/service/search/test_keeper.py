@@ -20,6 +20,7 @@ from service.storage.films import Films
 from service.storage.folder import FolderStore
 from service.storage.latents import Latents
 from service.storage.threads import StorageThreads
+from tests.support.service_process import wait_for
 from tests.support.shots import Shot, pictures, rows_of
 from tests.support.stored_latents import model, new_film, store_film, write_parts
 
@@ -56,9 +57,7 @@ class Kept:
         return set(self.indexes.get(PCA.digest).films)
 
     async def wait_for(self, look: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
-            while not look():  # noqa: ASYNC110  # what others do sets no event
-                await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_for, look, "the index")
 
 
 @asynccontextmanager
