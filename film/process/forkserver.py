@@ -1,0 +1,123 @@
+"""The program that film and picture processes are forked from, with all they need imported.
+
+`python -I -m film.process.forkserver PARENT SOCKET MODULE...`, in an empty environment. It imports
+the modules, each of which has `main(descriptors)`, says `ready`, and from then on forks one of them
+a request. It has one thread, does nothing with anybody's bytes, and ends with who started it.
+
+Requests and reports are one packet each on a `SOCK_SEQPACKET` socket: JSON, with descriptors beside
+it.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import selectors
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+from film.process.sandbox import Rights, confine, die_with_parent, hide_from_peers, protection
+
+PACKET_BYTES = 1 << 16
+MAX_DESCRIPTORS = 16
+
+Main = Callable[[Sequence[int]], None]
+"""What a child runs; gets the descriptors that it was asked for with, in their order."""
+
+
+class ForkServer:
+    """Forks children, and tells how they ended."""
+
+    def __init__(self, control: socket.socket, mains: dict[str, Main]) -> None:
+        self._control = control
+        self._mains = mains
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ, None)
+
+    def run(self) -> None:
+        """Serve until the other end is gone."""
+        self._send({"ready": asdict(protection())})
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is not None:
+                    self._reap(key.fd, key.data)
+                elif not self._serve():
+                    return
+
+    def _serve(self) -> bool:
+        packet, descriptors, _, _ = socket.recv_fds(
+            self._control, PACKET_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
+        if not packet:
+            return False
+        try:
+            request = json.loads(packet)
+            server = os.getpid()
+            child = os.fork()
+            if not child:
+                _become(request, self._mains, descriptors, server)
+        except OSError as error:
+            self._send({"request": request["request"], "error": os.strerror(error.errno or 0)})
+            return True
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        watched = os.pidfd_open(child)
+        self._selector.register(watched, selectors.EVENT_READ, child)
+        self._send({"request": request["request"], "child": child}, watched)
+        return True
+
+    def _reap(self, watched: int, child: int) -> None:
+        self._selector.unregister(watched)
+        os.close(watched)
+        _, status, used = os.wait4(child, 0)
+        self._send(
+            {
+                "ended": child,
+                "status": os.waitstatus_to_exitcode(status),
+                "cpu_seconds": used.ru_utime + used.ru_stime,
+                "memory_bytes": used.ru_maxrss * 1024,
+            }
+        )
+
+    def _send(self, report: dict[str, Any], *descriptors: int) -> None:
+        socket.send_fds(self._control, [json.dumps(report).encode()], descriptors)
+
+
+def _become(
+    request: dict[str, Any], mains: dict[str, Main], descriptors: Sequence[int], server: int
+) -> NoReturn:
+    """Be the child; never returns into the server."""
+    status = 1
+    try:
+        die_with_parent(server)
+        confine(Rights(**request["rights"]), keep=descriptors)
+        mains[request["main"]](descriptors)
+        status = 0
+    except BaseException:
+        # Standard error is /dev/null, unless this came before that.
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def main() -> None:
+    """Import what children will need, then serve."""
+    parent, control = int(sys.argv[1]), int(sys.argv[2])
+    die_with_parent(parent)
+    hide_from_peers()
+    mains: dict[str, Main] = {name: importlib.import_module(name).main for name in sys.argv[3:]}
+    # Children do not touch, and so do not copy, what is never collected.
+    gc.collect()
+    gc.freeze()
+    ForkServer(socket.socket(fileno=control), mains).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Model frames in memory that the service and one child share: places for a batch each.
+
+The memory has no name and cannot be made smaller or larger (a child that truncated it would have
+the service killed by SIGBUS at its next look). What lies there may change at any time: it is copied
+before it is used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+
+SLOT_FRAMES = 32
+"""Model frames in one slot; no batch is larger."""
+
+_FRAME_SHAPE = (MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3)
+_SLOT_BYTES = SLOT_FRAMES * MODEL_FRAME_HEIGHT * MODEL_FRAME_WIDTH * 3
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class FrameSlots:
+    """Both sides' view of the shared frames."""
+
+    def __init__(self, memory: mmap.mmap, slots: int) -> None:
+        self._memory = memory
+        self.count = slots
+        """How many slots there are; they are numbered from 0."""
+        self._frames: NDArray[np.uint8] = np.frombuffer(memory, np.uint8).reshape(
+            slots, SLOT_FRAMES, *_FRAME_SHAPE
+        )
+
+    @classmethod
+    def create(cls, slots: int) -> tuple[Self, int]:
+        """Make the memory; returns this side's view, and the descriptor to hand to the child."""
+        descriptor = os.memfd_create("refilm-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(descriptor, slots * _SLOT_BYTES)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            return cls(mmap.mmap(descriptor, slots * _SLOT_BYTES), slots), descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @classmethod
+    def attach(cls, descriptor: int, slots: int) -> Self:
+        """Map memory that the other side made; the descriptor may be closed afterwards."""
+        return cls(mmap.mmap(descriptor, slots * _SLOT_BYTES), slots)
+
+    def copy_out(self, slot: int, count: int) -> NDArray[np.uint8]:
+        """Return a copy of a slot's first frames, [count, 144, 256, 3] RGB.
+
+        Raises ValueError where there is no such slot, or it holds fewer.
+        """
+        self._check(slot, count)
+        return self._frames[slot, :count].copy()
+
+    def copy_in(self, slot: int, frames: NDArray[np.uint8]) -> None:
+        """Put frames, [N, 144, 256, 3] RGB, into a slot; raises ValueError if they do not fit."""
+        self._check(slot, len(frames))
+        self._frames[slot, : len(frames)] = frames
+
+    def _check(self, slot: int, count: int) -> None:
+        if not 0 <= slot < self.count or not 0 <= count <= SLOT_FRAMES:
+            raise ValueError(f"there is no place for {count} frames in slot {slot}")
