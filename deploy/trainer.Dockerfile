@@ -5,11 +5,15 @@ FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/refilm
 WORKDIR /src
+COPY requirements requirements
+RUN /opt/refilm/bin/pip install --no-deps --require-hashes \
+  -r requirements/build.txt -r requirements/trainer.txt
 COPY pyproject.toml LICENSE ./
 COPY film film
 COPY service/__init__.py service/__init__.py
 COPY trainer trainer
-RUN /opt/refilm/bin/pip install ".[trainer]"
+# All that is not here yet is torch, and CUDA.
+RUN /opt/refilm/bin/pip install --no-build-isolation ".[trainer]"
 
 FROM python:3.11-slim-bookworm
 
