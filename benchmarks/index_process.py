@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.film_rows import ROWS, SIZE, film_rows
+from service.library.latents import IndexRows
 from service.search.index import RowIndex
-from service.storage.latents import IndexRows
 
 CANDIDATES = 50
 """What a search of ten hits asks the index for."""

@@ -15,8 +15,8 @@ from benchmarks.film_client import peak_kilobytes
 from benchmarks.report import Report, Row, Table
 from benchmarks.rounds import ratio
 from benchmarks.stage import Stage
-from service.storage import layout
-from service.storage.films import Films
+from service.library import layout
+from service.library.films import Films
 from service.storage.objects import ObjectStore
 from tests.support.library_calls import SERVICE, LibraryClient, start_library
 from tests.support.library_films import put_films, synthetic_film

@@ -22,7 +22,7 @@ from benchmarks.packets import copy_film
 from benchmarks.report import Report, Row, Table
 from benchmarks.rounds import Ratio, Times, interleave, ratio
 from benchmarks.stage import Stage
-from service.reconstruction.pipeline import BATCH_FRAMES
+from service.pipeline.pipeline import BATCH_FRAMES
 
 READ, INFER, WRITE = "reading alone", "inference alone", "writing alone"
 SUM, WHOLE, SLOWEST = "the three, one after the other", "ReconstructVideo", "the slowest of them"

@@ -30,6 +30,7 @@ from benchmarks.retrieval_films import (
 from benchmarks.retrieval_page import METHODS, Counts, Results, page
 from film.letterbox import NO_BARS, Bars
 from film.quality import is_flat
+from service.library.latents import IndexRows
 from service.search.alignment import (
     Alignment,
     ClipFrames,
@@ -40,9 +41,8 @@ from service.search.alignment import (
     similarities,
     windows,
 )
-from service.search.clip import LEAST_CONFIDENCE
 from service.search.index import RowIndex
-from service.storage.latents import IndexRows
+from service.search.match import LEAST_CONFIDENCE
 
 FRAME_RATE = 24
 LENGTHS = (0, 3, 5, 10)

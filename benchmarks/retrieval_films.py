@@ -15,9 +15,9 @@ from PIL import Image
 from benchmarks.distortions import Brightening, Distortion, Watermark, distort, together
 from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from film.letterbox import Bars, BarsFinder, LumaReader
-from film.pictures import Renderer, orientation_of
 from film.quality import frame_detail
-from film.reader import FilmReader
+from film.read.film_reader import FilmReader
+from film.read.pictures import Renderer, orientation_of
 from trainer.prepare import Sampling, prepare
 from trainer.recipes.pca import PcaEncoder, find_components
 

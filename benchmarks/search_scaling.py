@@ -26,12 +26,12 @@ from benchmarks.rounds import Ratio, ratio
 from benchmarks.stage import Stage
 from film.facts import FilmFacts
 from service.inference import Models
+from service.library.films import Film, Films
+from service.library.latents import Latents, LatentsManifest, StoredModel
 from service.search.engine import Search
-from service.search.keeper import Indexes
+from service.search.refresher import Indexes
 from service.search.rerank import Question
-from service.storage.films import Film, Films
 from service.storage.folder import FolderStore
-from service.storage.latents import Latents, LatentsManifest, StoredModel
 from service.storage.objects import ObjectStore
 from service.storage.threads import StorageThreads
 from tests.support.object_stores import new_bucket

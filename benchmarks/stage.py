@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report import ROOT
-from film.reader import FilmReader
+from film.read.film_reader import FilmReader
 from tests.support.service_process import ServiceProcess
 from trainer.prepare import Sampling, prepare
 from trainer.publish import publish

@@ -10,17 +10,18 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from film.batch import FilmBatch
 from film.output import OutputSettings
-from film.reader import FilmReader
+from film.read.batch import FilmBatch
+from film.read.film_reader import FilmReader
 from film.spool import SpoolRoom
-from film.writer import FilmWriter
+from film.write.film_writer import FilmWriter
 from service.inference import Inference, Models
 from service.inference.admission import Admission
-from service.inference.triton import connect
-from service.reconstruction import Reconstructor, pipeline
-from service.reconstruction.events import ReconstructionSettings
-from service.reconstruction.room import Room
+from service.inference.connection import connect
+from service.pipeline import pipeline
+from service.pipeline.events import ReconstructionSettings
+from service.pipeline.limit import Room
+from service.renditions import Reconstructor
 from service.settings import GIB, Settings
 
 IN_FLIGHT = pipeline.BATCHES_PASSED + 2

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from service import logs
-from service.server import StartError, serve
+from service.app import StartError, serve
 from service.settings import Settings
 from service.sweep_command import sweep
 

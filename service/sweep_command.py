@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from service.errors import ServiceError
+from service.library.sweep import Leftover, Sweep
 from service.settings import Settings
-from service.storage.open import StoreSettingsError, open_store
-from service.storage.sweep import Leftover, Sweep
+from service.storage.factory import StoreSettingsError, open_store
 
 
 def sweep(settings: Settings, arguments: Sequence[str]) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from film.errors import DamagedFilmError, FilmError, TruncatedFilmError
-from film.reader import FilmReader
+from film.read.film_reader import FilmReader
 from trainer.dataset import (
     DATASET_FILE,
     FORMAT,

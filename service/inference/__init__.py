@@ -1,6 +1,6 @@
 """Frames to latents to frames through Triton: the only place that knows tritonclient."""
 
-from service.inference.inference import LATENT_SIZE, MAX_BATCH, Decoded, Encoded, Inference
+from service.inference.client import LATENT_SIZE, MAX_BATCH, Decoded, Encoded, Inference
 from service.inference.models import Model, Models, ModelVersion
 
 __all__ = [

@@ -17,7 +17,7 @@ from service.errors import (
     Resource,
     UnavailableError,
 )
-from service.inference.triton import RETRY_AFTER_SECONDS
+from service.inference.connection import RETRY_AFTER_SECONDS
 
 log = structlog.get_logger(__name__)
 

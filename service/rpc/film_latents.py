@@ -9,13 +9,13 @@ from refilm.v1 import autoencoder_pb2 as pb
 
 from service.errors import ClientSideError, InvalidFieldError, Resource
 from service.inference import Models, ModelVersion
-from service.rpc import convert
+from service.library.films import Film, Films
+from service.library.latents import Latents, LatentsManifest
+from service.library.verified_reads import DamagedError
+from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_watch import FilmWatch
 from service.rpc.names import parse_film_name
-from service.storage.exact import DamagedError
-from service.storage.films import Film, Films
-from service.storage.latents import Latents, LatentsManifest
 from service.storage.threads import StorageThreads
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -57,7 +57,7 @@ class FilmLatents:
             digest = digest_of(selector.digest, "model.digest")
             manifest = await self.of_digest(film, digest)
         elif selector.name or selector.version:
-            digest = convert.resolve(self._models, selector).digest
+            digest = messages.resolve(self._models, selector).digest
             manifest = await self.of_digest(film, digest)
         else:
             stored = await self.all_of(film)

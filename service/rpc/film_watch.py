@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import TypeVar
 
-from service.storage.exact import DamagedError, film_deleted
-from service.storage.films import Film, Films
+from service.library.films import Film, Films
+from service.library.verified_reads import DamagedError, film_deleted
 from service.storage.threads import StorageThreads
 
 _LOOK_SECONDS = 1.0

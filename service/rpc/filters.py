@@ -18,7 +18,7 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from service.errors import InvalidFieldError
-from service.storage.films import Film
+from service.library.films import Film
 
 MAX_LENGTH: Final = 2000
 MAX_DEPTH: Final = 64

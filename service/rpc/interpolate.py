@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from refilm.v1 import latents_pb2 as pb
 
-from film.muxer import MAX_CHUNK_BYTES
-from film.sequence import SequenceWriter
+from film.write.muxer import MAX_CHUNK_BYTES
+from film.write.sequence import SequenceWriter
 from service.errors import DigestMismatchError, InvalidFieldError
 from service.inference import Inference, Models, ModelVersion
-from service.rpc import convert
+from service.library.films import Film
+from service.library.latents import Latents
+from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.film_watch import FilmWatch
 from service.rpc.times import seconds_of
-from service.search.interpolate import Mode, decoded, interpolate
-from service.storage.films import Film
-from service.storage.latents import Latents
+from service.search.interpolation import Mode, decoded, interpolate
 
 MAX_STEPS = 1000
 DEFAULT_FRAME_RATE = 24.0
@@ -38,7 +38,7 @@ _MODES = {
     pb.INTERPOLATION_MODE_LINEAR: Mode.LINEAR,
     pb.INTERPOLATION_MODE_SPHERICAL: Mode.SPHERICAL,
 }
-_PICTURES: dict[int, convert.ImageFormat | None] = {
+_PICTURES: dict[int, messages.ImageFormat | None] = {
     pb.INTERPOLATION_FORMAT_UNSPECIFIED: "jpeg",
     pb.INTERPOLATION_FORMAT_JPEG: "jpeg",
     pb.INTERPOLATION_FORMAT_PNG: "png",
@@ -98,15 +98,15 @@ class Interpolation:
         films = [end.film for end in ends if isinstance(end, _Moment)]
         watch = _Watch(self._film_latents.watch, films)
         await watch.look()
-        yield pb.InterpolateResponse(model=convert.model_identity(model))
+        yield pb.InterpolateResponse(model=messages.model_identity(model))
         async with aclosing(decoded(self._inference, model, latents)) as batches:
-            messages = (
+            answers = (
                 self._film(batches, rate, steps)
                 if request.format == pb.INTERPOLATION_FORMAT_MP4
                 else self._pictures(batches, _PICTURES[request.format])
             )
-            async with aclosing(messages):
-                async for message in messages:
+            async with aclosing(answers):
+                async for message in answers:
                     await watch.look()
                     yield message
 
@@ -120,7 +120,7 @@ class Interpolation:
                 digest = end.latent.model_digest
                 if digest:
                     digest_of(digest, f"{field}.latent.model_digest")
-                latent = convert.latent(end.latent.values, f"{field}.latent.values")
+                latent = messages.latent(end.latent.values, f"{field}.latent.values")
                 return _Given(field, latent, digest)
             case _:
                 raise InvalidFieldError(
@@ -133,7 +133,7 @@ class Interpolation:
         """Return the model that decodes; raises DigestMismatchError where an end is not its own."""
         selector = request.model
         if selector.name or selector.version or selector.digest:
-            model = convert.resolve(self._models, selector)
+            model = messages.resolve(self._models, selector)
         else:
             model = self._models.resolve(digest=await self._digest_of(ends))
         for end in ends:
@@ -181,11 +181,11 @@ class Interpolation:
     async def _pictures(
         self,
         batches: AsyncIterator[NDArray[np.uint8]],
-        image_format: convert.ImageFormat | None,
+        image_format: messages.ImageFormat | None,
     ) -> AsyncGenerator[pb.InterpolateResponse, None]:
         async for frames in batches:
             messages = await asyncio.gather(
-                *(self._run(convert.frame_message, frame, image_format) for frame in frames)
+                *(self._run(messages.frame_message, frame, image_format) for frame in frames)
             )
             for message in messages:
                 current_call().frames += 1

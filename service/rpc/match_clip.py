@@ -11,25 +11,25 @@ from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 from refilm.v1 import latents_pb2 as pb
 
-from film.clip import ClipSurvey, clip_frames, survey_clip
 from film.errors import FilmError
 from film.letterbox import NO_BARS, Bars
 from film.quality import frame_detail
+from film.read.clip import ClipSurvey, clip_frames, survey_clip
 from film.spool import Spool, SpoolRoom
-from service.carried_out import carried_out
+from service.aio import carried_out
 from service.errors import InvalidFieldError, OverloadedError
 from service.inference import Inference, Models, ModelVersion
-from service.reconstruction.faults import spool_fault
-from service.reconstruction.source import ArrivingFilm
-from service.reconstruction.stage import StageThread
-from service.reconstruction.tally import Tally
-from service.rpc import convert
+from service.pipeline.errors import spool_fault
+from service.pipeline.serial_executor import StageThread
+from service.pipeline.source import ArrivingFilm
+from service.pipeline.stats import Tally
+from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_stream import chunks_of, first_request
 from service.rpc.names import film_name, parse_film_name
 from service.rpc.search_query import MAX_FILMS
-from service.search.clip import ClipFound, ClipMatcher, EncodedClip
 from service.search.engine import Search
+from service.search.match import ClipFound, ClipMatcher, EncodedClip
 
 MAX_MATCHES = 20
 MAX_CLIPS = 8
@@ -73,7 +73,7 @@ class MatchClip:
         """Answer one call; raises service.errors."""
         first = await first_request(requests, "settings", "the clip's bytes", self._idle_seconds)
         settings = first.settings
-        model = convert.resolve(self._models, settings.model, "settings.model")
+        model = messages.resolve(self._models, settings.model, "settings.model")
         current_call().model = model
         count = _count(settings.max_matches)
         films = await self._films(settings.films)
@@ -95,7 +95,7 @@ class MatchClip:
         current_call().frames = len(survey.chosen)
         return pb.MatchClipResponse(
             matches=[_match(one) for one in found if one.film.id not in gone],
-            model=convert.model_identity(model),
+            model=messages.model_identity(model),
             clip_duration=_duration(float(survey.duration)),
             frames_compared=len(variants[0].frames().seconds),
             query_warning=variants[0].warning(),
@@ -234,4 +234,4 @@ def _bars(bars: Bars) -> pb.CroppedBars:
 
 
 def _duration(seconds: float) -> Duration:
-    return convert.duration(seconds)
+    return messages.duration(seconds)

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple, NoReturn
 
 from service.errors import InvalidFieldError
-from service.storage import layout
+from service.library import layout
 
 _HEX64 = "[0-9a-f]{64}"
 _FILM = f"films/(?P<film>{layout.FILM_ID.pattern})"

@@ -9,7 +9,8 @@ from refilm.v1 import library_pb2
 
 from service.errors import InvalidFieldError
 from service.inference import Models, ModelVersion
-from service.reconstruction import (
+from service.library.upload_records import UploadSettings
+from service.renditions import (
     Event,
     FilmOpened,
     LatentsMade,
@@ -25,14 +26,13 @@ from service.reconstruction import (
     Works,
     view,
 )
-from service.rpc import convert
+from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_facts import exact_duration, facts_message
 from service.rpc.film_stream import chunks_of, first_request
 from service.rpc.names import film_name, parse_film_name, rendition_name
 from service.rpc.output_settings import output_settings
-from service.rpc.uploads import upload_settings
-from service.storage.upload_records import UploadSettings
+from service.rpc.upload_film import upload_settings
 
 
 class ReconstructVideo:
@@ -60,7 +60,7 @@ class ReconstructVideo:
         first = await first_request(requests, "settings", "the film's bytes", self._idle_seconds)
         settings = first.settings
         call = current_call()
-        call.model = model = convert.resolve(self._models, settings.model, "settings.model")
+        call.model = model = messages.resolve(self._models, settings.model, "settings.model")
         reconstruction = await self._begin(settings, model, requests)
         # At once when the caller leaves or its deadline passes: this generator may then be waiting
         # in a write, and be closed later.
@@ -176,7 +176,7 @@ def _progress(progress: Progress) -> pb.ReconstructVideoProgress:
 
 def _facts(opened: FilmOpened, model: ModelVersion) -> pb.FilmFacts:
     message = facts_message(opened.facts)
-    message.model.CopyFrom(convert.model_identity(model))
+    message.model.CopyFrom(messages.model_identity(model))
     message.output_width, message.output_height = opened.output_size
     return message
 
@@ -188,7 +188,7 @@ def _summary(summary: Summary, model: ModelVersion) -> pb.ReconstructVideoSummar
         bytes_received=summary.bytes_received,
         bytes_sent=summary.bytes_sent,
         film_digest=summary.film_digest,
-        model=convert.model_identity(model),
+        model=messages.model_identity(model),
         stage_times=_stage_times(summary.stage_seconds),
         warnings=summary.warnings,
         film=film_name(summary.film) if summary.film else "",
@@ -198,8 +198,8 @@ def _summary(summary: Summary, model: ModelVersion) -> pb.ReconstructVideoSummar
 
 def _stage_times(seconds: StageSeconds) -> pb.StageTimes:
     return pb.StageTimes(
-        read=convert.duration(seconds.read),
-        encode=convert.duration(seconds.encode),
-        decode=convert.duration(seconds.decode),
-        write=convert.duration(seconds.write),
+        read=messages.duration(seconds.read),
+        encode=messages.duration(seconds.encode),
+        decode=messages.duration(seconds.decode),
+        write=messages.duration(seconds.write),
     )

@@ -12,16 +12,16 @@ from refilm.v1 import library_pb2 as pb
 from film.output import OutputSettings
 from service.errors import InvalidFieldError, NotFoundError, Resource
 from service.inference import Models, ModelVersion
-from service.reconstruction import JobRunner, LibraryParts, Target, Works
-from service.rpc import convert, names
+from service.library.films import Film
+from service.library.job_records import Job, JobEnd, JobName, Jobs
+from service.library.segment_records import newest_record
+from service.renditions import JobRunner, LibraryParts, Target, Works
+from service.rpc import messages, names
 from service.rpc.call import current_call
 from service.rpc.film_facts import exact_duration
-from service.rpc.films import settings_message, stored_model_message
+from service.rpc.list_films import settings_message, stored_model_message
 from service.rpc.output_settings import output_settings
 from service.rpc.pages import page_begins_after, page_size, page_token
-from service.storage.films import Film
-from service.storage.jobs import Job, JobEnd, JobName, Jobs
-from service.storage.segment_records import newest_record
 
 MAX_REQUEST_ID: Final = 128
 _FILMS_LOOKED_AT: Final = 500
@@ -59,7 +59,7 @@ class ReconstructionCalls:
         job_id = _job_id(request.request_id)
         job = await self._run(self._jobs.find, JobName(film_id, job_id))
         if job is None:
-            model = convert.resolve(self._models, request.model)
+            model = messages.resolve(self._models, request.model)
             current_call().model = model
             job = await self._run(self._keep, _job(film, job_id, model, settings, asked), film)
         if job.request != asked:

@@ -20,7 +20,9 @@ from film.letterbox import BarsFinder
 from film.quality import frame_detail, is_flat
 from service.errors import DigestMismatchError, InvalidFieldError
 from service.inference import LATENT_SIZE, Inference, Models, ModelVersion
-from service.rpc import convert
+from service.library.films import Films
+from service.library.latents import Latents
+from service.rpc import messages
 from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.names import parse_film_name
 from service.rpc.pages import page_begins_after, page_token
@@ -28,8 +30,6 @@ from service.rpc.times import seconds_of
 from service.search.engine import Place
 from service.search.rerank import Question
 from service.search.vectors import unit
-from service.storage.films import Films
-from service.storage.latents import Latents
 from service.storage.threads import StorageThreads
 
 MAX_FILMS = 1000
@@ -156,12 +156,12 @@ class Queries:
         """Return the model, the query's embeddings [Q, 200], whether it is flat, and its frame."""
         match request.WhichOneof("query"):
             case "frame":
-                model = convert.resolve(self._models, request.model)
+                model = messages.resolve(self._models, request.model)
                 embeddings, flat = await self._of_picture(model, request.frame)
                 return model, embeddings, flat, None
             case "latent":
                 model = self._of_latent(request)
-                latent = convert.latent(request.latent.values, "latent.values")
+                latent = messages.latent(request.latent.values, "latent.values")
                 embeddings = await self._inference.embed(model, latent[np.newaxis], patient=False)
                 decoded = await self._inference.decode(model, latent[np.newaxis], patient=False)
                 flat = bool(is_flat(frame_detail(decoded.frames))[0])
@@ -187,7 +187,7 @@ class Queries:
         self, model: ModelVersion, frame: autoencoder_pb2.Frame
     ) -> tuple[NDArray[np.float32], bool]:
         """Return a picture's embeddings, as it is and without its bars, and whether it is flat."""
-        frames = await self._in_thread(lambda: _model_frames(convert.picture(frame, "frame")))
+        frames = await self._in_thread(lambda: _model_frames(messages.picture(frame, "frame")))
         encoded = await self._inference.encode(model, frames, patient=False)
         # Without its bars, which are all that there is to see in a black picture that has some.
         return encoded.embeddings, bool(is_flat(frame_detail(frames[-1:]))[0])
@@ -200,7 +200,7 @@ class Queries:
         selector = request.model
         if digest and not (selector.name or selector.version or selector.digest):
             return self._models.resolve(digest=digest, field="latent.model_digest")
-        model = convert.resolve(self._models, selector)
+        model = messages.resolve(self._models, selector)
         if digest not in ("", model.digest):
             raise DigestMismatchError(
                 f"the latent is of the model {digest}, and is to be looked for among those of "

@@ -9,12 +9,12 @@ import structlog
 from numpy.typing import NDArray
 
 from film.quality import is_flat
+from service.library.latents import Latents, LatentsManifest
+from service.library.verified_reads import DamagedError
 from service.search.index import RowIndex, Selection
-from service.search.trained import StoppedError
-from service.search.twins import Hint, Pair, Stretch, Twins
+from service.search.ivf_index import StoppedError
+from service.search.passage_pairs import Hint, Pair, Stretch, Twins
 from service.search.vectors import unit
-from service.storage.exact import DamagedError
-from service.storage.latents import Latents, LatentsManifest
 
 log = structlog.get_logger(__name__)
 

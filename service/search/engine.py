@@ -14,15 +14,15 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from service.library.films import Film, Films
+from service.library.latents import Latents, LatentsManifest
+from service.library.verified_reads import DamagedError
 from service.search.candidates import Candidate
 from service.search.duplicates import Wanted, find_duplicates
 from service.search.index import RowIndex
-from service.search.keeper import Indexes
+from service.search.passage_pairs import Stretch, Twins
+from service.search.refresher import Indexes
 from service.search.rerank import Passage, Question, passages
-from service.search.twins import Stretch, Twins
-from service.storage.exact import DamagedError
-from service.storage.films import Film, Films
-from service.storage.latents import Latents, LatentsManifest
 from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)

@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from service.library.latents import Latents, LatentsManifest
 from service.search.index import RowIndex
 from service.search.spans import reaches_out, spans
-from service.storage.latents import Latents, LatentsManifest
 
 _WIDEST = 64
 """Indexed rows, about seconds, by which a passage's known part is last widened: what goes on for

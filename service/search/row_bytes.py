@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from service.storage.latents import LATENT_SIZE
+from service.library.latents import LATENT_SIZE
 
 _LARGEST = 0.75
 """Bytes stand for numbers from minus this to this. Of the numbers in embeddings of Big Buck Bunny

@@ -1,1 +1,1 @@
-"""Objects in a bucket or a folder, and the library's layout. The only place that knows S3."""
+"""Opaque bytes under keys: the interface, a folder, an S3 server."""

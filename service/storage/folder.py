@@ -13,7 +13,7 @@ from typing import BinaryIO
 import structlog
 
 from service.errors import ServiceError
-from service.storage.faults import full, refused, unavailable
+from service.storage.errors import full, refused, unavailable
 from service.storage.keys import check_folder, check_key, check_prefix, is_name
 from service.storage.objects import (
     PIECE_BYTES,

@@ -18,7 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from service import metrics
-from service.inference import wheel
+from service.inference.local import wheel
 from service.settings import Settings
 from tests.support.service_process import ROOT, wait_for
 

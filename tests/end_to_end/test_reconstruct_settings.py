@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from refilm.v1 import autoencoder_pb2 as pb
 
-from film.reader import FilmReader
+from film.read.film_reader import FilmReader
 from tests.film.clips import Clip, Track, make_clip, number_of
 from tests.support.reconstruct import read_film, reconstruct
 

@@ -10,7 +10,7 @@ import pytest
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import library_pb2 as pb
 
-from service.storage import layout
+from service.library import layout
 from tests.film.clips import make_clip
 from tests.support.object_stores import LibraryStore
 from tests.support.reconstruct import read_film

@@ -10,11 +10,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from film.batch import FilmBatch
 from film.facts import FilmFacts, SoundTrack
 from film.output import OutputSettings, picture_size
-from film.reader import FilmReader
-from film.writer import FilmWriter
+from film.read.batch import FilmBatch
+from film.read.film_reader import FilmReader
+from film.write.film_writer import FilmWriter
 from tests.film.clips import picture
 
 

@@ -14,13 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 import film.segments
-from film.batch import FilmBatch
 from film.errors import FilmError
 from film.facts import FilmFacts
 from film.output import OutputSettings, picture_size
-from film.reader import FilmReader
-from film.segment_writer import SegmentWriter
+from film.read.batch import FilmBatch
+from film.read.film_reader import FilmReader
 from film.segments import ResumePoint, Segment
+from film.write.segment_writer import SegmentWriter
 from tests.film.outputs import Output
 
 Change = Callable[[int, av.Packet], av.Packet | None]

@@ -9,7 +9,7 @@ import pytest
 
 from film.errors import FilmError
 from film.facts import FilmFacts, SoundAction
-from film.reader import FilmReader
+from film.read.film_reader import FilmReader
 from film.spool import Spool, SpoolRoom
 from tests.film.clips import number_of
 from tests.film.format_clips import LONGER, MAKERS

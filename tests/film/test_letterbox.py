@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from film.frame import to_model_frame
 from film.letterbox import NO_BARS, Bars, BarsFinder
-from film.pictures import UPRIGHT, Renderer
-from film.reader import FilmReader
+from film.read.film_reader import FilmReader
+from film.read.pictures import UPRIGHT, Renderer
 
 FILM = Path(__file__).parents[2] / "examples" / "films" / "big_buck_bunny_60s.mp4"
 

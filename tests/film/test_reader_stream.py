@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from film.errors import FilmCancelledError
-from film.reader import FilmReader
+from film.read.film_reader import FilmReader
 from film.spool import Spool, SpoolRoom
 from tests.film.clips import Track, make_clip, number_of
 

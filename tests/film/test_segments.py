@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import film.segment_writer
+import film.write.segment_writer
 from film.errors import FilmLimitError
 from film.frame import Scaler
 from film.output import Layout, OutputSettings, Quality, Size
-from film.reader import FilmReader
-from film.segment_writer import SegmentWriter
+from film.read.film_reader import FilmReader
 from film.segments import ReadingPoint, Segment, SegmentPlan
+from film.write.segment_writer import SegmentWriter
 from tests.film.clips import Track, make_clip, number_of
 from tests.film.outputs import Output, batch, facts, reconstruct
 from tests.film.segmented import Run, run, shorten
@@ -247,7 +247,7 @@ def test_sound_that_ends_early_holds_nothing_back(tmp_path: Path) -> None:
 def test_sound_that_would_fill_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(film.segment_writer, "_MAX_SOUND_AHEAD", 20_000)
+    monkeypatch.setattr(film.write.segment_writer, "_MAX_SOUND_AHEAD", 20_000)
     clip = make_clip(tmp_path / "clip.mp4", frames=24 * 4, sound=[Track()])
     with clip.path.open("rb") as file, FilmReader(file, segmented=True) as reader:
         parts = list(reader.batches(24))

@@ -8,13 +8,13 @@ import av
 import numpy as np
 import pytest
 
-import film.reader
-from film.decoder import PictureDecoder
-from film.opened import OpenedFilm
+import film.read.film_reader
 from film.output import Layout, OutputSettings, Quality, Size
-from film.reader import FilmReader
-from film.segment_writer import SegmentWriter
+from film.read.decoder import PictureDecoder
+from film.read.demuxer import OpenedFilm
+from film.read.film_reader import FilmReader
 from film.segments import ResumeError, ResumePoint
+from film.write.segment_writer import SegmentWriter
 from tests.film.browser import CHROMIUM, play
 from tests.film.clips import Track, make_clip, number_of
 from tests.film.format_clips import MAKERS
@@ -94,7 +94,7 @@ def test_progressive_pictures_after_interlaced_ones(
         opened.append(OpenedFilm(*args, **options))
         return opened[-1]
 
-    monkeypatch.setattr(film.reader, "OpenedFilm", open_film)
+    monkeypatch.setattr(film.read.film_reader, "OpenedFilm", open_film)
     assert go_on(path, whole, after).data == whole.data[after:]
     assert len(opened) == 1, "all was decoded again"
 

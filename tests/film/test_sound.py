@@ -13,8 +13,8 @@ from av.stream import Disposition
 
 from film.facts import SoundAction
 from film.output import OutputSettings, Quality
-from film.reader import FilmReader
-from film.writer import FilmWriter
+from film.read.film_reader import FilmReader
+from film.write.film_writer import FilmWriter
 from tests.film.clips import Track, make_clip
 from tests.film.outputs import Output, Packet, reconstruct, samples, source_sound
 

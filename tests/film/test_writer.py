@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from film.facts import FilmFacts
 from film.frame import Scaler
-from film.muxer import MAX_DURATION
 from film.output import Layout, OutputSettings, Quality, Size, output_size, picture_size
-from film.reader import FilmReader
-from film.writer import FilmWriter
+from film.read.film_reader import FilmReader
+from film.write.film_writer import FilmWriter
+from film.write.muxer import MAX_DURATION
 from tests.film.clips import Track, make_clip, number_of, picture
 from tests.film.outputs import batch, facts, reconstruct, write
 

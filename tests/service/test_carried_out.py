@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.carried_out import carried_out
+from service.aio import carried_out
 
 
 async def turns() -> None:

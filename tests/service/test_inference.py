@@ -9,7 +9,7 @@ import pytest
 from service.errors import LateError
 from service.inference import Inference, ModelVersion
 from service.inference.admission import Admission
-from service.inference.triton import connect
+from service.inference.connection import connect
 
 MODEL = ModelVersion("pca", 1, "sha256:" + "0" * 64, "pca", {})
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import psutil
 
-from service.inference.leftovers import Estate, sweep
+from service.inference.local.stale_processes import Estate, sweep
 
 ORPHAN = """
 import os, shutil, signal, subprocess
-from service.inference.leftovers import Estate
+from service.inference.local.stale_processes import Estate
 estate = Estate()
 stub = shutil.copy("/bin/sleep", estate.folder / "stub")
 print(subprocess.Popen([stub, "3600"]).pid, estate.folder, flush=True)

@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
 
-from service.inference import leftovers
-from service.inference.wheel import LocalTritonError, find_wheel
+from service.inference.local import stale_processes
+from service.inference.local.wheel import LocalTritonError, find_wheel
 from tests.support.models import TinyDecoder, TinyEncoder
 from tests.support.service_process import ROOT, ServiceProcess, wait_for
 from tests.support.status import error_of, parse_error
@@ -86,7 +86,7 @@ def answer_unless_unavailable(
 
 
 def leftovers_of(name: str) -> list[Path]:
-    return [path for path in leftovers.SHARED_MEMORY.iterdir() if path.name.startswith(name)]
+    return [path for path in stale_processes.SHARED_MEMORY.iterdir() if path.name.startswith(name)]
 
 
 def estate_name(service: ServiceProcess) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from film.output import OutputSettings
 from service.inference import Inference, ModelVersion
 from service.inference.admission import Admission
-from service.inference.triton import connect
-from service.library import Library
-from service.reconstruction import Room, Target, Works
+from service.inference.connection import connect
+from service.library.uploads import UploadSettings
+from service.open_library import Library
+from service.renditions import Room, Target, Works
 from service.settings import Settings
 from service.storage.folder import FolderStore
 from service.storage.threads import StorageThreads
-from service.storage.uploads import UploadSettings
 from tests.support.library_calls import film_bytes
 from tests.support.service_process import wait_for
 

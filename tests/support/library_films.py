@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
-from service.storage import layout
-from service.storage.films import Film
+from service.library import layout
+from service.library.films import Film
 from service.storage.objects import ObjectStore
 from tests.support.stored_latents import new_film
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
+from service.storage.factory import open_store
 from service.storage.objects import ObjectStore
-from service.storage.open import open_store
 from tests.support.s3_server import S3Access, S3Server, ceph
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from film.facts import FilmFacts
-from service.storage.films import Film, Films
-from service.storage.latents import Latents, LatentsManifest, LatentsPart, StoredModel
+from service.library.films import Film, Films
+from service.library.latents import Latents, LatentsManifest, LatentsPart, StoredModel
 from service.storage.objects import ObjectStore
 
 

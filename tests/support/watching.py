@@ -12,9 +12,9 @@ import grpc
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
 
-from service.storage.films import Films
+from service.library.films import Films
+from service.library.uploads import Uploads, UploadSettings
 from service.storage.objects import ObjectNotFoundError, ObjectStore
-from service.storage.uploads import Uploads, UploadSettings
 from tests.support.library_calls import LibraryClient
 from tests.support.object_stores import LibraryStore
 from tests.support.reconstruct import TIMEOUT_SECONDS, Answer

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.dataset import PreparedFilm, Shot
-from trainer.recipes import fidelity
-from trainer.recipes.fidelity_memory import Memory, MemorySize, fit_memory
-from trainer.recipes.fidelity_sizes import Size
+from trainer.recipes.fidelity import recipe as fidelity
+from trainer.recipes.fidelity.memory import Memory, MemorySize, fit_memory
+from trainer.recipes.fidelity.sizes import Size
 
 STRETCH = 100
 SIZE = Size(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainer.distributed import process_group
 from trainer.loop import LoopSettings, fit
-from trainer.recipes.broad2016 import Broad2016, Broad2016Config
+from trainer.recipes.broad2016.recipe import Broad2016, Broad2016Config
 
 IDENTITY = {"recipe": "broad2016", "batch": 2}
 

@@ -17,9 +17,9 @@ from trainer.errors import TrainerError
 from trainer.export import load_torchscript, save_torchscript
 from trainer.loop import Precision
 from trainer.prepare import Sampling, prepare
-from trainer.recipes import RECIPES, broad2016
-from trainer.recipes.broad2016 import NOISE, Broad2016, Broad2016Config
-from trainer.recipes.broad2016_networks import (
+from trainer.recipes import RECIPES
+from trainer.recipes.broad2016 import recipe as broad2016
+from trainer.recipes.broad2016.networks import (
     PUBLISHED_CHANNELS,
     Decoder,
     Discriminator,
@@ -27,6 +27,7 @@ from trainer.recipes.broad2016_networks import (
     fix_statistics,
     initialise,
 )
+from trainer.recipes.broad2016.recipe import NOISE, Broad2016, Broad2016Config
 from trainer.run import Run
 from trainer.validate import validate
 

@@ -12,7 +12,7 @@ from tests.trainer.test_loop import IDENTITY, PROCESS, ROOT, MadeUpFrames, asser
 from trainer import checkpoint
 from trainer.distributed import Group
 from trainer.loop import LoopSettings, fit
-from trainer.recipes.broad2016 import Broad2016, Broad2016Config
+from trainer.recipes.broad2016.recipe import Broad2016, Broad2016Config
 
 
 def torchrun(run: Path, *arguments: str) -> None:

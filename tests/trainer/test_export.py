@@ -17,8 +17,8 @@ from trainer.export import (
     to_frames,
     to_pictures,
 )
-from trainer.recipes import fidelity_networks
-from trainer.recipes.broad2016_networks import Decoder, ServedDecoder, initialise
+from trainer.recipes.broad2016.networks import Decoder, ServedDecoder, initialise
+from trainer.recipes.fidelity import networks as fidelity_networks
 from trainer.recipes.pca import Components, PcaDecoder
 
 

@@ -13,10 +13,10 @@ from trainer.errors import RunError
 from trainer.export import load_torchscript, pictures_of, to_frames, to_pictures
 from trainer.loop import Precision
 from trainer.publish import publish
-from trainer.recipes import fidelity
-from trainer.recipes.fidelity import Fidelity
-from trainer.recipes.fidelity_memory import Memory
-from trainer.recipes.fidelity_networks import KEY_SIZE
+from trainer.recipes.fidelity import recipe as fidelity
+from trainer.recipes.fidelity.memory import Memory
+from trainer.recipes.fidelity.networks import KEY_SIZE
+from trainer.recipes.fidelity.recipe import Fidelity
 from trainer.run import Run
 from trainer.validate import validate
 
@@ -312,7 +312,7 @@ def test_latents_can_be_learned_through_the_pictures(learner: Fidelity, tmp_path
 
 
 def test_what_is_held_out_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.recipes.fidelity_memory import fit_memory
+    from trainer.recipes.fidelity.memory import fit_memory
 
     held_out = tuple(range(8, 16))
     frames = film().everything()[50:82].numpy()

@@ -8,9 +8,10 @@ from torch import Tensor
 from tests.trainer.fidelity_films import SIZE, FilmInMemory, psnr, scenes
 from trainer.errors import DatasetError
 from trainer.export import to_frames, to_pictures
-from trainer.recipes import fidelity_kinds, fidelity_memory
-from trainer.recipes.fidelity_kinds import fit_kinds, frames_to_group
-from trainer.recipes.fidelity_memory import Memory, MemorySize, fit_memory
+from trainer.recipes.fidelity import kinds as fidelity_kinds
+from trainer.recipes.fidelity import memory as fidelity_memory
+from trainer.recipes.fidelity.kinds import fit_kinds, frames_to_group
+from trainer.recipes.fidelity.memory import Memory, MemorySize, fit_memory
 
 torch.set_num_threads(1)
 

@@ -17,15 +17,16 @@ from tests.trainer.fidelity_films import (
 from trainer.errors import DatasetError
 from trainer.export import Whitening, to_frames, to_pictures
 from trainer.quantize import Quantizer
-from trainer.recipes import fidelity_memory, pca
-from trainer.recipes.fidelity_memory import (
+from trainer.recipes import pca
+from trainer.recipes.fidelity import memory as fidelity_memory
+from trainer.recipes.fidelity.memory import (
     Memory,
     MemorySize,
     fit_memory,
     frames_to_read,
     spherical_code,
 )
-from trainer.recipes.fidelity_networks import (
+from trainer.recipes.fidelity.networks import (
     COMMON_BINS,
     KEY_SIZE,
     Refinement,
@@ -33,8 +34,8 @@ from trainer.recipes.fidelity_networks import (
     ServedEncoder,
     Spectrum,
 )
-from trainer.recipes.fidelity_packing import BLOCK_COLUMNS, BLOCK_ROWS
-from trainer.recipes.fidelity_sizes import SIZES, Size
+from trainer.recipes.fidelity.packing import BLOCK_COLUMNS, BLOCK_ROWS
+from trainer.recipes.fidelity.sizes import SIZES, Size
 from trainer.recipes.pca import PcaDecoder, PcaEncoder, find_components
 
 torch.set_num_threads(1)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.recipes.fidelity_packing import (
+from trainer.recipes.fidelity.packing import (
     BLOCK_COLUMNS,
     BLOCK_ROWS,
     Packed,

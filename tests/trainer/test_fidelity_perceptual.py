@@ -15,8 +15,9 @@ from trainer.checkpoint import CheckpointError
 from trainer.errors import TrainerError
 from trainer.export import load_torchscript
 from trainer.prepare import Sampling, prepare
-from trainer.recipes import fidelity, fidelity_perceptual
-from trainer.recipes.fidelity_perceptual import Discriminator, Perceptual, detail
+from trainer.recipes.fidelity import perceptual as fidelity_perceptual
+from trainer.recipes.fidelity import recipe as fidelity
+from trainer.recipes.fidelity.perceptual import Discriminator, Perceptual, detail
 from trainer.run import Run
 from trainer.validate import validate
 

@@ -17,10 +17,11 @@ from trainer import preview
 from trainer.dataset import FrameDataset
 from trainer.export import to_frames, to_pictures
 from trainer.preview import Shown
-from trainer.recipes import fidelity, fidelity_preview
-from trainer.recipes.fidelity import Fidelity
-from trainer.recipes.fidelity_memory import Memory, fit_memory
-from trainer.recipes.fidelity_preview import MemoryPreview
+from trainer.recipes.fidelity import preview as fidelity_preview
+from trainer.recipes.fidelity import recipe as fidelity
+from trainer.recipes.fidelity.memory import Memory, fit_memory
+from trainer.recipes.fidelity.preview import MemoryPreview
+from trainer.recipes.fidelity.recipe import Fidelity
 
 torch.set_num_threads(1)
 

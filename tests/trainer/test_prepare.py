@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from film.reader import FilmReader
+from film.read.film_reader import FilmReader
 from tests.trainer.film_clips import clip_of_scenes, scene, write_clip
 from trainer.dataset import FrameDataset
 from trainer.errors import DatasetError

@@ -16,13 +16,13 @@ import torch
 import tritonclient.grpc as grpc_triton
 from tritonclient.utils import InferenceServerException
 
-from service.inference import wheel
+from service.inference.local import wheel
 from tests.support.models import TinyDecoder, TinyEncoder
 from tests.trainer.fidelity_films import SIZE, film, memory
 from trainer.errors import PublishError
 from trainer.export import load_torchscript
 from trainer.publish import publish
-from trainer.recipes.fidelity import Fidelity
+from trainer.recipes.fidelity.recipe import Fidelity
 from trainer.triton_load import load
 
 

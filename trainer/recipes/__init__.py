@@ -11,8 +11,8 @@ from typing import Protocol, cast
 
 RECIPES = {
     "pca": "trainer.recipes.pca",
-    "broad2016": "trainer.recipes.broad2016",
-    "fidelity": "trainer.recipes.fidelity",
+    "broad2016": "trainer.recipes.broad2016.recipe",
+    "fidelity": "trainer.recipes.fidelity.recipe",
 }
 """Recipes by name, and the module of each; a module is imported when it is asked for."""
 

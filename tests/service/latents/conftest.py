@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from service.library.latents import Latents, LatentsManifest
 from service.storage.folder import FolderStore
-from service.storage.latents import Latents, LatentsManifest
 from tests.service.latents.library import Library, models_of
 from tests.service.latents.test_stored_latents import PART_ROWS, PCA, ROWS
 from tests.support.object_stores import LibraryStore, new_bucket

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.search.interpolate import Mode, interpolate
+from service.search.interpolation import Mode, interpolate
 
 numbers = st.floats(-100, 100, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3)
 latents = hnp.arrays(np.float32, 200, elements=numbers)

@@ -13,9 +13,9 @@ from PIL import Image
 from refilm.v1 import autoencoder_pb2 as auto
 from refilm.v1 import latents_pb2 as pb
 
-from service.search.interpolate import Mode, interpolate
-from service.storage import layout
-from service.storage.latents import StoredModel
+from service.library import layout
+from service.library.latents import StoredModel
+from service.search.interpolation import Mode, interpolate
 from tests.service.latents.library import Library
 from tests.support.status import error_of
 from tests.support.stored_latents import add_latents, model, random_rows

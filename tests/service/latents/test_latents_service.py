@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from refilm.v1 import autoencoder_pb2 as auto
 from refilm.v1 import latents_pb2 as pb
 
-from service.storage import layout
-from service.storage.latents import Latents, StoredModel
+from service.library import layout
+from service.library.latents import Latents, StoredModel
 from tests.service.latents.library import Library
 from tests.support.service_process import wait_for
 from tests.support.status import error_of

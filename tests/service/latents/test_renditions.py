@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from film.output import Layout, OutputSettings, Quality, Size
-from service.storage import layout
-from service.storage.exact import DamagedError
-from service.storage.objects import ObjectStore
-from service.storage.renditions import (
+from service.library import layout
+from service.library.renditions import (
     RenditionManifest,
     Renditions,
     RenditionSegment,
     rendition_id,
 )
+from service.library.verified_reads import DamagedError
+from service.storage.objects import ObjectStore
 from tests.support.stored_latents import model
 
 PCA = model("a")

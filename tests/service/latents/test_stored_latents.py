@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import NotFoundError
-from service.storage import layout
-from service.storage.arrow import arrow_bytes
-from service.storage.exact import DamagedError
-from service.storage.films import Films
-from service.storage.latents import Latents, LatentsManifest, TimeOutOfRangeError
+from service.library import layout
+from service.library.films import Films
+from service.library.latents import Latents, LatentsManifest, TimeOutOfRangeError
+from service.library.latents_arrow import arrow_bytes
+from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 from tests.support.stored_latents import (
     add_latents,

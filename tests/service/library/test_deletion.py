@@ -10,9 +10,9 @@ import pytest
 from refilm.v1 import library_pb2 as pb
 
 from service.errors import NotFoundError
-from service.storage import layout
-from service.storage.deletion import Deletion
-from service.storage.films import Films
+from service.library import layout
+from service.library.deletion import Deletion
+from service.library.films import Films
 from service.storage.objects import ObjectStore
 from tests.service.library.conftest import Library
 from tests.support.cut_store import CutStore

@@ -19,9 +19,9 @@ from refilm.v1 import autoencoder_pb2 as auto
 from refilm.v1 import library_pb2 as pb
 
 from film.output import Layout, OutputSettings, Quality
-from service.storage import layout
-from service.storage.films import Film, Films
-from service.storage.renditions import (
+from service.library import layout
+from service.library.films import Film, Films
+from service.library.renditions import (
     RenditionManifest,
     Renditions,
     RenditionSegment,

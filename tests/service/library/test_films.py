@@ -9,8 +9,8 @@ import grpc
 import pytest
 from refilm.v1 import library_pb2 as pb
 
-from service.storage import layout
-from service.storage.films import Film
+from service.library import layout
+from service.library.films import Film
 from tests.service.library.conftest import Library
 from tests.support.library_calls import TIMEOUT
 from tests.support.library_films import FIRST_DAY, put_films, synthetic_film

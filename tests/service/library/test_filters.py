@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidFieldError
+from service.library.films import Film
 from service.rpc.filters import Filter
-from service.storage.films import Film
 from tests.support.library_films import synthetic_film
 
 FILMS = [synthetic_film(number) for number in range(60)]

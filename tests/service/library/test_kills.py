@@ -13,10 +13,10 @@ import grpc
 import pytest
 from refilm.v1 import library_pb2 as pb
 
-from service.storage import layout
-from service.storage.films import Film, Films
+from service.library import layout
+from service.library.films import Film, Films
+from service.library.uploads import Uploads, UploadSettings
 from service.storage.objects import ObjectStore
-from service.storage.uploads import Uploads, UploadSettings
 from tests.service.library.conftest import Library
 from tests.support.kills import Kills, killing
 from tests.support.library_calls import (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from refilm.v1 import library_pb2 as pb
 
-from service.storage import layout
-from service.storage.films import Film, Films
+from service.library import layout
+from service.library.films import Film, Films
 from service.storage.objects import ObjectStore
 from tests.support.library_calls import SERVICE, TIMEOUT, LibraryClient, film_bytes, start_library
 from tests.support.library_films import synthetic_film

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from service.storage import layout
-from service.storage.films import Film, Films
-from service.storage.latents import Latents
+from service.library import layout
+from service.library.films import Film, Films
+from service.library.latents import Latents
+from service.library.sweep import Leftover, Sweep
+from service.library.upload import PART_BYTES
+from service.library.uploads import Uploads, UploadSettings
 from service.storage.objects import ObjectStore
-from service.storage.sweep import Leftover, Sweep
-from service.storage.upload import PART_BYTES
-from service.storage.uploads import Uploads, UploadSettings
 from tests.service.library.conftest import Library
 from tests.support.library_calls import film_bytes, start_library
 from tests.support.library_films import put_films, synthetic_film

@@ -7,11 +7,11 @@ import pytest
 
 from film.errors import FilmCancelledError
 from service.errors import ClientSideError
-from service.storage import layout
-from service.storage.films import Film, Films
+from service.library import layout
+from service.library.films import Film, Films
+from service.library.sweep import Sweep
+from service.library.uploads import Uploads, UploadSettings
 from service.storage.objects import ObjectStore
-from service.storage.sweep import Sweep
-from service.storage.uploads import Uploads, UploadSettings
 from tests.support.cut_store import CutStore
 from tests.support.library_calls import film_bytes
 

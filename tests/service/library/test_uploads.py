@@ -8,7 +8,7 @@ import pytest
 from refilm.v1 import library_pb2 as pb
 
 from film.errors import NoPictureError, NotAFilmError, TruncatedFilmError
-from service.storage.upload import PART_BYTES
+from service.library.upload import PART_BYTES
 from tests.service.library.conftest import IDLE_SECONDS, MAX_FILM, Library
 from tests.support.library_calls import (
     PART,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.library.latents import IndexRows
 from service.search.index import RowIndex
-from service.storage.latents import IndexRows
 
 SIZE = 200
 ROWS = 120

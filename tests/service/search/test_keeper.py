@@ -10,15 +10,15 @@ from refilm.v1 import latents_pb2 as pb
 
 from service.errors import OverloadedError
 from service.inference import Model, ModelVersion
-from service.rpc.search import SearchCalls
+from service.library import layout
+from service.library.deletion import Deletion
+from service.library.films import Films
+from service.library.latents import Latents
+from service.rpc.search_frames import SearchCalls
 from service.search.duplicates import Wanted, find_duplicates
-from service.search.keeper import Indexes
-from service.search.trained import StoppedError
-from service.storage import layout
-from service.storage.deletion import Deletion
-from service.storage.films import Films
+from service.search.ivf_index import StoppedError
+from service.search.refresher import Indexes
 from service.storage.folder import FolderStore
-from service.storage.latents import Latents
 from service.storage.threads import StorageThreads
 from tests.support.service_process import wait_for
 from tests.support.shots import Shot, pictures, rows_of

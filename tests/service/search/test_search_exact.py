@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.inference import Models
+from service.library import layout
+from service.library.films import Films
+from service.library.latents import Latents
 from service.search.engine import Hit, Search
-from service.search.keeper import Indexes
+from service.search.refresher import Indexes
 from service.search.rerank import Question, similarity_of
-from service.storage import layout
-from service.storage.films import Films
 from service.storage.folder import FolderStore
-from service.storage.latents import Latents
 from service.storage.threads import StorageThreads
 from tests.service.search.oracle import Expected, hits
 from tests.support.shots import Shot, pictures, rows_of

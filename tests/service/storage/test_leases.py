@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.storage.leases import Leases, LeaseWatch
+from service.library.leases import Leases, LeaseWatch
 from service.storage.objects import ObjectStore
 
 FILM, RENDITION = "film", "rendition"

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.storage import s3
 from service.storage.objects import PIECE_BYTES, ObjectNotFoundError, ObjectStore
+from service.storage.s3 import store as s3
 from tests.support.object_stores import LibraryStore
 
 MIB = 2**20

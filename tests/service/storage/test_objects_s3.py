@@ -16,9 +16,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.errors import UnavailableError
-from service.storage.measured import MeasuredStore
+from service.storage.metered import MeasuredStore
 from service.storage.objects import ObjectNotFoundError, ObjectStore
-from service.storage.s3 import S3Store
+from service.storage.s3.store import S3Store
 from tests.support.object_stores import LibraryStore
 from tests.support.s3_proxy import Proxy
 from tests.support.s3_server import S3Access

@@ -5,8 +5,7 @@ from fractions import Fraction
 import pytest
 
 from film.segments import ReadingPoint, ResumePoint
-from service.storage.objects import ObjectStore
-from service.storage.segment_records import (
+from service.library.segment_records import (
     RecordsReader,
     SegmentFault,
     SegmentRecord,
@@ -15,6 +14,7 @@ from service.storage.segment_records import (
     newest_record,
     resume_digest,
 )
+from service.storage.objects import ObjectStore
 
 FILM, RENDITION = "film", "rendition"
 

@@ -6,7 +6,7 @@ import pytest
 
 from service.__main__ import main
 from service.settings import Settings
-from service.storage.open import StoreSettingsError, open_store
+from service.storage.factory import StoreSettingsError, open_store
 
 SECRET = "very-secret-key"
 KEYS = {"REFILM_S3_ACCESS_KEY": "access", "REFILM_S3_SECRET_KEY": SECRET}

@@ -1,0 +1,97 @@
+"""A clip that is asked about: some of its pictures, evenly spread, without the bars around them.
+
+It is read twice. The first time finds out how long it is, which pictures to take and where its bars
+are; the second time makes model frames of them. Neither keeps more than a few pictures.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.letterbox import Bars, BarsFinder, LumaReader
+from film.read.film_reader import FilmReader
+from film.read.pictures import Renderer, orientation_of
+
+SAMPLE_SECONDS = Fraction(1, 5)
+"""Pictures are taken no closer than this: neighbours say the same."""
+MOST_SAMPLES = 256
+"""Of one clip; a long one's are further apart. Never fewer than half as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSurvey:
+    """What the first reading found."""
+
+    time_base: Fraction
+    origin_pts: int
+    """Of the first picture."""
+    duration: Fraction
+    """Seconds from the first picture to the end of the last."""
+    chosen: tuple[int, ...]
+    """Presentation times of the pictures to take, increasing."""
+    bars: Bars
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Of the pictures to take, from the first picture, [N]."""
+        return np.array([float((pts - self.origin_pts) * self.time_base) for pts in self.chosen])
+
+
+def survey_clip(file: BinaryIO | io.RawIOBase) -> ClipSurvey:
+    """Read a clip for the first time; raises as `FilmReader` and its `pictures` do."""
+    with FilmReader(file, sound=False) as reader:
+        time_base = reader.facts.time_base
+        chosen: list[int] = []
+        every = 1
+        finder, luma = BarsFinder(), LumaReader()
+        first: int | None = None
+        last, duration, seen = 0, 0, -1
+        for frame, pts, lasts in reader.pictures():
+            first = pts if first is None else first
+            duration = lasts if lasts > 0 else (pts - last if pts > first else 0)
+            last = pts
+            step = (pts - first) * time_base // (every * SAMPLE_SECONDS)
+            if step > seen:
+                seen = step
+                chosen.append(pts)
+                finder.add(luma.read(frame))
+                if len(chosen) > MOST_SAMPLES:
+                    chosen, every = chosen[::2], 2 * every
+                    seen = (pts - first) * time_base // (every * SAMPLE_SECONDS)
+        origin = first if first is not None else 0
+        return ClipSurvey(
+            time_base, origin, (last + duration - origin) * time_base, tuple(chosen), finder.find()
+        )
+
+
+def clip_frames(
+    file: BinaryIO | io.RawIOBase, survey: ClipSurvey, bars: Bars, size: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Read a clip again; yield the chosen pictures as model frames [N, 144, 256, 3].
+
+    Args:
+        file: the same bytes, from their start.
+        survey: what the first reading found.
+        bars: what to cut off the stored pictures.
+        size: frames at a time.
+    """
+    renderer = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT, bars)
+    chosen = frozenset(survey.chosen)
+    frames: list[NDArray[np.uint8]] = []
+    with FilmReader(file, sound=False) as reader:
+        for frame, pts, _ in reader.pictures():
+            if pts in chosen:
+                frames.append(renderer.render(frame, orientation_of(frame)))
+            if len(frames) == size:
+                yield np.stack(frames)
+                frames = []
+            if pts >= survey.chosen[-1]:
+                break
+    if frames:
+        yield np.stack(frames)

@@ -1,0 +1,1 @@
+"""Films out: from pictures and sound to fragmented MP4."""

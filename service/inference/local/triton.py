@@ -1,0 +1,173 @@
+"""A Triton of the service's own: started from the wheel, kept alive, ended with the service."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from tritonclient.utils import InferenceServerException
+
+from service import metrics
+from service.inference.connection import connect
+from service.inference.local.stale_processes import Estate
+from service.inference.local.wheel import (
+    LocalTritonError,
+    assemble_backends,
+    command,
+    environment,
+    find_wheel,
+    free_port,
+)
+
+log = structlog.get_logger(__name__)
+
+_FIRST_STARTS = 3
+_START_SECONDS = 60.0
+_FIRST_BACKOFF_SECONDS = 0.5
+_LAST_BACKOFF_SECONDS = 30.0
+_EXIT_LOOK_SECONDS = 0.1
+_STEADY_SECONDS = 60.0
+"""After so long a life, the next restart is quick again."""
+
+
+class LocalTriton:
+    """A child process that is started again whenever it ends. Used on the main thread's loop."""
+
+    def __init__(self, repositories: Sequence[Path]) -> None:
+        """Find the wheel; raises LocalTritonError where it is missing."""
+        self._wheel = find_wheel()
+        self._repositories = repositories
+        self._estate: Estate | None = None
+        self._backends = Path()
+        self._port = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._last_lines: deque[str] = deque(maxlen=20)
+
+    @property
+    def address(self) -> str:
+        """The gRPC address, the same for the service's whole life."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the Triton that runs now."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Start Triton and wait until it answers; raises LocalTritonError when it does not."""
+        for repository in self._repositories:
+            if not repository.exists():
+                log.warning("model repository did not exist, made empty", path=str(repository))
+                repository.mkdir(parents=True)
+        self._estate = Estate()
+        self._backends = assemble_backends(self._wheel, self._estate.folder)
+        for _ in range(_FIRST_STARTS):
+            # A port can be taken between the question and Triton's start: ask for another.
+            self._port = free_port()
+            if await self._start_once():
+                return
+        raise LocalTritonError("Triton does not start; it said:\n" + "\n".join(self._last_lines))
+
+    async def keep_alive(self, *, on_end: Callable[[], None], on_start: Callable[[], None]) -> None:
+        """Start Triton again whenever it ends; returns only when cancelled."""
+        backoff = _FIRST_BACKOFF_SECONDS
+        while True:
+            started = time.monotonic()
+            assert self._process is not None and self._estate is not None  # noqa: S101
+            code = await _exited(self._process)
+            on_end()
+            self._end_group()
+            metrics.TRITON_RESTARTS.inc()
+            if time.monotonic() - started > _STEADY_SECONDS:
+                backoff = _FIRST_BACKOFF_SECONDS
+            log.error(
+                "triton ended, starting it again",
+                exit_code=code,
+                in_seconds=backoff,
+                last_lines=list(self._last_lines)[-5:],
+            )
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, _LAST_BACKOFF_SECONDS)
+            self._estate.remove_shared_memory()
+            if await self._start_once():
+                on_start()
+
+    def restart(self) -> None:
+        """End this Triton, of which a part is lost; `keep_alive` starts the next one."""
+        if self._process is not None and self._process.returncode is None:
+            self._end_group()
+
+    async def stop(self) -> None:
+        """End Triton and its stubs at once (they hold nothing to save) and remove its traces."""
+        if self._process is not None and self._process.returncode is None:
+            self._end_group()
+            await self._process.wait()
+        if self._estate is not None:
+            self._estate.remove()
+
+    async def _start_once(self) -> bool:
+        assert self._estate is not None  # noqa: S101
+        self._last_lines.clear()
+        process = await asyncio.create_subprocess_exec(
+            *command(
+                self._wheel,
+                self._backends,
+                self._repositories,
+                self._port,
+                self._estate.shared_memory_prefix,
+            ),
+            env=environment(self._wheel),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self._process = process
+        self._reader = asyncio.create_task(self._read_lines(process))
+        if await self._wait_until_live(process):
+            log.info("triton started", address=self.address, pid=process.pid)
+            return True
+        self._end_group()
+        await process.wait()
+        return False
+
+    async def _wait_until_live(self, process: asyncio.subprocess.Process) -> bool:
+        deadline = time.monotonic() + _START_SECONDS
+        triton = connect(self.address)
+        try:
+            while process.returncode is None and time.monotonic() < deadline:
+                with suppress(InferenceServerException):
+                    if await triton.is_server_live(client_timeout=1.0):
+                        return True
+                await asyncio.sleep(0.05)
+            return False
+        finally:
+            await triton.close()
+
+    async def _read_lines(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # noqa: S101
+        async for raw in process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            if line:
+                self._last_lines.append(line)
+                log.debug("triton", line=line)
+
+    def _end_group(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+async def _exited(process: asyncio.subprocess.Process) -> int:
+    """Wait for a process's end.
+
+    `process.wait()` waits for the end of its output as well, which a stub that was at work when
+    Triton died keeps open for ever.
+    """
+    while process.returncode is None:  # noqa: ASYNC110 - asyncio has no event for the exit alone
+        await asyncio.sleep(_EXIT_LOOK_SECONDS)
+    return process.returncode

@@ -1,0 +1,96 @@
+"""Deletes films for good: at once for every reader, then object by object.
+
+First a note is left, `deleted/<film>.json`, that stays: the id is not used again, and whoever finds
+the note and objects of the film ends what was begun. Then film.json goes, and from there on the
+film does not exist, for every reader on every replica asks for it. The rest follows.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from service.library import layout
+from service.library.films import Films, film_not_found
+from service.library.verified_reads import DamagedError
+from service.storage.objects import ObjectInfo, ObjectNotFoundError, ObjectStore
+
+Listener: TypeAlias = Callable[[str, str], None]
+"""Called with a film's id and uid, on any thread; must not block, must not raise."""
+
+
+class Deletion:
+    """Deletes films. Blocks; safe to call from any thread."""
+
+    def __init__(self, store: ObjectStore, films: Films) -> None:
+        self._store = store
+        self._films = films
+        self._listeners: list[Listener] = []
+
+    def on_deleted(self, listener: Listener) -> None:
+        """Call `listener` right after a film ceased to exist, by this process, to stop its work."""
+        self._listeners.append(listener)
+
+    def delete(self, film_id: str, request_id: str = "") -> None:
+        """Delete a film with everything made of it; the same request again succeeds again.
+
+        Whatever it raises, the film is either wholly there or will be gone: the same call, or the
+        sweep, goes on. Raises NotFoundError (FILM_NOT_FOUND).
+        """
+        uid = self._uid(film_id)
+        if uid is None and not self._was_by(film_id, request_id):
+            raise film_not_found(film_id)
+        if uid is not None:
+            note = {
+                "version": 1,
+                "uid": uid,
+                "request": _hash(request_id),
+                "time": datetime.now(UTC).isoformat(),
+            }
+            # One that is there is of a deletion that was cut before the film ceased to exist.
+            self._store.create(layout.deleted(film_id), json.dumps(note).encode())
+            self._store.delete([layout.film_facts(film_id)])
+            for listener in self._listeners:
+                listener(film_id, uid)
+        self.remove_rest(film_id)
+
+    def remove_rest(self, film_id: str) -> None:
+        """Remove everything of a film that was deleted."""
+        self._store.delete(info.key for info in self.rest(film_id))
+
+    def rest(self, film_id: str) -> Iterator[ObjectInfo]:
+        """Yield what is left of a film that was deleted: film.json, then what points to it."""
+        facts = layout.film_facts(film_id)
+        yield from self._exactly(facts)
+        for digest in self._store.folders(layout.CATALOG):
+            yield from self._exactly(layout.catalog(digest, film_id))
+        yield from self._store.list(layout.pending(film_id, ""))
+        for info in self._store.list(layout.film_folder(film_id)):
+            if info.key != facts:
+                yield info
+
+    def _uid(self, film_id: str) -> str | None:
+        try:
+            film = self._films.find(film_id)
+        except DamagedError:
+            return ""
+        return None if film is None else film.uid
+
+    def _exactly(self, key: str) -> Iterator[ObjectInfo]:
+        with suppress(ObjectNotFoundError):
+            yield self._store.info(key)
+
+    def _was_by(self, film_id: str, request_id: str) -> bool:
+        if not request_id:
+            return False
+        try:
+            note = json.loads(self._store.get(layout.deleted(film_id)))
+        except ObjectNotFoundError:
+            return False
+        return bool(note["request"] == _hash(request_id))
+
+
+def _hash(request_id: str) -> str:
+    return hashlib.sha256(request_id.encode()).hexdigest() if request_id else ""

@@ -1,0 +1,181 @@
+"""Reconstructions that outlive calls, as they are kept: asked for once, ended once."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple, TypeAlias
+
+from film.output import OutputSettings
+from service.library import layout
+from service.library.renditions import rendition_id, settings_from_json, settings_to_json
+from service.library.stored_model import StoredModel
+from service.storage.objects import ObjectNotFoundError, ObjectStore
+
+_VERSION = 1
+_UNBORN = timedelta(minutes=10)
+"""After so long a pending note without its job is taken for left over."""
+
+Ending: TypeAlias = Literal["succeeded", "failed", "cancelled"]
+
+
+class JobName(NamedTuple):
+    """A job of a film."""
+
+    film: str
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A reconstruction as it was asked for; never changes."""
+
+    film: str
+    """The film's id."""
+    film_uid: str
+    id: str
+    model: StoredModel
+    settings: OutputSettings
+    request: str
+    """A digest of what was asked, by which a request id that is used again is known."""
+    created: datetime
+
+    @property
+    def name(self) -> JobName:
+        """Which one it is."""
+        return JobName(self.film, self.id)
+
+    @property
+    def rendition(self) -> str:
+        """The rendition's id."""
+        return rendition_id(self.model.digest, self.settings)
+
+    def encode(self) -> bytes:
+        """Return it as stored."""
+        return json.dumps(
+            {
+                "version": _VERSION,
+                "film_uid": self.film_uid,
+                "model": self.model.to_json(),
+                "settings": settings_to_json(self.settings),
+                "request": self.request,
+                "created": self.created.isoformat(),
+            }
+        ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a reconstruction ended."""
+
+    state: Ending
+    time: datetime
+    reason: str = ""
+    """Of one that failed: stable, UPPER_SNAKE_CASE."""
+    message: str = ""
+    """Of one that failed: for people."""
+
+    @classmethod
+    def now(cls, state: Ending, reason: str = "", message: str = "") -> "JobEnd":
+        """Return an end at this moment."""
+        return cls(state, datetime.now(UTC), reason, message)
+
+
+class Jobs:
+    """The reconstructions of all films. Blocks; safe to call from any thread."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def create(self, job: Job) -> Job:
+        """Keep a job, so that some replica takes it up; return the one that has its name now."""
+        note = layout.pending(job.film, job.id)
+        self._store.put(note, b"")
+        if self._store.create(_key(job.name), job.encode()):
+            return job
+        found = self.find(job.name) or job
+        if self.end_of(job.name) is not None:
+            self._store.delete([note])
+        return found
+
+    def find(self, name: JobName) -> Job | None:
+        """Return a job, or None where there is none that can be read."""
+        try:
+            found = json.loads(self._store.get(_key(name)))
+            if found["version"] != _VERSION:
+                return None
+            return Job(
+                name.film,
+                found["film_uid"],
+                name.job,
+                StoredModel.from_json(found["model"]),
+                settings_from_json(found["settings"]),
+                found["request"],
+                datetime.fromisoformat(found["created"]),
+            )
+        except (ObjectNotFoundError, KeyError, TypeError, ValueError):
+            return None
+
+    def end(self, name: JobName, end: JobEnd) -> JobEnd:
+        """End a job, unless it has ended; return how it has."""
+        data = {
+            "version": _VERSION,
+            "state": end.state,
+            "time": end.time.isoformat(),
+            "reason": end.reason,
+            "message": end.message,
+        }
+        self._store.create(_end_key(name), json.dumps(data).encode())
+        self._store.delete([layout.pending(*name)])
+        return self.end_of(name) or end
+
+    def end_of(self, name: JobName) -> JobEnd | None:
+        """Return how a job ended; None while it has not."""
+        try:
+            found = json.loads(self._store.get(_end_key(name)))
+        except ObjectNotFoundError:
+            return None
+        return JobEnd(
+            found["state"],
+            datetime.fromisoformat(found["time"]),
+            found["reason"],
+            found["message"],
+        )
+
+    def forget(self, name: JobName) -> None:
+        """Remove a job, of a film that is gone."""
+        self._store.delete([layout.pending(*name), _end_key(name), _key(name)])
+
+    def list(self, film: str, *, after: str = "") -> Iterator[Job]:
+        """Yield a film's jobs, those after the id `after`, by id."""
+        folder = f"{layout.film_folder(film)}reconstructions/"
+        for job_id in self._store.folders(folder, after=after):
+            job = self.find(JobName(film, job_id))
+            if job is not None:
+                yield job
+
+    def pending(self) -> Iterator[JobName]:
+        """Yield the jobs that have not ended, by name."""
+        for info in self._store.list(layout.PENDING):
+            film, _, job_id = info.key.removeprefix(layout.PENDING).partition("~")
+            yield JobName(film, job_id)
+
+    def settle(self, name: JobName) -> None:
+        """Remove the note of a job that has ended, or that was never kept and will not be."""
+        note = layout.pending(*name)
+        if self.end_of(name) is None:
+            try:
+                written = self._store.info(note).modified
+            except ObjectNotFoundError:
+                return
+            if datetime.now(UTC) - written < _UNBORN:
+                return
+        self._store.delete([note])
+
+
+def _key(name: JobName) -> str:
+    return f"{layout.reconstruction_folder(*name)}job.json"
+
+
+def _end_key(name: JobName) -> str:
+    return f"{layout.reconstruction_folder(*name)}ended.json"

@@ -1,0 +1,143 @@
+"""Who works on a rendition: a lease that one replica holds and shows to be alive.
+
+Leases are numbered; the newest counts. Its holder writes a growing count of heartbeats into it; who
+sees that count stand still for long enough, by his own clock, takes the next number. Clocks of
+different machines are never compared. The holder of an older number learns of it at its next
+heartbeat and stops; until then both may work, but each in a folder of its own.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from service.library import layout
+from service.storage.objects import ObjectNotFoundError, ObjectStore
+
+BEATS = 4
+"""Heartbeats in the time after which a lease without one is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """A lease as it stands in the store."""
+
+    number: int
+    owner: str
+    beats: int
+    """How often its holder has shown to be alive."""
+    expires: str
+    """When it will be free by its holder's clock: for display, never for a decision."""
+    released: bool
+    """Whether its holder has given it back."""
+
+    @property
+    def seems_held(self) -> bool:
+        """Whether somebody works, as far as one look can tell."""
+        return not self.released and datetime.fromisoformat(self.expires) > datetime.now(UTC)
+
+
+class Lease:
+    """A lease that this process holds. Blocks; for one thread at a time."""
+
+    def __init__(self, store: ObjectStore, folder: str, state: LeaseState, seconds: float) -> None:
+        self._store = store
+        self._folder = folder
+        self._state = state
+        self._seconds = seconds
+        self.attempt = f"{state.number:06d}-{secrets.token_hex(4)}"
+        """The folder of everything that is written under this lease."""
+
+    def renew(self) -> bool:
+        """Show to be alive; return False, for good, where somebody else has taken over."""
+        newest = _newest(self._store, self._folder)
+        if newest is not None and newest != _key(self._folder, self._state.number):
+            return False
+        self._write(released=False)
+        return True
+
+    def release(self) -> None:
+        """Give it back, so that nobody has to wait."""
+        self._write(released=True)
+
+    def _write(self, *, released: bool) -> None:
+        self._state = replace(
+            self._state,
+            beats=self._state.beats + 1,
+            expires=_after(self._seconds),
+            released=released,
+        )
+        self._store.put(_key(self._folder, self._state.number), _encode(self._state))
+
+
+class Leases:
+    """The leases of all renditions. Blocks; safe to call from any thread."""
+
+    def __init__(self, store: ObjectStore, *, owner: str, seconds: float) -> None:
+        """`owner` names this process; a lease is free `seconds` after its last heartbeat."""
+        self._store = store
+        self._owner = owner
+        self.seconds = seconds
+
+    def newest(self, film: str, rendition: str) -> LeaseState | None:
+        """Return the newest lease, held or not; None where there was none yet."""
+        key = _newest(self._store, _folder(film, rendition))
+        if key is None:
+            return None
+        try:
+            return LeaseState(**json.loads(self._store.get(key)))
+        except ObjectNotFoundError:
+            return None
+
+    def take(self, film: str, rendition: str, after: LeaseState | None) -> Lease | None:
+        """Take the lease that follows `after`, which must be free; None: another was faster."""
+        folder = _folder(film, rendition)
+        number = after.number + 1 if after is not None else 1
+        state = LeaseState(number, self._owner, 0, _after(self.seconds), released=False)
+        if not self._store.create(_key(folder, number), _encode(state)):
+            return None
+        return Lease(self._store, folder, state, self.seconds)
+
+
+class LeaseWatch:
+    """Tells when another's lease is free, by this process's own clock."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._sign: tuple[int, int] | None = None
+        self._since = 0.0
+
+    def is_free(self, newest: LeaseState | None) -> bool:
+        """Say whether a lease, as it was just seen, can be taken."""
+        if newest is None or newest.released:
+            return True
+        sign = (newest.number, newest.beats)
+        if sign != self._sign:
+            self._sign, self._since = sign, self._clock()
+        return self._clock() - self._since >= self._seconds
+
+
+def _folder(film: str, rendition: str) -> str:
+    return f"{layout.rendition_folder(film, rendition)}lease/"
+
+
+def _key(folder: str, number: int) -> str:
+    return f"{folder}{number:06d}"
+
+
+def _newest(store: ObjectStore, folder: str) -> str | None:
+    key = None
+    for info in store.list(folder):
+        key = info.key
+    return key
+
+
+def _encode(state: LeaseState) -> bytes:
+    return json.dumps(asdict(state)).encode()
+
+
+def _after(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()

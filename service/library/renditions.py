@@ -1,0 +1,253 @@
+"""A film's renditions in the bucket: segments committed by a manifest, read as one file."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from threading import Lock
+from typing import Any
+
+from film.output import Layout, OutputSettings, Quality, Size
+from service.library import layout
+from service.library.stored_model import StoredModel as StoredModel
+from service.library.verified_reads import DamagedError, checked, exact_pieces, film_deleted
+from service.storage.objects import ObjectNotFoundError, ObjectStore
+
+VERSION = 1
+"""Of the JSON; one that is newer is not read."""
+
+_MANIFESTS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionSegment:
+    """Consecutive pictures with their sound: a fragment or several of the MP4."""
+
+    key: str
+    """Of its bytes, "…/<attempt>/NNNNNN.m4s"."""
+    size: int
+    frames: int
+    first_pts: int
+    digest: str
+    """SHA-256, 64 hexadecimal digits."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON holds it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "RenditionSegment":
+        """Return what `to_json` made JSON of; raises KeyError, TypeError or ValueError."""
+        return cls(
+            str(data["key"]),
+            int(data["size"]),
+            int(data["frames"]),
+            int(data["first_pts"]),
+            str(data["digest"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionManifest:
+    """A rendition, whole: what readers go by."""
+
+    film: str
+    """The film's id."""
+    film_uid: str
+    rendition: str
+    """Its id: `rendition_id`."""
+    model: StoredModel
+    settings: OutputSettings
+    time_base: Fraction
+    """Seconds: the unit of all pts."""
+    frames: int
+    duration: Fraction
+    """Seconds."""
+    warnings: tuple[str, ...]
+    """What was repaired or left out, one sentence each."""
+    init_key: str
+    init_size: int
+    segments: tuple[RenditionSegment, ...]
+    """In order."""
+    created: datetime
+
+    @property
+    def attempts(self) -> frozenset[str]:
+        """All whose files these are: one that goes on keeps what was finished before it."""
+        keys = (self.init_key, *(segment.key for segment in self.segments))
+        return frozenset(key.split("/")[-2] for key in keys)
+
+    def encode(self) -> bytes:
+        """Return it as stored."""
+        folder = layout.rendition_folder(self.film, self.rendition)
+        if not all(segment.key.startswith(folder) for segment in self.segments):
+            raise ValueError("a segment is not one of this rendition")
+        return json.dumps(
+            {
+                "version": VERSION,
+                "film": self.film,
+                "film_uid": self.film_uid,
+                "rendition": self.rendition,
+                "model": self.model.to_json(),
+                "settings": settings_to_json(self.settings),
+                "time_base": str(self.time_base),
+                "frames": self.frames,
+                "duration": str(self.duration),
+                "warnings": self.warnings,
+                "init_key": self.init_key.removeprefix(folder),
+                "init_size": self.init_size,
+                "segments": [
+                    segment.to_json() | {"key": segment.key.removeprefix(folder)}
+                    for segment in self.segments
+                ],
+                "created": self.created.isoformat(),
+            }
+        ).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, film: str, rendition: str) -> "RenditionManifest":
+        """Return what was stored as a film's rendition; raises DamagedError."""
+        folder = layout.rendition_folder(film, rendition)
+        try:
+            found = json.loads(data)
+            if found["version"] != VERSION:
+                raise DamagedError(film, "the list of a rendition is of a version unknown here")
+            return cls(
+                film,
+                found["film_uid"],
+                rendition,
+                StoredModel.from_json(found["model"]),
+                settings_from_json(found["settings"]),
+                Fraction(found["time_base"]),
+                found["frames"],
+                Fraction(found["duration"]),
+                tuple(found["warnings"]),
+                folder + found["init_key"],
+                found["init_size"],
+                tuple(
+                    RenditionSegment.from_json(segment | {"key": folder + segment["key"]})
+                    for segment in found["segments"]
+                ),
+                datetime.fromisoformat(found["created"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise DamagedError(film, "the list of a rendition cannot be read") from None
+
+
+class Renditions:
+    """The renditions of all films. Blocks; safe to call from any thread."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._kept: OrderedDict[tuple[str, str], RenditionManifest] = OrderedDict()
+        self._lock = Lock()
+
+    def commit(self, manifest: RenditionManifest) -> RenditionManifest:
+        """Make an attempt the rendition, unless another was faster; return what now is.
+
+        A loser drops its attempt. Raises NotFoundError where the film was deleted meanwhile, or
+        DamagedError.
+        """
+        self._store.create(_manifest_key(manifest.film, manifest.rendition), manifest.encode())
+        winner = self.find(manifest.film, manifest.rendition)
+        if winner is None:
+            raise film_deleted(manifest.film)
+        return winner
+
+    def drop_attempt(self, film: str, rendition: str, attempt: str) -> None:
+        """Remove what an attempt wrote; one that was committed stays."""
+        manifest = self.find(film, rendition)
+        if manifest is not None and attempt in manifest.attempts:
+            return
+        folder = f"{layout.rendition_folder(film, rendition)}{attempt}/"
+        self._store.delete(info.key for info in self._store.list(folder))
+
+    def find(self, film: str, rendition: str) -> RenditionManifest | None:
+        """Return a rendition by its id, or None where it is not finished; raises DamagedError."""
+        place = film, rendition
+        with self._lock:
+            if place in self._kept:
+                self._kept.move_to_end(place)
+                return self._kept[place]
+        try:
+            data = self._store.get(_manifest_key(film, rendition))
+        except ObjectNotFoundError:
+            return None
+        manifest = RenditionManifest.decode(data, film, rendition)
+        with self._lock:
+            self._kept[place] = manifest
+            while len(self._kept) > _MANIFESTS_KEPT:
+                self._kept.popitem(last=False)
+        return manifest
+
+    def list(self, film: str) -> Iterator[RenditionManifest]:
+        """Yield a film's finished renditions, by id."""
+        for name in self._store.folders(f"{layout.film_folder(film)}renditions/"):
+            manifest = self.find(film, name)
+            if manifest is not None:
+                yield manifest
+
+    def size(self, manifest: RenditionManifest) -> int:
+        """Return the bytes of the whole MP4."""
+        return manifest.init_size + sum(segment.size for segment in manifest.segments)
+
+    def bytes(
+        self, manifest: RenditionManifest, start: int = 0, size: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield the MP4's bytes from `start` on, at most `size`; raises DamagedError.
+
+        Header and segments joined, at most 1 MiB at a time.
+        """
+        stop = self.size(manifest) if size is None else min(self.size(manifest), start + size)
+        at = 0
+        for key, length, digest, what in _objects(manifest):
+            low, high = max(start, at), min(stop, at + length)
+            if low < high:
+                pieces = exact_pieces(
+                    self._store, key, low - at, high - low, film=manifest.film, what=what
+                )
+                if digest and high - low == length:
+                    pieces = checked(pieces, digest, film=manifest.film, what=what)
+                yield from pieces
+            at += length
+
+
+def rendition_id(model_digest: str, settings: OutputSettings) -> str:
+    """Return a rendition's id: the model's digest and 16 digits of the settings' own."""
+    text = json.dumps(settings_to_json(settings), sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{layout.hexadecimal(model_digest)}-{digest}"
+
+
+def settings_to_json(settings: OutputSettings) -> dict[str, object]:
+    """Return settings as JSON holds them."""
+    return {
+        "layout": settings.layout.value,
+        "size": settings.size.value,
+        "sound": settings.sound,
+        "quality": settings.quality.value,
+    }
+
+
+def settings_from_json(data: Mapping[str, Any]) -> OutputSettings:
+    """Return what `settings_to_json` made JSON of; raises KeyError or ValueError."""
+    return OutputSettings(
+        Layout(data["layout"]),
+        Size(data["size"]),
+        bool(data["sound"]),
+        Quality(data["quality"]),
+    )
+
+
+def _objects(manifest: RenditionManifest) -> Iterator[tuple[str, int, str, str]]:
+    """Yield key, size, digest (empty: not known) and name of all that the MP4 is joined of."""
+    yield manifest.init_key, manifest.init_size, "", "the header of a rendition"
+    for number, segment in enumerate(manifest.segments, start=1):
+        yield segment.key, segment.size, segment.digest, f"segment {number} of a rendition"
+
+
+def _manifest_key(film: str, rendition: str) -> str:
+    return f"{layout.rendition_folder(film, rendition)}manifest.json"

@@ -1,0 +1,219 @@
+"""The segments of a rendition in the making: each one whole once its record exists.
+
+A record says what the segment is and how to go on after it. Segments of several attempts (a killed
+service's, a slow replica's) may lie side by side; those that continue one another form a chain, and
+who goes on does so after the longest. Nothing is copied or written again.
+"""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from film.segments import ResumePoint
+from service.library import layout
+from service.library.latents_manifest import LatentsPart
+from service.library.renditions import RenditionSegment
+from service.storage.objects import ObjectNotFoundError, ObjectStore
+
+VERSION = 1
+"""Of the JSON; one that is newer is passed over."""
+
+_RECORD = re.compile(r"\d{6}-[0-9a-f]+/\d{6}\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class InitSegment:
+    """The header that the segments of a rendition follow."""
+
+    key: str
+    size: int
+    digest: str
+    """SHA-256, 64 hexadecimal digits."""
+
+    @classmethod
+    def of(cls, key: str, data: bytes) -> "InitSegment":
+        """Return what is known of a header's bytes."""
+        return cls(key, len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFault:
+    """Why a film cannot be decoded beyond a segment."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """One whole segment."""
+
+    number: int
+    """From 1."""
+    segment: RenditionSegment
+    init: InitSegment
+    latents: LatentsPart | None
+    """None where the film's latents of this model were complete before."""
+    begins: str
+    """Where it began: the digest of the resume point before it; empty for the first."""
+    resume: ResumePoint
+    """How to go on after it."""
+    fault: SegmentFault | None
+    """Of a last segment: what is wrong with the film, which cannot be decoded further."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the film ends with it."""
+        return self.resume.ended or self.fault is not None
+
+    @property
+    def attempt(self) -> str:
+        """The attempt that made it."""
+        return self.segment.key.split("/")[-2]
+
+    def fits(self, before: "SegmentRecord | None") -> bool:
+        """Say whether it goes on exactly where `before` (None: nothing) ended."""
+        if before is None:
+            return self.number == 1 and not self.begins
+        return (
+            self.number == before.number + 1
+            and not before.is_last
+            and self.begins == resume_digest(before.resume)
+            and self.init.digest == before.init.digest
+        )
+
+    def encode(self) -> bytes:
+        """Return it as stored."""
+        return json.dumps(
+            {
+                "version": VERSION,
+                "number": self.number,
+                "segment": self.segment.to_json(),
+                "init": [self.init.key, self.init.size, self.init.digest],
+                "latents": None if self.latents is None else self.latents.to_json(),
+                "begins": self.begins,
+                "resume": self.resume.to_json(),
+                "fault": None if self.fault is None else [self.fault.reason, self.fault.message],
+            }
+        ).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "SegmentRecord | None":
+        """Return what was stored; None for what this version cannot read."""
+        try:
+            found = json.loads(data)
+            if found["version"] != VERSION:
+                return None
+            latents, fault = found["latents"], found["fault"]
+            return cls(
+                found["number"],
+                RenditionSegment.from_json(found["segment"]),
+                InitSegment(*found["init"]),
+                None if latents is None else LatentsPart.from_json(latents),
+                found["begins"],
+                ResumePoint.from_json(found["resume"]),
+                None if fault is None else SegmentFault(*fault),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+class SegmentRecords:
+    """Writes the segments of any rendition. Blocks; safe to call from any thread."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def write_init(self, film: str, rendition: str, attempt: str, data: bytes) -> InitSegment:
+        """Write an attempt's header."""
+        init = InitSegment.of(_folder(film, rendition, attempt) + "init.mp4", data)
+        self._store.put(init.key, data)
+        return init
+
+    def write_segment(
+        self,
+        film: str,
+        rendition: str,
+        attempt: str,
+        number: int,
+        data: bytes,
+        *,
+        frames: int,
+        first_pts: int,
+    ) -> RenditionSegment:
+        """Write a segment's bytes; it is not whole before its record is written."""
+        key = f"{_folder(film, rendition, attempt)}{number:06d}.m4s"
+        self._store.put(key, data)
+        return RenditionSegment(key, len(data), frames, first_pts, hashlib.sha256(data).hexdigest())
+
+    def write(self, record: SegmentRecord) -> None:
+        """Make a segment whole."""
+        self._store.put(record.segment.key.removesuffix(".m4s") + ".json", record.encode())
+
+
+class RecordsReader:
+    """Looks for the whole segments of one rendition, reading each record once. Blocks."""
+
+    def __init__(self, store: ObjectStore, film: str, rendition: str) -> None:
+        self._store = store
+        self._folder = layout.rendition_folder(film, rendition)
+        self._known: dict[str, SegmentRecord | None] = {}
+
+    def look(self) -> list[SegmentRecord]:
+        """Return all that are there now, of all attempts."""
+        for info in self._store.list(self._folder):
+            key = info.key
+            if key not in self._known and _RECORD.fullmatch(key.removeprefix(self._folder)):
+                try:
+                    self._known[key] = SegmentRecord.decode(self._store.get(key))
+                except ObjectNotFoundError:
+                    continue
+        return [record for record in self._known.values() if record is not None]
+
+
+def newest_record(store: ObjectStore, film: str, rendition: str) -> SegmentRecord | None:
+    """Return the whole segment that is farthest in the film, reading no other."""
+    folder = layout.rendition_folder(film, rendition)
+    keys = [
+        info.key for info in store.list(folder) if _RECORD.fullmatch(info.key.removeprefix(folder))
+    ]
+    if not keys:
+        return None
+    try:
+        return SegmentRecord.decode(store.get(max(keys, key=lambda key: key.split("/")[::-1])))
+    except ObjectNotFoundError:
+        return None
+
+
+def longest_chain(
+    records: Iterable[SegmentRecord], after: SegmentRecord | None = None
+) -> list[SegmentRecord]:
+    """Return the longest run of segments that continue one another after `after`.
+
+    Of equally long ones, that of the newest attempts.
+    """
+    by_number: defaultdict[int, list[SegmentRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.attempt, reverse=True):
+        by_number[record.number].append(record)
+    start = after.number + 1 if after is not None else 1
+    tails: list[list[SegmentRecord]] = []
+    for number in range(max(by_number, default=0), start - 1, -1):
+        tails = [
+            [record, *next((tail for tail in tails if tail[0].fits(record)), [])]
+            for record in by_number[number]
+        ]
+        tails.sort(key=len, reverse=True)
+    return next((tail for tail in tails if tail[0].fits(after)), [])
+
+
+def resume_digest(resume: ResumePoint) -> str:
+    """Return the digest of a resume point: two segments that end at the same one are alike."""
+    text = json.dumps(resume.to_json(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _folder(film: str, rendition: str, attempt: str) -> str:
+    return f"{layout.rendition_folder(film, rendition)}{attempt}/"

@@ -1,0 +1,231 @@
+"""Finds and removes what interrupted work left in the store.
+
+    deletion      the rest of a film that was deleted
+    upload        an upload that nobody went on with
+    film          a folder of a film that never came to be
+    attempt       segments and latents of work that nobody went on with
+    write         writes that were begun and never finished
+
+What is not certainly left over stays: a folder that something was written to lately, and whatever a
+manifest names that cannot be read.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeAlias
+
+import structlog
+
+from service.library import layout
+from service.library.deletion import Deletion
+from service.library.films import FilmExistsError, Films
+from service.library.latents import Latents
+from service.library.renditions import Renditions
+from service.library.upload_ends import UploadEnds
+from service.library.upload_records import UploadEnd, UploadRecord
+from service.library.verified_reads import DamagedError
+from service.storage.objects import ObjectInfo, ObjectNotFoundError, ObjectStore
+
+log = structlog.get_logger(__name__)
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+Kind: TypeAlias = Literal["deletion", "upload", "film", "attempt", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that can go."""
+
+    kind: Kind
+    name: str
+    """Which one, for the operator: without the keys of its objects."""
+    objects: int
+    size: int
+    """Bytes; 0 where the store does not say."""
+
+
+@dataclass(slots=True)
+class _Folder:
+    """What is known of the objects in a folder."""
+
+    objects: int = 0
+    size: int = 0
+    newest: datetime = _LONG_AGO
+
+    def add(self, info: ObjectInfo) -> None:
+        self.objects += 1
+        self.size += info.size
+        self.newest = max(self.newest, info.modified)
+
+
+class Sweep:
+    """Sweeps the library. Blocks; any number may run at the same time, on any replicas."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        older_than: timedelta,
+        dry_run: bool = False,
+        stopped: threading.Event | None = None,
+    ) -> None:
+        """Prepare a sweep.
+
+        Args:
+            store: what is swept.
+            older_than: how long nothing must have been written to what is taken for left over.
+            dry_run: whether to remove nothing.
+            stopped: ends the sweep early, once it is set.
+        """
+        self._store = store
+        self._films = Films(store)
+        self._deletion = Deletion(store, self._films)
+        self._ends = UploadEnds(store, self._films)
+        self._age = older_than
+        self._limit = datetime.now(UTC) - older_than
+        self._dry_run = dry_run
+        self._stopped = stopped or threading.Event()
+
+    def run(self) -> Iterator[Leftover]:
+        """Remove all that is left over, and yield it; of a dry run, what would be removed."""
+        yield from self.deletions()
+        yield from self._uploads()
+        yield from self._film_folders()
+        yield from self._abandoned()
+
+    def deletions(self) -> Iterator[Leftover]:
+        """End deletions that were cut, however young: nobody can want what is left of those."""
+        deleted = {
+            info.key.removeprefix(layout.DELETED).removesuffix(".json")
+            for info in self._store.list(layout.DELETED)
+        }
+        if not deleted:
+            return
+        for film in self._until_stopped(sorted(deleted & self._named())):
+            found = _Folder()
+            for info in self._deletion.rest(film):
+                found.add(info)
+            yield Leftover("deletion", f"films/{film}", found.objects, found.size)
+            if not self._dry_run:
+                self._deletion.remove_rest(film)
+
+    def _named(self) -> set[str]:
+        """Return the ids of all films that anything is kept of."""
+        films = set(self._store.folders(layout.FILMS))
+        for digest in self._store.folders(layout.CATALOG):
+            prefix = layout.catalog_folder(digest)
+            films.update(info.key.removeprefix(prefix) for info in self._store.list(prefix))
+        for info in self._store.list(layout.PENDING):
+            films.add(info.key.removeprefix(layout.PENDING).split("~")[0])
+        return films
+
+    def _uploads(self) -> Iterator[Leftover]:
+        for upload in self._until_stopped(self._store.folders(layout.UPLOADS)):
+            prefix = layout.upload_folder(upload)
+            found = self._folder(prefix)
+            if found.newest >= self._limit:
+                continue
+            record = UploadRecord.find(self._store, upload)
+            yield Leftover("upload", f"uploads/{upload}", found.objects, found.size)
+            if self._dry_run:
+                continue
+            if record is not None and not self._ends.drop(record):
+                self._finish(record)
+            self._remove(prefix)
+
+    def _finish(self, record: UploadRecord) -> None:
+        """Bring an upload to its film that was whole, where the last step was cut."""
+        end = UploadEnd.find(self._store, record)
+        if end is None or end.film is None or self._films.was_deleted(record.film_id):
+            return
+        try:
+            self._ends.finish(record, end)
+        except (FilmExistsError, ObjectNotFoundError):
+            log.warning("an upload that was complete has no film", film=record.film_id)
+
+    def _film_folders(self) -> Iterator[Leftover]:
+        for film in self._until_stopped(self._store.folders(layout.FILMS)):
+            if self._exists(film):
+                yield from self._attempts(film)
+                continue
+            prefix = layout.film_folder(film)
+            found = self._folder(prefix)
+            is_left = found.objects and found.newest < self._limit and not self._is_awaited(film)
+            # Those that were deleted are found by `deletions`.
+            if is_left and not self._films.was_deleted(film):
+                yield Leftover("film", f"films/{film}", found.objects, found.size)
+                if not self._dry_run:
+                    self._remove(prefix)
+
+    def _exists(self, film: str) -> bool:
+        try:
+            self._store.info(layout.film_facts(film))
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    def _is_awaited(self, film: str) -> bool:
+        """Say whether an upload under way has the film's id."""
+        claim = self._ends.claimed_by(film)
+        if claim is None:
+            return False
+        record = UploadRecord.find(self._store, claim.upload)
+        return record is not None and record.uid == claim.uid
+
+    def _attempts(self, film: str) -> Iterator[Leftover]:
+        """Find attempts at renditions and latents that no manifest names."""
+        folder = layout.film_folder(film)
+        for kind in ("renditions", "latents"):
+            for made in self._store.folders(f"{folder}{kind}/"):
+                yield from self._attempts_at(film, f"{folder}{kind}/{made}/", kind, made)
+
+    def _attempts_at(self, film: str, folder: str, kind: str, made: str) -> Iterator[Leftover]:
+        attempts = {name: self._folder(f"{folder}{name}/") for name in self._store.folders(folder)}
+        # A heartbeat of whoever works on any of them is a sign that all are still needed: he goes
+        # on from what others left.
+        if not attempts or max(found.newest for found in attempts.values()) >= self._limit:
+            return
+        try:
+            named = self._named_attempts(film, kind, made)
+        except DamagedError as error:
+            log.warning("left as it is", what=f"films/{film}/{kind}", why=error.message)
+            return
+        for name, found in attempts.items():
+            if name in named:
+                continue
+            if name != "lease":
+                yield Leftover("attempt", f"films/{film}/{kind}/{made}", found.objects, found.size)
+            if not self._dry_run:
+                self._remove(f"{folder}{name}/")
+
+    def _named_attempts(self, film: str, kind: str, made: str) -> frozenset[str]:
+        # Asked anew, not from a cache: what was committed a moment ago must count.
+        if kind == "renditions":
+            rendition = Renditions(self._store).find(film, made)
+            return frozenset() if rendition is None else rendition.attempts
+        latents = Latents(self._store).find(film, f"sha256:{made}")
+        return frozenset() if latents is None else latents.attempts
+
+    def _abandoned(self) -> Iterator[Leftover]:
+        for key in self._until_stopped(self._store.abandoned(self._age)):
+            yield Leftover("write", key, 1, 0)
+            if not self._dry_run:
+                self._store.forget_abandoned([key])
+
+    def _until_stopped(self, names: Iterable[str]) -> Iterator[str]:
+        for name in names:
+            if self._stopped.is_set():
+                return
+            yield name
+
+    def _folder(self, prefix: str) -> _Folder:
+        found = _Folder()
+        for info in self._store.list(prefix):
+            found.add(info)
+        return found
+
+    def _remove(self, prefix: str) -> None:
+        self._store.delete(info.key for info in self._store.list(prefix))

@@ -1,0 +1,226 @@
+"""One film's bytes on their way into the library, part by part.
+
+Bytes gather into parts of 8 MiB, each an object once it is full. A part's key says where it begins
+and the digest of all the film's bytes up to its end: parts of one film continue one another, and
+those of two callers who send different bytes under one upload's name never mix. So any number of
+streams may run at the same time, on any replicas: the one that is whole first wins.
+"""
+
+import hashlib
+import threading
+from typing import Final
+
+from film.errors import FilmCancelledError
+from service.errors import DataLossError, InvalidFieldError
+from service.library import layout
+from service.library.film_source import Piece, SourceFile
+from service.library.films import Film
+from service.library.upload_ends import UploadEnds
+from service.library.upload_errors import (
+    film_too_large,
+    offset_mismatch,
+    upload_gone,
+    wrong_digest,
+)
+from service.library.upload_probe import HEAD_BYTES, check_head
+from service.library.upload_records import UploadEnd, UploadRecord
+from service.storage.objects import ObjectStore
+
+PART_BYTES: Final = 8 * 2**20
+"""All parts of a film but the last have exactly this size."""
+
+
+class Upload:
+    """One upload under way. Blocks; calls on several threads wait for one another, not `cancel`.
+
+    Where its errors say that the bytes cannot become a film, it has dropped itself.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        ends: UploadEnds,
+        record: UploadRecord,
+        parts: list[Piece],
+        film_bytes: int,
+        end: UploadEnd | None = None,
+    ) -> None:
+        """`parts`: those that are stored; `end`: how the upload has ended already."""
+        self._store = store
+        self._ends = ends
+        self._record = record
+        self._parts = parts
+        self._film_bytes = film_bytes
+        self._end = end
+        self._digest = hashlib.sha256()
+        self._read_again = not parts
+        """Whether the digest is of all stored parts."""
+        self._gathered = bytearray()
+        self._head_checked = bool(parts)
+        self._cancelled = threading.Event()
+        self._busy = threading.RLock()
+
+    @property
+    def film_id(self) -> str:
+        """The film's id, known from the start."""
+        return self._record.film_id
+
+    @property
+    def committed(self) -> int:
+        """Bytes that are kept for good."""
+        if self._end is not None and self._end.film is not None:
+            return self._end.film.size
+        return sum(part.size for part in self._parts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the film is whole already, by an earlier stream: further bytes are ignored."""
+        return self._end is not None
+
+    def cancel(self) -> None:
+        """Make what runs and what follows raise FilmCancelledError. Any thread may call it."""
+        self._cancelled.set()
+
+    def write(self, chunk: bytes) -> None:
+        """Take the film's next bytes; returns once they are kept, or gathered for a part.
+
+        Raises InvalidFieldError (no film, more bytes than announced), OverloadedError
+        (FILM_TOO_LARGE) or UPLOAD_OFFSET_MISMATCH, where stored parts turned out to be damaged.
+        """
+        with self._busy:
+            check_cancelled(self._cancelled)
+            if self._end is not None:
+                return
+            self._catch_up()
+            self._check_size(self.committed + len(self._gathered) + len(chunk))
+            self._gathered += chunk
+            if not self._head_checked and len(self._gathered) >= HEAD_BYTES:
+                self._check_head()
+            while len(self._gathered) >= PART_BYTES:
+                self._put(bytes(self._gathered[:PART_BYTES]))
+                del self._gathered[:PART_BYTES]
+
+    def keep(self) -> None:
+        """Leave the upload as it is: what is committed stays, if anybody can go on with it."""
+        with self._busy:
+            self._gathered.clear()
+            if self._record.is_anonymous:
+                self.drop()
+
+    def drop(self) -> None:
+        """Leave nothing behind; a film that is complete stays."""
+        with self._busy:
+            self._gathered.clear()
+            self._ends.drop(self._record)
+
+    def finish(self) -> Film:
+        """Make the film; again, and after a cut at any point, returns the same film.
+
+        Raises InvalidFieldError (no film, another digest), DataLossError (fewer bytes than
+        announced; they stay), NotFoundError (deleted meanwhile), UPLOAD_CONFLICT or UPLOAD_GONE.
+        """
+        with self._busy:
+            check_cancelled(self._cancelled)
+            if self._end is not None:
+                return self._ends.finish(self._record, self._end)
+            self._catch_up()
+            self._check_whole()
+            if not self._head_checked:
+                self._check_head()
+            if self._gathered:
+                self._put(bytes(self._gathered))
+                self._gathered.clear()
+            digest = f"sha256:{self._digest.hexdigest()}"
+            wanted = self._record.settings.digest
+            if wanted not in ("", digest):
+                self.drop()
+                raise wrong_digest(wanted, digest)
+            try:
+                return self._ends.complete(self._record, self._parts, digest, self._cancelled)
+            except InvalidFieldError:
+                self.drop()
+                raise
+
+    def _check_size(self, size: int) -> None:
+        announced = self._record.settings.size
+        if announced is not None and size > announced:
+            self.drop()
+            raise InvalidFieldError(
+                "chunk",
+                f"the film holds more than the {announced} bytes announced",
+                reason="FILM_SIZE_MISMATCH",
+            )
+        if size > self._film_bytes:
+            self.drop()
+            raise film_too_large(self._film_bytes)
+
+    def _check_whole(self) -> None:
+        size, announced = self.committed + len(self._gathered), self._record.settings.size
+        if announced is not None and size < announced:
+            self.keep()
+            raise DataLossError(
+                f"the stream ended after {size} of the {announced} bytes announced; go on from the "
+                "committed size, with the same upload_id",
+                metadata={"committed_size": str(self.committed)},
+            )
+        if not size:
+            self.drop()
+            raise InvalidFieldError(
+                "chunk", "the stream ended without one byte of a film", reason="EMPTY_FILM"
+            )
+
+    def _check_head(self) -> None:
+        self._head_checked = True
+        try:
+            check_head(bytes(self._gathered[:HEAD_BYTES]))
+        except InvalidFieldError:
+            self.drop()
+            raise
+
+    def _put(self, part: bytes) -> None:
+        check_cancelled(self._cancelled)
+        # Kept only once the part is: the store may be away, and the part be put again.
+        digest = self._digest.copy()
+        digest.update(part)
+        key = layout.upload_part(self._record.upload, self.committed, digest.hexdigest())
+        self._store.put(key, part)
+        self._digest = digest
+        self._parts.append(Piece(key, len(part)))
+
+    def _catch_up(self) -> None:
+        """Bring the digest to where the stored parts end, which also proves them."""
+        if self._read_again:
+            return
+        for number, part in enumerate(self._parts):
+            with SourceFile(self._store, [part], upload_gone, self._cancelled) as file:
+                while piece := file.read(PART_BYTES):
+                    self._digest.update(piece)
+            if not part.key.endswith(self._digest.hexdigest()):
+                self._store.delete([damaged.key for damaged in self._parts[number:]])
+                raise offset_mismatch(self.committed, number * PART_BYTES)
+        self._read_again = True
+
+
+def stored_parts(store: ObjectStore, upload: str) -> list[Piece]:
+    """Return the stored parts that continue one another from the film's first byte on."""
+    chain: list[Piece] = []
+    offset = 0
+    candidate: Piece | None = None
+    prefix = layout.upload_parts(upload)
+    for info in store.list(prefix):
+        begins = int(info.key.removeprefix(prefix).split("-")[0])
+        if begins == offset + PART_BYTES and candidate is not None:
+            chain.append(candidate)
+            candidate, offset = None, begins
+        if info.size != PART_BYTES:
+            continue  # The film's last part: sent again, for nobody was told of it.
+        if begins != offset or candidate is not None:
+            return chain  # A gap, or the parts of two films: the caller's bytes will tell.
+        candidate = Piece(info.key, info.size)
+    return [*chain, candidate] if candidate is not None else chain
+
+
+def check_cancelled(cancelled: threading.Event) -> None:
+    """Raise FilmCancelledError where an upload was cancelled."""
+    if cancelled.is_set():
+        raise FilmCancelledError("the upload was cancelled")

@@ -1,0 +1,167 @@
+"""How uploads end: as a film, or without a trace. Both can be cut anywhere and done again."""
+
+import json
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from service.library import layout
+from service.library.film_source import Piece, SourceFile
+from service.library.films import Film, FilmExistsError, Films, film_not_found
+from service.library.upload_errors import UploadAbortedError, upload_gone
+from service.library.upload_probe import probe
+from service.library.upload_records import UploadEnd, UploadRecord
+from service.storage.objects import ObjectNotFoundError, ObjectStore
+
+
+class Claim(NamedTuple):
+    """Which upload has a film's id."""
+
+    upload: str
+    """Its name in the bucket."""
+    uid: str
+
+
+class UploadEnds:
+    """Ends uploads. Blocks; safe to call from any thread."""
+
+    def __init__(self, store: ObjectStore, films: Films) -> None:
+        self._store = store
+        self._films = films
+
+    def claim(self, record: UploadRecord) -> None:
+        """Take the film's id for this upload; raises FilmExistsError, and the upload is gone."""
+        claim = json.dumps(Claim(record.upload, record.uid)._asdict()).encode()
+        if not self._store.create(layout.film_claim(record.film_id), claim):
+            if self._is_claim_of(record):
+                return
+        elif not self._taken(record.film_id):
+            return
+        self._forget(record)
+        raise FilmExistsError(record.film_id)
+
+    def complete(
+        self,
+        record: UploadRecord,
+        parts: Sequence[Piece],
+        digest: str,
+        cancelled: threading.Event,
+    ) -> Film:
+        """Make a film of stored parts, unless another stream did so or the upload was dropped.
+
+        Raises InvalidFieldError where they are no film, FilmCancelledError, and as `finish`.
+        """
+        with SourceFile(self._store, parts, upload_gone, cancelled) as file:
+            facts = probe(file)
+        film = Film(
+            record.film_id,
+            record.uid,
+            record.settings.title,
+            sum(part.size for part in parts),
+            digest,
+            datetime.now(UTC),
+            facts,
+        )
+        end = UploadEnd(record.uid, film, tuple(part.key for part in parts))
+        if end.create(self._store, record.upload):
+            if not self._is_current(record):
+                # It was dropped before, with the note that it was.
+                self._store.delete([layout.upload_end(record.upload), *end.parts])
+                raise upload_gone()
+        else:
+            end = UploadEnd.find(self._store, record) or end
+        return self.finish(record, end, digest)
+
+    def finish(self, record: UploadRecord, end: UploadEnd, digest: str = "") -> Film:
+        """Bring an upload that has ended to its film.
+
+        Raises UploadAbortedError where it was dropped, or became a film of other bytes than those
+        of `digest`; NotFoundError where the film was deleted.
+        """
+        if end.film is None or end.uid != record.uid:
+            raise upload_gone()
+        if digest not in ("", end.film.digest):
+            raise UploadAbortedError(
+                "another stream of this upload sent other bytes, and was whole first",
+                reason="UPLOAD_CONFLICT",
+            )
+        film = self._films.find(record.film_id)
+        if film is None:
+            film = self._add(end.film, end.parts)
+        self._remove_bytes(record)
+        if record.is_anonymous:
+            self._remove_record(record)
+        return film
+
+    def drop(self, record: UploadRecord) -> bool:
+        """Remove an upload and all its bytes; return False where it is complete, and stays."""
+        if not UploadEnd(record.uid, None, ()).create(self._store, record.upload):
+            end = UploadEnd.find(self._store, record)
+            if end is not None and end.uid == record.uid and end.film is not None:
+                return False
+        self._forget(record)
+        return True
+
+    def forget_former(self, record: UploadRecord) -> None:
+        """Remove the end of an upload that had the same name before."""
+        end = UploadEnd.find(self._store, record)
+        if end is not None and end.uid != record.uid:
+            self._store.delete([layout.upload_end(record.upload)])
+
+    def _add(self, film: Film, parts: Sequence[str]) -> Film:
+        if self._films.was_deleted(film.id):
+            raise film_not_found(film.id)
+        try:
+            self._store.compose(layout.film_source(film.id), parts)
+        except ObjectNotFoundError:
+            # Another replica has finished, and removed the parts.
+            return self._films.get(film.id)
+        try:
+            self._films.add(film)
+        except FilmExistsError:
+            # Deleted while this was under way.
+            self._store.delete([layout.film_source(film.id)])
+            raise film_not_found(film.id) from None
+        return film
+
+    def _forget(self, record: UploadRecord) -> None:
+        """Remove everything of an upload that is no film; its record last but for its end."""
+        if self._is_claim_of(record):
+            self._store.delete([layout.film_claim(record.film_id)])
+        self._remove_bytes(record)
+        self._remove_record(record)
+
+    def _remove_bytes(self, record: UploadRecord) -> None:
+        stay = (layout.upload_record(record.upload), layout.upload_end(record.upload))
+        self._store.delete(
+            info.key
+            for info in self._store.list(layout.upload_folder(record.upload))
+            if info.key not in stay
+        )
+
+    def _remove_record(self, record: UploadRecord) -> None:
+        found = UploadRecord.find(self._store, record.upload)
+        if found is not None and found.uid != record.uid:
+            return  # Begun again under the same name.
+        if found is not None:
+            self._store.delete([layout.upload_record(record.upload)])
+        self._store.delete([layout.upload_end(record.upload)])
+
+    def _is_current(self, record: UploadRecord) -> bool:
+        found = UploadRecord.find(self._store, record.upload)
+        return found is not None and found.uid == record.uid
+
+    def _taken(self, film_id: str) -> bool:
+        return self._films.was_deleted(film_id) or self._films.find(film_id) is not None
+
+    def claimed_by(self, film_id: str) -> "Claim | None":
+        """Return which upload has, or had, a film's id."""
+        try:
+            return Claim(**json.loads(self._store.get(layout.film_claim(film_id))))
+        except (ObjectNotFoundError, TypeError, ValueError):
+            return None
+
+    def _is_claim_of(self, record: UploadRecord) -> bool:
+        claim = self.claimed_by(record.film_id)
+        return claim is not None and claim.uid == record.uid

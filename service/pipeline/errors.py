@@ -1,0 +1,51 @@
+"""What a fault of a film means to the caller who sent it."""
+
+from film.errors import (
+    DamagedFilmError,
+    FilmError,
+    SpoolFullError,
+    TruncatedFilmError,
+)
+from service.errors import DataLossError, InvalidFieldError, OverloadedError, ServiceError
+from service.pipeline.stats import Tally
+
+SPOOL_RETRY_SECONDS = 30.0
+"""After how long a film may fit into the spool: about as long as a short film takes to leave it."""
+
+
+def spool_fault(error: FilmError) -> ServiceError:
+    """Return the caller's error for a film that the spool refused."""
+    if isinstance(error, SpoolFullError):
+        return OverloadedError(str(error), reason=error.reason, retry_after=SPOOL_RETRY_SECONDS)
+    # Too many bytes for one film: no delay helps, so none is named.
+    return OverloadedError(str(error), reason=error.reason)
+
+
+def film_fault(error: FilmError, tally: Tally) -> ServiceError:
+    """Return the caller's error for a film that could not be read (further)."""
+    delivered_in_part = isinstance(error, TruncatedFilmError) or (
+        isinstance(error, DamagedFilmError) and tally.frames_written > 0
+    )
+    if not delivered_in_part:
+        return InvalidFieldError("chunk", str(error), reason=error.reason)
+    return _data_loss(str(error), error.reason, tally)
+
+
+def short_film_fault(announced: int, tally: Tally) -> ServiceError:
+    """Return the caller's error for a stream that ended before the announced size."""
+    return _data_loss(
+        f"the stream ended after {tally.bytes_received} of the {announced} bytes that "
+        "film_size_bytes announced",
+        TruncatedFilmError.reason,
+        tally,
+    )
+
+
+def _data_loss(what: str, reason: str, tally: Tally) -> ServiceError:
+    position = f"{float(tally.position):.3f}"
+    delivered = f"{tally.frames_written} frames, {position} s of the film"
+    return DataLossError(
+        f"{what.rstrip('.')}; delivered: {delivered if tally.frames_written else 'nothing'}",
+        reason=reason,
+        metadata={"frames": str(tally.frames_written), "position_seconds": position},
+    )

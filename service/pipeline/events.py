@@ -1,0 +1,105 @@
+"""What a reconstruction is asked to do, and what it tells on the way."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from film.facts import FilmFacts
+from film.output import OutputSettings
+from service.inference import ModelVersion
+from service.library.upload_records import UploadSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ReconstructionSettings:
+    """What the caller wants made of the film."""
+
+    model: ModelVersion
+    output: OutputSettings
+    include_latents: bool
+    film_bytes: int | None
+    """The film's size as the caller announced it; None where it did not."""
+    store: UploadSettings | None = None
+    """How the film shall be kept in the library; None: not."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilmOpened:
+    """What the film is and what will be made of it; the first event."""
+
+    facts: FilmFacts
+    output_size: tuple[int, int]
+    """Width and height of the output picture in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the work is; about twice a second."""
+
+    bytes_received: int
+    frames_decoded: int
+    frames_reconstructed: int
+    frames_written: int
+    position: Fraction
+    """Seconds from the film's start to the end of the last written frame."""
+    frames_reused: int = 0
+    """Of the frames written, those that existed before."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentsMade:
+    """The latents of consecutive frames, in presentation order."""
+
+    pts: NDArray[np.int64]
+    """Presentation times in the film's time base, [N]."""
+    latents: NDArray[np.float32]
+    """[N, 200]."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    """The next bytes of the output film, at most 1 MiB."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StageSeconds:
+    """How long each stage was busy, not waiting."""
+
+    read: float = 0.0
+    encode: float = 0.0
+    decode: float = 0.0
+    write: float = 0.0
+
+    def __add__(self, other: "StageSeconds") -> "StageSeconds":
+        return StageSeconds(
+            self.read + other.read,
+            self.encode + other.encode,
+            self.decode + other.decode,
+            self.write + other.write,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of the film; the last event of a reconstruction without a fault."""
+
+    frames: int
+    duration: Fraction
+    """Seconds from the first frame's presentation to the end of the last."""
+    bytes_received: int
+    bytes_sent: int
+    film_digest: str
+    """ "sha256:" and 64 hexadecimal digits over the film's bytes."""
+    stage_seconds: StageSeconds
+    warnings: tuple[str, ...]
+    film: str = ""
+    """The film's id, where it is one of the library."""
+    rendition: str = ""
+    """The rendition's id, likewise."""
+
+
+Event = FilmOpened | Progress | LatentsMade | OutputChunk | Summary

@@ -1,0 +1,254 @@
+"""Reconstructs a film that a caller sends, and keeps it with what is made of it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterable
+from contextlib import suppress
+
+from film.output import OutputSettings, output_size
+from film.read.batch import FilmBatch
+from film.read.film_reader import FilmReader
+from film.spool import Spool
+from service.aio import carried_out
+from service.errors import ServiceError, UnavailableError
+from service.inference import Inference
+from service.library import layout
+from service.library.films import Film
+from service.library.renditions import rendition_id
+from service.library.segment_records import SegmentRecord
+from service.library.upload import Upload
+from service.library.uploads import Uploads, UploadSettings
+from service.library.verified_reads import film_deleted
+from service.pipeline.events import (
+    Event,
+    FilmOpened,
+    LatentsMade,
+    OutputChunk,
+    ReconstructionSettings,
+    Summary,
+)
+from service.pipeline.model_output import Passed
+from service.pipeline.pipeline import Pipeline
+from service.pipeline.source import ArrivingFilm
+from service.pipeline.stats import Tally
+from service.renditions.commit import commit
+from service.renditions.library_parts import LibraryParts, Target, Writes
+from service.renditions.rendition_writer import Attempt, Place
+from service.renditions.segment_sink import SegmentedOutput
+
+CHUNK_BYTES = 2**20
+
+
+class Storing:
+    """Keeps films that are reconstructed while they come."""
+
+    def __init__(self, library: LibraryParts, uploads: Uploads, inference: Inference) -> None:
+        self._library = library
+        self._uploads = uploads
+        self._inference = inference
+
+    async def open(self, settings: UploadSettings) -> Upload:
+        """Begin to keep a film; raises ClientSideError where its id is taken."""
+        return await self._library.threads.run(self._uploads.open, settings)
+
+    async def run(
+        self,
+        upload: Upload,
+        settings: ReconstructionSettings,
+        spool: Spool,
+        chunks: AsyncIterable[bytes],
+        events: asyncio.Queue[Event],
+        *,
+        idle_seconds: float,
+    ) -> None:
+        """Take a film through and keep it; of one that breaks off, nothing is kept."""
+        await _StoredRun(
+            self._library, self._inference, upload, settings, spool, chunks, events, idle_seconds
+        ).run()
+
+
+class _StoredRun:
+    """One film on its way into the library."""
+
+    def __init__(
+        self,
+        library: LibraryParts,
+        inference: Inference,
+        upload: Upload,
+        settings: ReconstructionSettings,
+        spool: Spool,
+        chunks: AsyncIterable[bytes],
+        events: asyncio.Queue[Event],
+        idle_seconds: float,
+    ) -> None:
+        self._library = library
+        self._inference = inference
+        self._upload = upload
+        self._settings = settings
+        self._spool = spool
+        self._chunks = chunks
+        self._events = events
+        self._idle_seconds = idle_seconds
+        self._writes = Writes(library.threads)
+        self._tally = Tally(settings.model)
+        self._records: list[SegmentRecord] = []
+        self._place = Place(
+            upload.film_id,
+            rendition_id(settings.model.digest, settings.output),
+            f"000001-{secrets.token_hex(4)}",
+        )
+        self._attempt = Attempt(
+            library,
+            self._writes,
+            self._place,
+            settings.model,
+            before=None,
+            keeps_latents=True,
+            may_go_on=_always,
+            kept=self._kept,
+        )
+
+    async def run(self) -> None:
+        film: Film | None = None
+        try:
+            await self._take_through()
+            # Nobody shall begin the same work in the moment between the film and its rendition.
+            place = self._place
+            await self._writes.persistently(
+                self._library.leases.take, place.film, place.rendition, None
+            )
+            film = await self._writes.persistently(self._upload.finish)
+        finally:
+            if film is None:
+                await carried_out(self._drop())
+        await self._events.put(await self._finish(film))
+
+    async def _take_through(self) -> None:
+        settings = self._settings
+        source = ArrivingFilm(
+            self._spool,
+            self._chunks,
+            self._tally,
+            announced=settings.film_bytes,
+            idle_seconds=self._idle_seconds,
+            also=self._keep_bytes,
+        )
+        output = _ToldOutput(
+            settings.output,
+            self._tally,
+            self._attempt,
+            self._events,
+            include_latents=settings.include_latents,
+        )
+        await Pipeline(
+            settings.model,
+            settings.output,
+            inference=self._inference,
+            source=source,
+            output=output,
+            tally=self._tally,
+            segmented=True,
+        ).run()
+
+    async def _keep_bytes(self, chunk: bytes) -> None:
+        try:
+            await self._writes.run(self._upload.write, chunk)
+        except UnavailableError:
+            # The chunk was taken; what it completed is still to be stored.
+            await self._writes.persistently(self._upload.write, b"")
+
+    async def _kept(self, record: SegmentRecord, data: bytes) -> None:
+        """Send a segment that is whole, the header before the first."""
+        if not self._records:
+            data = self._attempt.init_data + data
+        self._records.append(record)
+        for start in range(0, len(data), CHUNK_BYTES):
+            chunk = data[start : start + CHUNK_BYTES]
+            self._tally.bytes_sent += len(chunk)
+            await self._events.put(OutputChunk(chunk))
+
+    async def _finish(self, film: Film) -> Summary:
+        target = Target(film, self._settings.model, self._settings.output)
+
+        async def require_film() -> None:
+            exists = self._library.films.exists
+            if not await self._writes.persistently(exists, film.id, film.uid):
+                raise film_deleted(film.id)
+
+        manifest = await commit(self._library, self._writes, target, self._records, require_film)
+        await self._events.put(self._tally.progress())
+        return Summary(
+            frames=manifest.frames,
+            duration=manifest.duration,
+            bytes_received=self._tally.bytes_received,
+            bytes_sent=self._tally.bytes_sent,
+            film_digest=film.digest,
+            stage_seconds=self._tally.seconds,
+            warnings=manifest.warnings,
+            film=film.id,
+            rendition=target.rendition,
+        )
+
+    async def _drop(self) -> None:
+        """Leave nothing behind; what cannot be removed now, the sweep finds."""
+        self._upload.cancel()
+        await self._writes.ended()
+        place, digest = self._place, self._settings.model.digest
+        with suppress(ServiceError):
+            for folder in (
+                layout.rendition_folder(place.film, place.rendition),
+                f"{layout.latents_folder(place.film, digest)}{place.attempt}/",
+            ):
+                await self._writes.run(self._delete, folder)
+            await self._writes.run(self._upload.drop)
+
+    def _delete(self, folder: str) -> None:
+        store = self._library.store
+        store.delete(info.key for info in store.list(folder))
+
+
+class _ToldOutput(SegmentedOutput):
+    """Segments whose caller is told of everything on the way."""
+
+    def __init__(
+        self,
+        settings: OutputSettings,
+        tally: Tally,
+        attempt: Attempt,
+        events: asyncio.Queue[Event],
+        *,
+        include_latents: bool,
+    ) -> None:
+        super().__init__(settings, tally, attempt, None)
+        self._picture = settings
+        self._events = events
+        self._progress = tally.progress
+        self._include_latents = include_latents
+        self._opened = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the caller does not keep up."""
+        return self._events.full()
+
+    async def open(self, reader: FilmReader, stages: asyncio.TaskGroup) -> None:
+        """Tell the caller what the film is, and begin the output."""
+        size = output_size(reader.facts, self._picture)
+        await self._events.put(FilmOpened(reader.facts, size))
+        self._opened = True
+        await super().open(reader, stages)
+
+    async def write(self, batch: FilmBatch, passed: Passed) -> None:
+        """Put the next pictures into the output, their latents to the caller."""
+        if self._include_latents and len(batch.pts):
+            await self._events.put(LatentsMade(batch.pts, passed.latents))
+        await super().write(batch, passed)
+
+    def tick(self) -> None:
+        """Tell how far the work is; a caller who does not keep up is not told."""
+        if self._opened and not self._events.full():
+            self._events.put_nowait(self._progress())
+
+
+async def _always() -> None:
+    """Go on: nobody else can know of the film yet."""

@@ -1,0 +1,295 @@
+"""The work on one rendition: makes it, or follows the replica that does, until it is complete."""
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from film.errors import FilmError
+from film.segments import ResumeError
+from service import metrics
+from service.aio import carried_out
+from service.errors import DataLossError, ServerSideError, ServiceError, UnavailableError
+from service.inference import Inference
+from service.library import layout
+from service.library.leases import BEATS, Lease, LeaseWatch
+from service.library.segment_records import RecordsReader, SegmentRecord, longest_chain
+from service.library.verified_reads import film_deleted
+from service.pipeline.events import StageSeconds
+from service.pipeline.pipeline import Pipeline
+from service.pipeline.retry import persistently
+from service.pipeline.stats import Tally
+from service.renditions.commit import commit
+from service.renditions.job_state import Board, end_of_film
+from service.renditions.library_parts import LibraryParts, Target, Writes
+from service.renditions.library_source import LibraryFilm
+from service.renditions.rendition_writer import Attempt, Place
+from service.renditions.segment_sink import SegmentedOutput
+
+log = structlog.get_logger(__name__)
+
+FOLLOW_SECONDS = 1.0
+"""How often a work that another replica does is looked at."""
+
+
+class _LeaseLostError(Exception):
+    """Another replica has taken over."""
+
+
+class Work:
+    """One rendition on its way; `run` once, cancel that to stop. The board says how it stands."""
+
+    def __init__(self, library: LibraryParts, inference: Inference, target: Target) -> None:
+        self.target = target
+        self.board = Board()
+        self.looked = asyncio.Event()
+        """Set once the board shows what was there before."""
+        self._library = library
+        self._inference = inference
+        self._writes = Writes(library.threads)
+        self._records = RecordsReader(library.store, target.film.id, target.rendition)
+        self._tally = Tally(target.model)
+        self._tally_begins = 0
+        self._earlier = StageSeconds()
+        self._end_with: ServiceError | None = None
+        self._wrote = False
+        self.is_making = False
+        """Whether this process works, and does not just follow another one."""
+        self._log = log.bind(film=target.film.id, rendition=target.rendition)
+
+    @property
+    def frames_decoded(self) -> int:
+        """Frames of the film that were read so far, by whomever."""
+        return max(self.board.frames, self._tally_begins + self._tally.frames_decoded)
+
+    @property
+    def frames_reconstructed(self) -> int:
+        """Frames that went through the model so far, by whomever."""
+        return max(self.board.frames, self._tally_begins + self._tally.frames_reconstructed)
+
+    @property
+    def seconds(self) -> StageSeconds:
+        """How long the stages were busy in this process."""
+        return self._earlier + self._tally.seconds
+
+    async def run(self) -> None:
+        """Work until the rendition is complete, or cannot be; never raises but when cancelled."""
+        metrics.WORKS_RUNNING.inc()
+        try:
+            await self._run()
+        except ServiceError as error:
+            self.board.fail(error)
+        except Exception:
+            self._log.exception("unexpected error")
+            self.board.fail(ServerSideError("the reconstruction failed; the log has the details"))
+        finally:
+            self.over()
+            try:
+                await carried_out(self._clean_up())
+            finally:
+                metrics.WORKS_RUNNING.dec()
+
+    def end_with(self, error: ServiceError) -> None:
+        """Have the board tell `error` when this is cancelled."""
+        self._end_with = error
+
+    def over(self) -> None:
+        """See that nobody waits for it any more."""
+        self.board.fail(self._end_with or _stopped())  # Without effect on one that has ended.
+        self.looked.set()
+
+    async def _run(self) -> None:
+        while not self.board.ended:
+            lease = await self._take_lease()
+            if lease is not None:
+                try:
+                    await self._hold(lease)
+                except _LeaseLostError:
+                    self._log.info("another replica has taken over", attempt=lease.attempt)
+
+    # Following.
+
+    async def _take_lease(self) -> Lease | None:
+        """Follow whoever works until nobody does, then take over; None: the work has ended."""
+        leases = self._library.leases
+        watch = LeaseWatch(leases.seconds)
+        film, rendition = self.target.film.id, self.target.rendition
+        while True:
+            await persistently(self._look)
+            if self.board.ended:
+                return None
+            newest = await self._writes.persistently(leases.newest, film, rendition)
+            if watch.is_free(newest):
+                self._wrote = True
+                lease = await self._writes.persistently(leases.take, film, rendition, newest)
+                if lease is not None:
+                    return lease
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _look(self) -> None:
+        """Bring the board up to what is in the store; raises NotFoundError, UnavailableError."""
+        library, film = self._library, self.target.film
+        await self._require_film()
+        manifest = await self._writes.run(library.renditions.find, film.id, self.target.rendition)
+        records = await self._writes.run(self._records.look)
+        self.board.extend(longest_chain(records, self.board.last))
+        if manifest is not None:
+            self.board.finish(manifest)
+        elif len(longest_chain(records)) > len(self.board.segments):
+            self.board.fail(gone_astray())
+        elif (last := self.board.last) is not None and last.fault is not None:
+            self.board.fail(end_of_film(last))
+        self.looked.set()
+
+    async def _require_film(self) -> None:
+        film = self.target.film
+        if not await self._writes.run(self._library.films.exists, film.id, film.uid):
+            raise film_deleted(film.id)
+
+    # Making.
+
+    async def _hold(self, lease: Lease) -> None:
+        """Work under a lease that is kept alive meanwhile, and given back in the end."""
+        self.is_making = True
+        making = asyncio.ensure_future(self._make(lease.attempt))
+        beating = asyncio.ensure_future(self._beat(lease))
+        try:
+            await asyncio.wait({making, beating}, return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():
+                await beating
+            await making
+        finally:
+            self.is_making = False
+            making.cancel()
+            beating.cancel()
+            await carried_out(self._let_go(lease, making, beating))
+
+    async def _let_go(self, lease: Lease, *ending: "asyncio.Future[None]") -> None:
+        await asyncio.wait(ending)
+        for ended in ending:
+            if not ended.cancelled():
+                ended.exception()  # Seen; `_hold` raises what counts.
+        await self._writes.ended()
+        with suppress(ServiceError):
+            await self._writes.run(lease.release)
+
+    async def _beat(self, lease: Lease) -> None:
+        """Keep a lease alive; raises once another has it, or the film is gone."""
+        while True:
+            await asyncio.sleep(self._library.leases.seconds / BEATS)
+            try:
+                if not await self._writes.run(lease.renew):
+                    raise _LeaseLostError
+                await self._require_film()
+            except UnavailableError:
+                # Nobody else can reach the store either, or finds the lease free in time.
+                continue
+
+    async def _make(self, attempt: str) -> None:
+        await persistently(self._look)
+        if self.board.ended:
+            return
+        before = self.board.last
+        model = self.target.model
+        if before is not None:
+            self._log.info("going on", segments=before.number, attempt=attempt)
+            metrics.SEGMENTS.labels(model.name, str(model.version), "reused").inc(before.number)
+        if before is None or not before.is_last:
+            await self._make_segments(attempt, before)
+        if (last := self.board.last) is not None and last.fault is not None:
+            self.board.fail(end_of_film(last))
+            return
+        manifest = await commit(
+            self._library, self._writes, self.target, self.board.segments, self._require_film
+        )
+        self.board.finish(manifest)
+
+    async def _make_segments(self, attempt: str, before: SegmentRecord | None) -> None:
+        library, target = self._library, self.target
+        film, model = target.film, target.model
+        latents = await self._writes.persistently(library.latents.find, film.id, model.digest)
+        self._earlier, self._tally = self.seconds, Tally(model)
+        self._tally_begins = self.board.frames
+        keeper = Attempt(
+            library,
+            self._writes,
+            Place(film.id, target.rendition, attempt),
+            model,
+            before=before,
+            keeps_latents=latents is None,
+            may_go_on=partial(persistently, self._require_film),
+            kept=self._kept,
+        )
+        resume = before.resume if before is not None else None
+        pipeline = Pipeline(
+            model,
+            target.output,
+            inference=self._inference,
+            source=LibraryFilm(library.films.open_source(film)),
+            output=SegmentedOutput(target.output, self._tally, keeper, resume),
+            tally=self._tally,
+            segmented=True,
+            resume=resume,
+        )
+        try:
+            await pipeline.run()
+        except ResumeError:
+            await self._begin_anew()
+        except DataLossError:
+            last = self.board.last
+            if last is None or last.fault is None:
+                raise
+        except FilmError as error:
+            raise DataLossError(str(error), reason=error.reason) from None
+
+    async def _kept(self, record: SegmentRecord, data: bytes) -> None:
+        self.board.extend([record])
+
+    async def _begin_anew(self) -> None:
+        """Forget segments that this version of the service cannot go on after."""
+        self._log.warning("segments are made again", segments=len(self.board.segments))
+        keys = [record.segment.key.removesuffix(".m4s") + ".json" for record in self.board.segments]
+        await self._writes.persistently(self._library.store.delete, keys)
+        raise gone_astray()
+
+    # What is left behind.
+
+    async def _clean_up(self) -> None:
+        """Leave nothing of a film that was deleted meanwhile: its deletion saw no late writes."""
+        await self._writes.ended()
+        if not self._wrote:
+            return
+        film, digest = self.target.film, self.target.model.digest
+        try:
+            await self._require_film()
+        except UnavailableError:
+            return
+        except ServiceError:
+            for folder in (
+                layout.rendition_folder(film.id, self.target.rendition),
+                layout.latents_folder(film.id, digest),
+            ):
+                with suppress(ServiceError):
+                    await self._writes.run(self._delete, folder)
+
+    def _delete(self, folder: str) -> None:
+        store = self._library.store
+        store.delete(info.key for info in store.list(folder))
+
+
+def _stopped() -> ServiceError:
+    return UnavailableError(
+        "the reconstruction was stopped; ask again, and it goes on from its last whole segment",
+        reason="RECONSTRUCTION_STOPPED",
+        retry_after=1.0,
+    )
+
+
+def gone_astray() -> ServiceError:
+    """Return the error of who has segments that the work no longer goes on after."""
+    return UnavailableError(
+        "the reconstruction was made again from an earlier point; ask again from its beginning",
+        reason="RECONSTRUCTION_RESTARTED",
+        retry_after=1.0,
+    )

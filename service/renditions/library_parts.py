@@ -1,0 +1,83 @@
+"""The parts of the library that works on its films need."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from film.output import OutputSettings
+from service.inference import ModelVersion
+from service.library.films import Film, Films
+from service.library.latents import Latents
+from service.library.leases import Leases
+from service.library.renditions import Renditions, rendition_id
+from service.library.segment_records import SegmentRecords
+from service.library.stored_model import StoredModel
+from service.pipeline.retry import persistently
+from service.storage.objects import ObjectStore
+from service.storage.threads import StorageThreads
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryParts:
+    """What is kept, by kind. Blocks, so it is used through `threads`."""
+
+    store: ObjectStore
+    films: Films
+    latents: Latents
+    renditions: Renditions
+    records: SegmentRecords
+    leases: Leases
+    threads: StorageThreads
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What shall be made: one rendition of one film."""
+
+    film: Film
+    model: ModelVersion
+    output: OutputSettings
+
+    @property
+    def rendition(self) -> str:
+        """The rendition's id."""
+        return rendition_id(self.model.digest, self.output)
+
+    @property
+    def stored_model(self) -> StoredModel:
+        """The model, as it is kept beside what it made."""
+        model = self.model
+        return StoredModel(model.name, model.version, model.digest, model.recipe)
+
+
+class Writes:
+    """Calls to the store of one work or caller, none of which outlives it unseen."""
+
+    def __init__(self, threads: StorageThreads) -> None:
+        self._threads = threads
+        self._running: set[asyncio.Future[Any]] = set()
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `call` on a thread; when this is cancelled, `ended` still waits for it."""
+        running = asyncio.ensure_future(self._threads.run(call, *args, **kwargs))
+        self._running.add(running)
+        running.add_done_callback(self._done)
+        return await asyncio.shield(running)
+
+    async def persistently(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `call`, again and again while the store is unavailable, a bounded number of times."""
+        return await persistently(lambda: self.run(call, *args, **kwargs))
+
+    async def ended(self) -> None:
+        """Wait until nothing runs any more."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _done(self, running: "asyncio.Future[T]") -> None:
+        self._running.discard(running)
+        if not running.cancelled():
+            running.exception()  # Seen, also where nobody waits for it any more.

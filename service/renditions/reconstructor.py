@@ -1,0 +1,160 @@
+"""The reconstructions that run now: as many as allowed, each one cancellable as a whole."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable
+
+from film.errors import SpoolFullError
+from film.spool import Spool, SpoolRoom
+from service import metrics
+from service.errors import OverloadedError
+from service.inference import Inference
+from service.library.upload_records import UploadSettings
+from service.pipeline.errors import spool_fault
+from service.pipeline.events import Event, ReconstructionSettings
+from service.pipeline.limit import Room
+from service.pipeline.pipeline import Pipeline
+from service.pipeline.source import ArrivingFilm
+from service.pipeline.stats import Tally
+from service.pipeline.stream_sink import LiveOutput
+from service.renditions.ingest import Storing
+
+EVENTS_WAITING = 8
+"""Events that wait for the caller, at most 1 MiB each."""
+
+
+class Reconstruction:
+    """One film on its way through; ends when its events are read, or when it is cancelled."""
+
+    def __init__(self, work: "asyncio.Task[None]", events: "asyncio.Queue[Event]") -> None:
+        self._work = work
+        self._events = events
+
+    def cancel(self) -> None:
+        """Stop everything at once; safe at any time."""
+        self._work.cancel()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Yield what happens, in order; then raise what went wrong, a ServiceError."""
+        try:
+            while not (self._work.done() and self._events.empty()):
+                event = asyncio.ensure_future(self._events.get())
+                try:
+                    await asyncio.wait({event, self._work}, return_when="FIRST_COMPLETED")
+                finally:
+                    if not event.done():
+                        event.cancel()
+                if event.done() and not event.cancelled():
+                    yield event.result()
+            await self._work
+        finally:
+            self.cancel()
+            await asyncio.wait({self._work})
+
+
+class Reconstructor:
+    """Starts reconstructions, up to a limit."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        spools: SpoolRoom,
+        room: Room,
+        *,
+        film_bytes: int,
+        idle_seconds: float,
+        storing: Storing | None = None,
+    ) -> None:
+        """`storing` keeps films whose callers ask for it."""
+        self._inference = inference
+        self._spools = spools
+        self._room = room
+        self._film_bytes = film_bytes
+        self._idle_seconds = idle_seconds
+        self._storing = storing
+        metrics.SPOOL_BYTES.set_function(lambda: spools.used)
+
+    def start(
+        self, settings: ReconstructionSettings, chunks: AsyncIterable[bytes]
+    ) -> Reconstruction:
+        """Start to reconstruct the film that `chunks` brings.
+
+        Raises:
+            OverloadedError: As many reconstructions run as are allowed, or the film is announced
+                to be larger than allowed.
+        """
+        if settings.film_bytes is not None and settings.film_bytes > self._film_bytes:
+            raise OverloadedError(
+                f"the film's {settings.film_bytes} bytes are more than the {self._film_bytes} "
+                "that one film may have here",
+                reason="FILM_TOO_LARGE",
+            )
+        self._room.enter()
+        metrics.RECONSTRUCTIONS_RUNNING.inc()
+        events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_WAITING)
+        work = asyncio.ensure_future(self._run(settings, chunks, events))
+        work.add_done_callback(self._ended)
+        return Reconstruction(work, events)
+
+    async def _run(
+        self,
+        settings: ReconstructionSettings,
+        chunks: AsyncIterable[bytes],
+        events: "asyncio.Queue[Event]",
+    ) -> None:
+        if settings.store is not None:
+            await self._run_stored(settings, settings.store, chunks, events)
+            return
+        spool = self._new_spool()
+        tally = Tally(settings.model)
+        output = LiveOutput(
+            settings.output, tally, events, include_latents=settings.include_latents
+        )
+        await Pipeline(
+            settings.model,
+            settings.output,
+            inference=self._inference,
+            source=ArrivingFilm(
+                spool,
+                chunks,
+                tally,
+                announced=settings.film_bytes,
+                idle_seconds=self._idle_seconds,
+            ),
+            output=output,
+            tally=tally,
+        ).run()
+        await events.put(tally.summary(spool.digest(), output.warnings))
+
+    async def _run_stored(
+        self,
+        settings: ReconstructionSettings,
+        store: UploadSettings,
+        chunks: AsyncIterable[bytes],
+        events: "asyncio.Queue[Event]",
+    ) -> None:
+        if self._storing is None:
+            raise ValueError("there is no library to keep films in")
+        spool = self._new_spool()
+        try:
+            upload = await self._storing.open(store)
+        except BaseException:
+            spool.close()
+            raise
+        await self._storing.run(
+            upload,
+            settings,
+            spool,
+            chunks,
+            events,
+            idle_seconds=self._idle_seconds,
+        )
+
+    def _new_spool(self) -> Spool:
+        try:
+            return Spool(self._spools, self._film_bytes)
+        except SpoolFullError as error:
+            raise spool_fault(error) from None
+
+    def _ended(self, work: "asyncio.Task[None]") -> None:
+        self._room.leave()
+        metrics.RECONSTRUCTIONS_RUNNING.dec()

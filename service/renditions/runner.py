@@ -1,0 +1,229 @@
+"""Does the reconstructions that nobody waits for: takes up what no replica works on, to its end."""
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from service import metrics
+from service.errors import (
+    NotFoundError,
+    OverloadedError,
+    ServerSideError,
+    ServiceError,
+    UnavailableError,
+)
+from service.inference import Models, ModelVersion
+from service.library.job_records import Job, JobEnd, JobName, Jobs
+from service.library.leases import LeaseWatch
+from service.library.verified_reads import DamagedError
+from service.renditions.library_parts import Target
+from service.renditions.registry import Works
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How often the store is asked for jobs."""
+CANCEL_SECONDS = 1.0
+"""How often a job that runs is asked whether it was cancelled."""
+MODEL_SECONDS = 60.0
+"""For so long a job waits for its model while Triton answers and does not have it."""
+_LONGEST_PAUSE_SECONDS = 60.0
+_FAULTS = 3
+"""So often a job that ends with an error of ours (the model failed) is tried."""
+
+
+@dataclass(slots=True)
+class _Queued:
+    """What is known of a job that does not run here."""
+
+    job: Job
+    watch: LeaseWatch
+    """On the lease of whoever else works on the rendition."""
+    pauses: int = 0
+    faults: int = 0
+    """Errors of ours that a film is not known to be at fault for."""
+    not_before: float = 0.0
+    model_missing_since: float | None = None
+
+
+@dataclass(slots=True)
+class _Known:
+    """The jobs that have not ended."""
+
+    queued: dict[JobName, _Queued] = field(default_factory=dict)
+    running: dict[JobName, "asyncio.Task[None]"] = field(default_factory=dict)
+
+
+class JobRunner:
+    """Runs jobs one by one where there is room; used on one event loop."""
+
+    def __init__(self, works: Works, models: Models, jobs: Jobs) -> None:
+        self._works = works
+        self._models = models
+        self._jobs = jobs
+        self._threads = works.library.threads
+        self._known = _Known()
+        self._wake = asyncio.Event()
+        self._draining = asyncio.Event()
+
+    def look_soon(self) -> None:
+        """Look at once: there is a new job."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Take up jobs; returns only when cancelled, and stops those that run here then."""
+        try:
+            while True:
+                try:
+                    await self._look()
+                except (UnavailableError, OverloadedError) as error:
+                    log.debug("jobs cannot be looked at", reason=error.reason)
+                except Exception:
+                    log.exception("unexpected error")
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                self._wake.clear()
+        finally:
+            running = list(self._known.running.values())
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Take up no more; return once those that run have kept the segment they are at."""
+        self._draining.set()
+        while self._known.running:
+            await asyncio.wait(self._known.running.values())
+
+    async def _look(self) -> None:
+        pending = await self._threads.run(lambda: list(self._jobs.pending()))
+        known = self._known
+        for gone in known.queued.keys() - set(pending):
+            del known.queued[gone]
+        for name in pending:
+            if self._draining.is_set():
+                break
+            if name not in known.running and (queued := await self._queued(name)) is not None:
+                await self._consider(queued)
+        metrics.JOBS.labels("running").set(len(known.running))
+        metrics.JOBS.labels("queued").set(len(set(pending) - known.running.keys()))
+
+    async def _queued(self, name: JobName) -> _Queued | None:
+        queued = self._known.queued.get(name)
+        if queued is None:
+            job = await self._threads.run(self._jobs.find, name)
+            if job is None:
+                await self._threads.run(self._jobs.settle, name)
+                return None
+            watch = LeaseWatch(self._works.library.leases.seconds)
+            queued = self._known.queued[name] = _Queued(job, watch)
+        return queued
+
+    async def _consider(self, queued: _Queued) -> None:
+        """Start a job if it can be done here and now."""
+        job = queued.job
+        shared = self._works.running(job.film_uid, job.rendition) is not None
+        if not shared and not self._works.free_for_jobs:
+            return
+        if time.monotonic() < queued.not_before:
+            return
+        if not shared:
+            leases = self._works.library.leases
+            newest = await self._threads.run(leases.newest, job.film, job.rendition)
+            if not queued.watch.is_free(newest):
+                return
+        if await self._threads.run(self._jobs.end_of, job.name) is not None:
+            await self._threads.run(self._jobs.settle, job.name)
+            return
+        model = await self._model(queued)
+        if model is not None:
+            task = asyncio.ensure_future(self._run(queued, model))
+            self._known.running[job.name] = task
+            task.add_done_callback(lambda _: self._known.running.pop(job.name))
+
+    async def _model(self, queued: _Queued) -> ModelVersion | None:
+        """Return the job's model; None while it is not there. One that stays away fails the job."""
+        try:
+            model = self._models.resolve(digest=queued.job.model.digest)
+        except ServiceError:
+            if not self._models.reachable:
+                queued.model_missing_since = None
+                return None
+            now = time.monotonic()
+            if queued.model_missing_since is None:
+                queued.model_missing_since = now
+            if now - queued.model_missing_since >= MODEL_SECONDS:
+                wanted = queued.job.model
+                await self._end(
+                    queued.job,
+                    JobEnd.now(
+                        "failed",
+                        "MODEL_DIGEST_NOT_FOUND",
+                        f"no model version that is ready has the digest {wanted.digest} "
+                        f"(it was {wanted.name}/{wanted.version}); start another reconstruction",
+                    ),
+                )
+            return None
+        queued.model_missing_since = None
+        return model
+
+    async def _run(self, queued: _Queued, model: ModelVersion) -> None:
+        job = queued.job
+        try:
+            await self._do(job, model)
+        except (UnavailableError, OverloadedError) as error:
+            # What the service stands on is away, or there is no room: it stays queued.
+            self._postpone(queued, error)
+        except NotFoundError:
+            with suppress(ServerSideError):
+                await self._threads.run(self._jobs.forget, job.name)
+        except ServiceError as error:
+            queued.faults += 1
+            own = isinstance(error, ServerSideError) and not isinstance(error, DamagedError)
+            if own and queued.faults < _FAULTS:
+                self._postpone(queued, error)
+                return
+            with suppress(ServerSideError):
+                await self._end(job, JobEnd.now("failed", error.reason, error.message))
+        except Exception:
+            log.exception("unexpected error", film=job.film, job=job.id)
+            queued.not_before = time.monotonic() + _LONGEST_PAUSE_SECONDS
+
+    def _postpone(self, queued: _Queued, error: ServiceError) -> None:
+        pause = min(_LONGEST_PAUSE_SECONDS, LOOK_SECONDS * 2**queued.pauses)
+        queued.pauses += 1
+        queued.not_before = time.monotonic() + pause
+        job = queued.job
+        log.info("job waits", film=job.film, job=job.id, reason=error.reason, seconds=pause)
+
+    async def _do(self, job: Job, model: ModelVersion) -> None:
+        library = self._works.library
+        film = await self._threads.run(library.films.get, job.film)
+        interest = self._works.join(Target(film, model, job.settings))
+        work, board = interest.work, interest.work.board
+        log.info("job runs", film=job.film, job=job.id)
+        try:
+            kept_at_drain: int | None = None
+            while not board.ended:
+                await board.changed(CANCEL_SECONDS)
+                if await self._threads.run(self._jobs.end_of, job.name) is not None:
+                    return  # Cancelled.
+                if self._draining.is_set():
+                    if kept_at_drain is None:
+                        kept_at_drain = len(board.segments)
+                    if not work.is_making or len(board.segments) > kept_at_drain:
+                        return
+            if board.fault is not None:
+                raise board.fault
+            await self._end(job, JobEnd.now("succeeded"))
+        finally:
+            interest.leave()
+
+    async def _end(self, job: Job, end: JobEnd) -> None:
+        ended = await self._threads.run(self._jobs.end, job.name, end)
+        self._known.queued.pop(job.name, None)
+        metrics.JOBS_ENDED.labels(ended.state).inc()
+        log.info("job ended", film=job.film, job=job.id, state=ended.state, reason=ended.reason)

@@ -1,0 +1,302 @@
+"""Streams a rendition of a library film from the store, segment by segment as they become whole.
+
+Who watches and who works know each other by the store alone: what exists is streamed at once, and
+what another replica makes as well. A store that is away for a while only holds the stream up.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from fractions import Fraction
+from functools import partial
+
+from film.facts import FilmFacts, SoundAction
+from film.output import OutputSettings, output_size
+from service.library.latents import LatentsManifest, LatentsPart
+from service.library.renditions import RenditionManifest, RenditionSegment
+from service.library.verified_reads import DamagedError, exact_pieces, film_deleted
+from service.pipeline.events import (
+    Event,
+    FilmOpened,
+    LatentsMade,
+    OutputChunk,
+    Progress,
+    StageSeconds,
+    Summary,
+)
+from service.pipeline.retry import persistent_pieces
+from service.renditions.job import gone_astray
+from service.renditions.job_state import Board
+from service.renditions.library_parts import LibraryParts, Target, Writes
+from service.renditions.registry import Interest, Works
+
+PROGRESS_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
+"""How often a stream makes sure that its film was not deleted."""
+_LATENT_ROWS = 256
+"""Latents in one event."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A segment to be streamed."""
+
+    segment: RenditionSegment
+    ends: Fraction
+    """Seconds of the film up to its end."""
+    latents: LatentsPart | None
+
+
+class Viewing:
+    """One caller who watches a rendition; ends when its events are read, or when cancelled."""
+
+    def __init__(
+        self,
+        library: LibraryParts,
+        target: Target,
+        interest: Interest | None,
+        *,
+        include_latents: bool,
+    ) -> None:
+        self._library = library
+        self._run = Writes(library.threads).persistently
+        self._target = target
+        self._interest = interest
+        self._include_latents = include_latents
+        self._frames = 0
+        self._reused = 0
+        self._bytes = 0
+        self._position = Fraction(0)
+        self._told_at = time.monotonic()
+        self._looked_at = 0.0
+        self._caller: asyncio.Task[None] | None = None
+
+    def watch(self, caller: Coroutine[None, None, None]) -> None:
+        """Run `caller` beside the events, which end with what it raises."""
+        self._caller = asyncio.ensure_future(caller)
+
+    def cancel(self) -> None:
+        """Leave; safe at any time."""
+        if self._interest is not None:
+            self._interest.leave()
+        if self._caller is not None:
+            self._caller.cancel()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Yield what happens, in order; then raise what went wrong, a ServiceError."""
+        try:
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    self._check_caller()
+                    yield event
+        except DamagedError:
+            # What is missing may be so because the film was deleted, or others were faster.
+            await self._require_film()
+            if self._interest is not None:
+                raise gone_astray() from None
+            raise
+        finally:
+            self.cancel()
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        film, output = self._target.film, self._target.output
+        board = await self._board()
+        self._reused = board.manifest.frames if board.manifest is not None else board.frames
+        await self._require_film()
+        yield FilmOpened(_facts(film.facts, output), output_size(film.facts, output))
+        place = 0
+        while True:
+            piece = _piece(board, place)
+            if piece is not None:
+                async with aclosing(self._stream(board, place, piece)) as events:
+                    async for event in events:
+                        yield event
+                place += 1
+            elif board.fault is not None:
+                yield self._progress()
+                raise board.fault
+            elif board.manifest is not None:
+                break
+            else:
+                await board.changed(PROGRESS_SECONDS)
+                self._check_caller()
+                if (progress := self._due_progress()) is not None:
+                    yield progress
+        yield self._progress()
+        await self._require_film()
+        yield self._summary(board.manifest)
+
+    def _check_caller(self) -> None:
+        caller = self._caller
+        if caller is not None and caller.done() and not caller.cancelled():
+            caller.result()
+
+    async def _board(self) -> Board:
+        """Return where segments appear: those of a finished rendition are all there."""
+        if self._interest is not None:
+            await self._interest.work.looked.wait()
+            return self._interest.work.board
+        board = Board()
+        manifest = await self._run(
+            self._library.renditions.find, self._target.film.id, self._target.rendition
+        )
+        if manifest is None:
+            raise film_deleted(self._target.film.id)
+        board.finish(manifest)
+        return board
+
+    async def _stream(self, board: Board, place: int, piece: _Piece) -> AsyncGenerator[Event, None]:
+        """Yield a segment's latents and bytes, the header before the first."""
+        segment = piece.segment
+        if self._include_latents:
+            async with aclosing(self._latents(piece)) as latents:
+                async for made in latents:
+                    yield made
+        objects = [(segment.key, segment.size, f"segment {place + 1} of a rendition")]
+        if not place:
+            objects.insert(0, (*_init(board), "the header of a rendition"))
+        for key, size, what in objects:
+            await self._require_film()
+            read = partial(self._read, key, size, what)
+            async with aclosing(persistent_pieces(self._library.threads, read)) as chunks:
+                async for chunk in chunks:
+                    self._bytes += len(chunk)
+                    yield OutputChunk(chunk)
+                    await self._look()
+                    if (progress := self._due_progress()) is not None:
+                        yield progress
+        self._frames += segment.frames
+        self._position = piece.ends
+
+    def _read(self, key: str, size: int, what: str, start: int) -> Iterator[bytes]:
+        store, film = self._library.store, self._target.film.id
+        return exact_pieces(store, key, start, size - start, film=film, what=what)
+
+    async def _latents(self, piece: _Piece) -> AsyncGenerator[LatentsMade, None]:
+        """Yield a segment's latents: the film's where they are complete, or the work's own."""
+        film, latents = self._target.film, self._library.latents
+        manifest = await self._run(latents.find, film.id, self._target.model.digest)
+        first = self._frames
+        if manifest is None:
+            if piece.latents is None:
+                raise gone_astray()
+            manifest, first = _single_part(self._target, piece.latents), 0
+        end = first + piece.segment.frames
+        for start in range(first, end, _LATENT_ROWS):
+            stop = min(end, start + _LATENT_ROWS)
+            pts = await self._run(latents.pts, manifest, start, stop)
+            values = await self._run(latents.latents, manifest, start, stop)
+            await self._look()
+            yield LatentsMade(pts, values)
+
+    async def _look(self) -> None:
+        if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
+            await self._require_film()
+
+    async def _require_film(self) -> None:
+        film = self._target.film
+        if not await self._run(self._library.films.exists, film.id, film.uid):
+            raise film_deleted(film.id)
+        self._looked_at = time.monotonic()
+
+    def _due_progress(self) -> Progress | None:
+        if time.monotonic() - self._told_at < PROGRESS_SECONDS:
+            return None
+        return self._progress()
+
+    def _progress(self) -> Progress:
+        self._told_at = time.monotonic()
+        work = self._interest.work if self._interest is not None else None
+        return Progress(
+            bytes_received=0,
+            frames_decoded=work.frames_decoded if work is not None else self._reused,
+            frames_reconstructed=work.frames_reconstructed if work is not None else self._reused,
+            frames_written=self._frames,
+            position=self._position,
+            frames_reused=min(self._frames, self._reused),
+        )
+
+    def _summary(self, manifest: RenditionManifest) -> Summary:
+        film = self._target.film
+        return Summary(
+            frames=self._frames,
+            duration=self._position,
+            bytes_received=0,
+            bytes_sent=self._bytes,
+            film_digest=film.digest,
+            stage_seconds=self._interest.work.seconds
+            if self._interest is not None
+            else StageSeconds(),
+            warnings=manifest.warnings,
+            film=film.id,
+            rendition=self._target.rendition,
+        )
+
+
+async def view(works: Works, target: Target, *, include_latents: bool) -> Viewing:
+    """Begin to watch a rendition; joins its work where it is not complete.
+
+    Raises:
+        OverloadedError: As many films are in work as are allowed.
+    """
+    library = works.library
+    manifest = await library.threads.run(library.renditions.find, target.film.id, target.rendition)
+    interest = works.join(target) if manifest is None else None
+    return Viewing(library, target, interest, include_latents=include_latents)
+
+
+def _facts(facts: FilmFacts, output: OutputSettings) -> FilmFacts:
+    """Return a film's facts with what becomes of its sound in this rendition."""
+    if output.sound:
+        return facts
+    tracks = (replace(track, action=SoundAction.DROP) for track in facts.sound_tracks)
+    return replace(facts, sound_tracks=tuple(tracks))
+
+
+def _piece(board: Board, place: int) -> _Piece | None:
+    """Return the segment at a place, from 0; None where it is not (yet) there."""
+    if place < len(board.segments):
+        record = board.segments[place]
+        return _Piece(record.segment, record.resume.position, record.latents)
+    manifest = board.manifest
+    if manifest is None or place >= len(manifest.segments):
+        return None
+    if (
+        place
+        and board.segments
+        and manifest.segments[: len(board.segments)]
+        != tuple(record.segment for record in board.segments)
+    ):
+        raise gone_astray()
+    segments = manifest.segments
+    ends = manifest.duration
+    if place + 1 < len(segments):
+        ends = (segments[place + 1].first_pts - segments[0].first_pts) * manifest.time_base
+    return _Piece(segments[place], ends, None)
+
+
+def _init(board: Board) -> tuple[str, int]:
+    if board.segments:
+        init = board.segments[0].init
+        return init.key, init.size
+    if board.manifest is None:
+        raise ValueError("nothing is known of the rendition's header yet")
+    return board.manifest.init_key, board.manifest.init_size
+
+
+def _single_part(target: Target, part: LatentsPart) -> LatentsManifest:
+    """Return a manifest by which one part can be read before all are there."""
+    return LatentsManifest(
+        film=target.film.id,
+        film_uid=target.film.uid,
+        model=target.stored_model,
+        time_base=target.film.facts.time_base,
+        origin_pts=part.first_pts,
+        end_pts=part.last_pts,
+        rows=part.rows,
+        parts=(part,),
+        created=datetime.now(UTC),
+    )

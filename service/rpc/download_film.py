@@ -1,0 +1,207 @@
+"""Downloads: a film's source, a rendition, latents; by range, or by URLs of the store."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Final
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from refilm.v1 import library_pb2 as pb
+
+from service import metrics
+from service.errors import ClientSideError, InvalidFieldError, NotFoundError, Resource
+from service.library import layout
+from service.library.films import Film, Films
+from service.library.latents import Latents, LatentsManifest
+from service.library.renditions import RenditionManifest, Renditions
+from service.library.upload_records import slug
+from service.library.verified_reads import exact_pieces
+from service.rpc import names
+from service.rpc.film_watch import FilmWatch
+from service.rpc.times import seconds_of
+from service.storage.objects import ObjectStore, PresigningUnsupportedError
+from service.storage.threads import StorageThreads
+
+DEFAULT_TIME_TO_LIVE: Final = timedelta(hours=1)
+MAX_TIME_TO_LIVE: Final = timedelta(days=7)
+
+_MEDIA_TYPES = {
+    "mp4": ("video/mp4", ".mp4"),
+    "mov": ("video/quicktime", ".mov"),
+    "matroska": ("video/x-matroska", ".mkv"),
+    "webm": ("video/webm", ".webm"),
+    "mpegts": ("video/mp2t", ".ts"),
+    "mpeg": ("video/mpeg", ".mpg"),
+    "avi": ("video/x-msvideo", ".avi"),
+    "asf": ("video/x-ms-asf", ".wmv"),
+    "flv": ("video/x-flv", ".flv"),
+    "ogg": ("video/ogg", ".ogv"),
+}
+_OTHER_MEDIA = ("application/octet-stream", "")
+
+
+class OutOfRangeError(ClientSideError):
+    """The range begins beyond the end."""
+
+    code = grpc.StatusCode.OUT_OF_RANGE
+    reason = "READ_OFFSET_OUT_OF_RANGE"
+
+
+class PresigningError(ClientSideError):
+    """The library's store has no URLs."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "PRESIGNING_UNSUPPORTED"
+
+    def __init__(self, instead: str) -> None:
+        super().__init__(f"the library is kept in a folder, which has no URLs; use {instead}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """Something that can be downloaded."""
+
+    film: Film
+    content: RenditionManifest | LatentsManifest | None
+    """None: the film's source."""
+    size: int
+    media_type: str
+    file_name: str
+
+
+class Downloads:
+    """Answers DownloadFilm and CreateDownloadUrls."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        films: Films,
+        renditions: Renditions,
+        latents: Latents,
+        threads: StorageThreads,
+    ) -> None:
+        self._store = store
+        self._films = films
+        self._renditions = renditions
+        self._latents = latents
+        self._threads = threads
+        self._watch = FilmWatch(films, threads)
+
+    async def responses(
+        self, request: pb.DownloadFilmRequest
+    ) -> AsyncGenerator[pb.DownloadFilmResponse, None]:
+        """Yield the answer of a download, as fast as the caller takes it."""
+        wanted = await self._threads.run(self._find, request.name)
+        start = request.read_offset
+        if start > wanted.size:
+            raise OutOfRangeError(
+                f"read_offset is {start}, beyond the end at {wanted.size}",
+                metadata={"size_bytes": str(wanted.size)},
+            )
+        yield pb.DownloadFilmResponse(
+            facts=pb.DownloadFacts(
+                size_bytes=wanted.size, media_type=wanted.media_type, file_name=wanted.file_name
+            )
+        )
+        size = min(request.read_limit or wanted.size, wanted.size - start)
+        pieces = self._pieces(wanted, start, size)
+        async with aclosing(self._watch.watched(wanted.film, pieces)) as stream:
+            async for piece in stream:
+                metrics.DOWNLOAD_BYTES.inc(len(piece))
+                yield pb.DownloadFilmResponse(chunk=piece)
+
+    async def urls(self, request: pb.CreateDownloadUrlsRequest) -> pb.CreateDownloadUrlsResponse:
+        """Return the answer of CreateDownloadUrls; raises PresigningError."""
+        valid = time_to_live(request.time_to_live if request.HasField("time_to_live") else None)
+        wanted = await self._threads.run(self._find, request.name)
+        response = pb.CreateDownloadUrlsResponse()
+        response.expire_time.FromDatetime(datetime.now(UTC) + valid)
+        try:
+            urls = await self._threads.run(self._presign, wanted, valid)
+        except PresigningUnsupportedError:
+            raise PresigningError("DownloadFilm") from None
+        response.urls.extend(urls)
+        await self._watch.require(wanted.film)
+        return response
+
+    def _find(self, name: str) -> _Bytes:
+        parsed = names.parse_download_name(name, "name")
+        match parsed:
+            case names.RenditionName():
+                film = self._films.get(parsed.film)
+                rendition = self._renditions.find(film.id, parsed.rendition)
+                if rendition is None or rendition.film_uid != film.uid:
+                    raise _not_found("rendition", name)
+                size = self._renditions.size(rendition)
+                return _Bytes(film, rendition, size, "video/mp4", f"{_stem(film)}.refilm.mp4")
+            case names.LatentsName():
+                film = self._films.get(parsed.film)
+                latents = self._latents.find(film.id, parsed.digest)
+                if latents is None or latents.film_uid != film.uid:
+                    raise _not_found("latents", name)
+                size = self._latents.npy_size(latents)
+                return _Bytes(film, latents, size, "application/x-npy", f"{_stem(film)}.npy")
+            case film_id:
+                film = self._films.get(film_id)
+                media_type, ending = _MEDIA_TYPES.get(film.facts.container, _OTHER_MEDIA)
+                return _Bytes(film, None, film.size, media_type, _stem(film) + ending)
+
+    def _pieces(self, wanted: _Bytes, start: int, size: int) -> Iterator[bytes]:
+        if not size:
+            return iter(())
+        match wanted.content:
+            case RenditionManifest():
+                return self._renditions.bytes(wanted.content, start, size)
+            case LatentsManifest():
+                return self._latents.npy_bytes(wanted.content, start, size)
+            case None:
+                key = layout.film_source(wanted.film.id)
+                return exact_pieces(
+                    self._store, key, start, size, film=wanted.film.id, what="its source"
+                )
+
+    def _presign(self, wanted: _Bytes, valid: timedelta) -> list[str]:
+        match wanted.content:
+            case RenditionManifest():
+                keys = [
+                    wanted.content.init_key,
+                    *(segment.key for segment in wanted.content.segments),
+                ]
+            case LatentsManifest():
+                keys = [part.key for part in wanted.content.parts]
+            case None:
+                source = layout.film_source(wanted.film.id)
+                return [self._store.presigned_get(source, valid, wanted.file_name)]
+        stem = _stem(wanted.film)
+        return [
+            self._store.presigned_get(key, valid, f"{stem}-{key.rsplit('/', 1)[1]}") for key in keys
+        ]
+
+
+def time_to_live(duration: Duration | None) -> timedelta:
+    """Return how long a URL is to be valid; raises InvalidFieldError."""
+    if duration is None:
+        return DEFAULT_TIME_TO_LIVE
+    seconds = seconds_of(duration, "time_to_live")
+    if not 1 <= seconds <= Fraction(MAX_TIME_TO_LIVE.total_seconds()):
+        raise InvalidFieldError(
+            "time_to_live",
+            f"is {float(seconds):g} s; must be from 1 s to 7 days",
+            reason="INVALID_TIME_TO_LIVE",
+        )
+    return timedelta(seconds=int(seconds))
+
+
+def _stem(film: Film) -> str:
+    return slug(film.title) or film.id
+
+
+def _not_found(kind: str, name: str) -> NotFoundError:
+    return NotFoundError(
+        f"there is no {name}: GetFilm tells what there is",
+        reason=f"{kind.upper()}_NOT_FOUND",
+        resource=Resource(kind, name),
+    )

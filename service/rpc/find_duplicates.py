@@ -1,0 +1,152 @@
+"""FindDuplicates: pairs of passages, page by page."""
+
+import json
+import time
+from collections import OrderedDict
+from fractions import Fraction
+
+from refilm.v1 import latents_pb2 as pb
+
+from service import metrics
+from service.errors import InvalidFieldError, OverloadedError
+from service.inference import Models, ModelVersion
+from service.library.films import Film
+from service.rpc import messages
+from service.rpc.call import current_call
+from service.rpc.names import film_name
+from service.rpc.pages import page_begins_after, page_token
+from service.rpc.search_query import Queries
+from service.rpc.times import seconds_of
+from service.search.duplicates import Wanted, rank
+from service.search.engine import DUPLICATES_AT_ONCE, Search
+from service.search.passage_pairs import Stretch, Twins
+
+DEFAULT_PAIRS = 50
+MAX_PAIRS = 200
+DEFAULT_SIMILARITY = 0.9
+LEAST_SIMILARITY = 0.5
+"""Below it frames have little in common, and there would be no end of pairs."""
+DEFAULT_SECONDS = Fraction(2)
+LEAST_SECONDS = Fraction(1)
+"""Films are indexed once a second."""
+
+_KEPT_ANSWERS = 8
+_RETRY_SECONDS = 10.0
+
+
+class DuplicateCalls:
+    """Answers FindDuplicates. The answers given last are kept for their further pages."""
+
+    def __init__(self, models: Models, queries: Queries, search: Search) -> None:
+        self._models = models
+        self._queries = queries
+        self._search = search
+        self._running = 0
+        self._kept: OrderedDict[str, list[Twins]] = OrderedDict()
+
+    async def find(self, request: pb.FindDuplicatesRequest) -> pb.FindDuplicatesResponse:
+        """Return a page of pairs, the longest first."""
+        size = _page_size(request.page_size)
+        model, wanted = await self._wanted(request)
+        chosen_by = json.dumps(
+            [wanted.digest, sorted(wanted.films or ()), wanted.minimum, wanted.seconds]
+        )
+        after = _rank_after(page_begins_after(request.page_token, chosen_by))
+        twins = self._kept.get(chosen_by) if after else None
+        if twins is None:
+            twins = await self._find(wanted)
+            self._kept[chosen_by] = twins
+            while len(self._kept) > _KEPT_ANSWERS:
+                self._kept.popitem(last=False)
+        following = [one for one in twins if not after or rank(one) > after]
+        films: dict[str, Film] = {}
+        shown: list[Twins] = []
+        taken = 0
+        while len(shown) < size and taken < len(following):
+            some = following[taken : taken + size - len(shown)]
+            taken += len(some)
+            # Right before the answer: what was deleted since is not in it.
+            films = await self._search.films_of(
+                stretch for one in [*shown, *some] for stretch in (one.first, one.second)
+            )
+            shown = [
+                one
+                for one in [*shown, *some]
+                if one.first.film in films and one.second.film in films
+            ]
+        more = taken < len(following)
+        current_call().frames = len(shown)
+        return pb.FindDuplicatesResponse(
+            pairs=[_pair(one, films) for one in shown],
+            next_page_token=page_token(json.dumps(rank(shown[-1])), chosen_by) if more else "",
+            model=messages.model_identity(model),
+        )
+
+    async def _wanted(self, request: pb.FindDuplicatesRequest) -> tuple[ModelVersion, Wanted]:
+        similarity = round(request.min_similarity, 6) or DEFAULT_SIMILARITY
+        if not LEAST_SIMILARITY <= similarity <= 1:
+            raise InvalidFieldError(
+                "min_similarity",
+                f"is {request.min_similarity:g}; must be from {LEAST_SIMILARITY:g} to 1, "
+                f"or 0 for {DEFAULT_SIMILARITY:g}",
+                reason="INVALID_MIN_SIMILARITY",
+            )
+        seconds = DEFAULT_SECONDS
+        if request.HasField("min_duration"):
+            seconds = seconds_of(request.min_duration, "min_duration")
+        if seconds < LEAST_SECONDS:
+            raise InvalidFieldError(
+                "min_duration", "must be at least 1 s", reason="INVALID_MIN_DURATION"
+            )
+        films = await self._queries.films(list(request.films))
+        model = messages.resolve(self._models, request.model)
+        current_call().model = model
+        return model, Wanted(model.digest, films, similarity, float(seconds))
+
+    async def _find(self, wanted: Wanted) -> list[Twins]:
+        if self._running >= DUPLICATES_AT_ONCE:
+            raise OverloadedError(
+                f"{self._running} searches for duplicates are in work already; try again",
+                retry_after=_RETRY_SECONDS,
+            )
+        self._running += 1
+        began = time.monotonic()
+        try:
+            return await self._search.duplicates(wanted)
+        finally:
+            self._running -= 1
+            metrics.SEARCH_SECONDS.labels("FindDuplicates").observe(time.monotonic() - began)
+
+
+def _page_size(value: int) -> int:
+    if value < 0:
+        raise InvalidFieldError(
+            "page_size", f"is {value}; must not be negative", reason="INVALID_PAGE_SIZE"
+        )
+    return min(value or DEFAULT_PAIRS, MAX_PAIRS)
+
+
+def _rank_after(text: str) -> tuple[float, float, str, float, str, float] | None:
+    """Return the rank of the pair that a page token stands for; None for the first page."""
+    if not text:
+        return None
+    length, similarity, first, first_start, second, second_start = json.loads(text)
+    return length, similarity, first, first_start, second, second_start
+
+
+def _pair(twins: Twins, films: dict[str, Film]) -> pb.DuplicatePair:
+    return pb.DuplicatePair(
+        first=_passage(twins.first, films),
+        second=_passage(twins.second, films),
+        similarity=twins.similarity,
+    )
+
+
+def _passage(stretch: Stretch, films: dict[str, Film]) -> pb.Passage:
+    message = pb.Passage(
+        film=film_name(stretch.film),
+        title=films[stretch.film].title,
+        to=messages.duration(float(stretch.stop)),
+    )
+    getattr(message, "from").CopyFrom(messages.duration(float(stretch.start)))
+    return message

@@ -1,0 +1,175 @@
+"""Films as messages, one or page by page."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+from refilm.v1 import autoencoder_pb2 as auto
+from refilm.v1 import library_pb2 as pb
+
+from film.output import Layout, OutputSettings, Quality, Size
+from service.library.films import Film, Films
+from service.library.latents import Latents, LatentsManifest
+from service.library.renditions import RenditionManifest, Renditions
+from service.library.stored_model import StoredModel
+from service.library.verified_reads import DamagedError
+from service.rpc import names
+from service.rpc.film_facts import exact_duration, facts_message
+from service.rpc.filters import Filter
+from service.rpc.pages import page_begins_after, page_size, page_token
+from service.storage.threads import StorageThreads
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE: Final = 16
+"""Films whose facts are asked for at the same time."""
+_LOOKED_AT: Final = 2000
+"""Films that are looked at for one page, however few of them the filter wants."""
+
+_LAYOUTS = {
+    Layout.RECONSTRUCTION: auto.LAYOUT_RECONSTRUCTION,
+    Layout.SIDE_BY_SIDE: auto.LAYOUT_SIDE_BY_SIDE,
+}
+_SIZES = {Size.MODEL: auto.SIZE_MODEL, Size.SOURCE: auto.SIZE_SOURCE}
+_QUALITIES = {
+    Quality.DRAFT: auto.QUALITY_DRAFT,
+    Quality.STANDARD: auto.QUALITY_STANDARD,
+    Quality.HIGH: auto.QUALITY_HIGH,
+}
+
+
+class FilmLists:
+    """Answers GetFilm and ListFilms."""
+
+    def __init__(
+        self, films: Films, renditions: Renditions, latents: Latents, threads: StorageThreads
+    ) -> None:
+        self._films = films
+        self._renditions = renditions
+        self._latents = latents
+        self._threads = threads
+
+    async def get(self, name: str) -> pb.Film:
+        """Return a film with what was made of it; raises InvalidFieldError, NotFoundError."""
+        film_id = names.parse_film_name(name, "name")
+        return await self._threads.run(self._whole, film_id)
+
+    def _whole(self, film_id: str) -> pb.Film:
+        film = self._films.get(film_id)
+        message = film_message(film)
+        message.renditions.extend(
+            rendition_message(rendition)
+            for rendition in self._renditions.list(film_id)
+            if rendition.film_uid == film.uid
+        )
+        message.latents.extend(
+            latents_message(latents)
+            for latents in self._latents.list(film_id)
+            if latents.film_uid == film.uid
+        )
+        # Whatever was read above, a film that is deleted now is not shown.
+        self._films.get(film_id)
+        return message
+
+    async def page(self, request: pb.ListFilmsRequest) -> pb.ListFilmsResponse:
+        """Return a page of films; raises InvalidFieldError."""
+        wanted = Filter(request.filter)
+        size = page_size(request.page_size)
+        after = page_begins_after(request.page_token, request.filter)
+        response = pb.ListFilmsResponse()
+        looked_at = 0
+        async with aclosing(self._found(after)) as found:
+            async for film_id, film in found:
+                if len(response.films) == size or looked_at == _LOOKED_AT:
+                    response.next_page_token = page_token(after, request.filter)
+                    break
+                after = film_id
+                looked_at += 1
+                if film is not None and wanted.matches(film):
+                    response.films.append(film_message(film))
+        return response
+
+    async def _found(self, after: str) -> AsyncGenerator[tuple[str, Film | None], None]:
+        """Yield the ids after `after` and their films, a few of which are asked for ahead."""
+        ahead: list[tuple[str, asyncio.Task[Film | None]]] = []
+        try:
+            async with aclosing(self._threads.iterate(self._films.ids(after=after))) as ids:
+                async for film_id in ids:
+                    ahead.append((film_id, asyncio.create_task(self._find(film_id))))
+                    if len(ahead) >= _AT_ONCE:
+                        first, task = ahead.pop(0)
+                        yield first, await task
+                while ahead:
+                    first, task = ahead.pop(0)
+                    yield first, await task
+        finally:
+            for _, task in ahead:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
+
+    async def _find(self, film_id: str) -> Film | None:
+        try:
+            return await self._threads.run(self._films.find, film_id)
+        except DamagedError as error:
+            log.warning("a film is left out of a list", film=film_id, why=error.message)
+            return None
+
+
+def film_message(film: Film) -> pb.Film:
+    """Return a film without what was made of it."""
+    created = Timestamp()
+    created.FromDatetime(film.created)
+    return pb.Film(
+        name=names.film_name(film.id),
+        uid=film.uid,
+        title=film.title,
+        size_bytes=film.size,
+        digest=film.digest,
+        create_time=created,
+        facts=facts_message(film.facts),
+    )
+
+
+def rendition_message(rendition: RenditionManifest) -> pb.Rendition:
+    """Return a rendition."""
+    created = Timestamp()
+    created.FromDatetime(rendition.created)
+    return pb.Rendition(
+        name=names.rendition_name(rendition.film, rendition.rendition),
+        model=stored_model_message(rendition.model),
+        settings=settings_message(rendition.settings),
+        size_bytes=rendition.init_size + sum(segment.size for segment in rendition.segments),
+        frames=rendition.frames,
+        duration=exact_duration(rendition.duration),
+        create_time=created,
+    )
+
+
+def latents_message(latents: LatentsManifest) -> pb.StoredLatents:
+    """Return a film's latents of one model."""
+    created = Timestamp()
+    created.FromDatetime(latents.created)
+    return pb.StoredLatents(
+        name=names.latents_name(latents.film, latents.model.digest),
+        model=stored_model_message(latents.model),
+        frames=latents.rows,
+        create_time=created,
+    )
+
+
+def settings_message(settings: OutputSettings) -> pb.RenditionSettings:
+    """Return what a rendition looks like."""
+    return pb.RenditionSettings(
+        layout=_LAYOUTS[settings.layout],
+        size=_SIZES[settings.size],
+        sound=auto.SOUND_KEEP if settings.sound else auto.SOUND_NONE,
+        quality=_QUALITIES[settings.quality],
+    )
+
+
+def stored_model_message(model: StoredModel) -> auto.ModelIdentity:
+    """Return the model version that made something."""
+    return auto.ModelIdentity(name=model.name, version=model.version, digest=model.digest)

@@ -1,0 +1,171 @@
+"""SearchFrames and FindDuplicates: what an index answers."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from fractions import Fraction
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from numpy.typing import NDArray
+from refilm.v1 import latents_pb2 as pb
+
+from film.image import encode_image
+from service import metrics
+from service.errors import InvalidFieldError, OverloadedError
+from service.inference import MAX_BATCH, Inference, Models, ModelVersion
+from service.library.films import Films
+from service.library.latents import Latents
+from service.rpc import messages
+from service.rpc.call import current_call
+from service.rpc.find_duplicates import DuplicateCalls
+from service.rpc.names import film_name
+from service.rpc.search_query import Queries
+from service.search.engine import Hit, Search
+from service.storage.threads import StorageThreads
+
+DEFAULT_HITS = 10
+MAX_HITS = 100
+MAX_SKIP = 1000
+"""Hits are known to no greater depth than some thousand candidates."""
+MAX_SEARCHES = 32
+"""Searches that may be in work; more are refused."""
+_RETRY_SECONDS = 1.0
+
+
+class SearchCalls:
+    """Answers the calls; `LatentsService` hands them over."""
+
+    def __init__(
+        self,
+        models: Models,
+        inference: Inference,
+        films: Films,
+        latents: Latents,
+        search: Search,
+        storage_threads: StorageThreads,
+        frame_threads: ThreadPoolExecutor,
+        *,
+        max_searches: int = MAX_SEARCHES,
+    ) -> None:
+        self._inference = inference
+        self._latents = latents
+        self._search = search
+        self._storage_threads = storage_threads
+        self._frame_threads = frame_threads
+        self._queries = Queries(models, inference, films, latents, storage_threads, frame_threads)
+        self._duplicates = DuplicateCalls(models, self._queries, search)
+        self._max_searches = max_searches
+        self._searches = 0
+
+    async def search_frames(self, request: pb.SearchFramesRequest) -> pb.SearchFramesResponse:
+        """Search the library for frames that look like the query."""
+        size = _size(request.page_size, DEFAULT_HITS, MAX_HITS)
+        if not 0 <= request.skip <= MAX_SKIP:
+            raise InvalidFieldError(
+                "skip", f"is {request.skip}; must be from 0 to {MAX_SKIP}", reason="INVALID_SKIP"
+            )
+        with self._place("SearchFrames"):
+            query = await self._queries.read(request)
+            current_call().model = query.model
+            while True:
+                page = await self._search.page(
+                    query.question,
+                    size,
+                    skip=request.skip,
+                    after=query.start.after,
+                    depth=query.start.depth,
+                )
+                previews: Sequence[bytes] = [b""] * len(page.hits)
+                if request.include_previews and page.hits:
+                    previews = await self._previews(query.model, page.hits)
+                if not await self._search.vanished(hit.film for hit in page.hits):
+                    break
+        coverage = self._search.coverage(query.model.digest, query.question.films)
+        current_call().frames = len(page.hits)
+        return pb.SearchFramesResponse(
+            hits=[_hit(*pair) for pair in zip(page.hits, previews, strict=True)],
+            next_page_token=query.next_page_token(page.hits[-1].place, page.depth)
+            if page.more
+            else "",
+            model=messages.model_identity(query.model),
+            query_warning=query.warning,
+            films_searched=coverage.searched,
+            films_left_out=coverage.left_out,
+        )
+
+    async def find_duplicates(self, request: pb.FindDuplicatesRequest) -> pb.FindDuplicatesResponse:
+        """Find passages that appear more than once."""
+        return await self._duplicates.find(request)
+
+    async def _previews(self, model: ModelVersion, hits: Sequence[Hit]) -> list[bytes]:
+        """Return the best frames as the model remembers them, as JPEG."""
+        rows = await asyncio.gather(
+            *(
+                self._storage_threads.run(
+                    self._latents.latents, hit.manifest, hit.passage.best, hit.passage.best + 1
+                )
+                for hit in hits
+            )
+        )
+        latents = np.concatenate(rows)
+        loop = asyncio.get_running_loop()
+        previews: list[bytes] = []
+        for start in range(0, len(latents), MAX_BATCH):
+            decoded = await self._inference.decode(
+                model, latents[start : start + MAX_BATCH], patient=False
+            )
+            previews += await asyncio.gather(
+                *(
+                    loop.run_in_executor(self._frame_threads, _jpeg, frame)
+                    for frame in decoded.frames
+                )
+            )
+        return previews
+
+    @contextmanager
+    def _place(self, method: str) -> Iterator[None]:
+        """Bound the calls in work, and take their time."""
+        if self._searches >= self._max_searches:
+            raise OverloadedError(
+                f"{self._max_searches} searches are in work already; try again",
+                retry_after=_RETRY_SECONDS,
+            )
+        self._searches += 1
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._searches -= 1
+            metrics.SEARCH_SECONDS.labels(method).observe(time.monotonic() - began)
+
+
+def _size(value: int, default: int, largest: int) -> int:
+    if value < 0:
+        raise InvalidFieldError(
+            "page_size", f"is {value}; must not be negative", reason="INVALID_PAGE_SIZE"
+        )
+    return min(value or default, largest)
+
+
+def _jpeg(frame: NDArray[np.uint8]) -> bytes:
+    return encode_image(frame, "jpeg")
+
+
+def _hit(hit: Hit, preview: bytes) -> pb.SearchHit:
+    message = pb.SearchHit(
+        film=film_name(hit.film.id),
+        title=hit.film.title,
+        to=_duration(hit.stop),
+        best=_duration(hit.best),
+        similarity=hit.passage.similarity,
+        preview=preview,
+    )
+    getattr(message, "from").CopyFrom(_duration(hit.start))
+    return message
+
+
+def _duration(seconds: Fraction) -> Duration:
+    return messages.duration(float(seconds))

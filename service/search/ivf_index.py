@@ -1,0 +1,142 @@
+"""Approximate search in many rows, in two steps. Knows faiss.
+
+Rows lie in lists of those that are near one another. A query looks through the nearest lists by
+codes of half a byte for two numbers, which takes a few nanoseconds a row, and compares the likely
+ones by a byte a number.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from service.library.latents import LATENT_SIZE
+from service.search.row_bytes import RowBytes
+from service.search.vectors import unit
+
+MOST_LISTS = 4096
+LIST_SAMPLE = 40
+"""Rows a list is trained on, at most; fewer than 39 are too few (faiss' rule)."""
+_PROBE_SHARE = 0.25
+_QUICK_SHARE = 0.02
+"""Of the lists, those that are looked through. Embeddings are spread so evenly that the tenth best
+row of a query is as likely as not in a list that is far from the query's own."""
+_LIKELY = 500
+"""Rows that are compared by bytes, at least; of a hundred thousand the ten best were in all."""
+_CODES = LATENT_SIZE // 2
+_CODE_SAMPLE = 20_000
+_ROUNDS = 10
+_ROWS_AT_ONCE = 4096
+
+
+class StoppedError(Exception):
+    """The service ends, and what was under way with it."""
+
+
+def lists_for(rows: int) -> int:
+    """Return how many lists to keep so many rows in: about four times the root, a power of 2."""
+    return min(MOST_LISTS, 1 << round(math.log2(4.0 * rows**0.5)))
+
+
+class TrainedIndex:
+    """Rows by id; searched by several threads at once, changed by one that is alone."""
+
+    def __init__(self, index: Any, rows: RowBytes) -> None:
+        self._index = index  # faiss' types do not know all that it has
+        self._rows = rows
+        self.lists = int(index.nlist)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @classmethod
+    def train(
+        cls,
+        sample: NDArray[np.float32],
+        lists: int,
+        stopped: Callable[[], bool],
+        old: "TrainedIndex | None" = None,
+    ) -> "TrainedIndex":
+        """Return an index whose lists are laid out by a sample of unit length [N, 200].
+
+        It has the rows of `old`, and shares their bytes with it: from now on only one of the two
+        may be changed. Raises StoppedError soon after `stopped` says so.
+        """
+        centres = faiss.IndexFlatIP(LATENT_SIZE)
+        clustering = faiss.Clustering(LATENT_SIZE, lists)
+        clustering.spherical = True
+        # Round by round, each beginning with the centres of the one before: so it can be stopped.
+        clustering.niter = 1
+        clustering.min_points_per_centroid = 1
+        clustering.max_points_per_centroid = len(sample)
+        for _ in range(_ROUNDS):
+            if stopped():
+                raise StoppedError
+            clustering.train(sample, centres)
+        index = faiss.IndexIVFPQFastScan(
+            centres, LATENT_SIZE, lists, _CODES, 4, faiss.METRIC_INNER_PRODUCT
+        )
+        index.train(sample[:: max(1, len(sample) // _CODE_SAMPLE)])
+        trained = cls(index, RowBytes() if old is None else old._rows)
+        for ids, vectors in trained._rows.all():
+            for start in range(0, len(ids), _ROWS_AT_ONCE):
+                if stopped():
+                    raise StoppedError
+                some = slice(start, start + _ROWS_AT_ONCE)
+                index.add_with_ids(vectors[some], ids[some])
+        return trained
+
+    def add(self, vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
+        """Add rows of unit length [N, 200]; of thousands slow."""
+        self._rows.put(ids, vectors)
+        self._index.add_with_ids(vectors, ids)
+
+    def sample(self, count: int, random: np.random.Generator) -> NDArray[np.float32]:
+        """Return about `count` of the rows, of unit length, [N, 200]."""
+        share = min(1.0, count / max(1, len(self)))
+        chosen = [vectors[random.random(len(ids)) < share] for ids, vectors in self._rows.all()]
+        return unit(np.concatenate(chosen))
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """Remove rows."""
+        self._index.remove_ids(faiss.IDSelectorBatch(ids))
+        self._rows.remove(ids)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        selector: Any,
+        share: float,
+        *,
+        quick: bool = False,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return similarities and ids [N, count], best first, id -1 where there are no more.
+
+        Args:
+            queries: [N, 200], of unit length.
+            count: how many rows a query.
+            selector: faiss' IDSelector of the rows that may be found, or None.
+            share: how many of the rows it lets through; the fewer, the more lists are looked at.
+            quick: looks through few lists: finds what is very like a query, not all that is.
+        """
+        probe_share = _QUICK_SHARE if quick else _PROBE_SHARE
+        parameters = faiss.SearchParametersIVF()
+        parameters.nprobe = min(
+            self.lists, math.ceil(max(16, probe_share * self.lists) / max(share, 1e-9))
+        )
+        if selector is not None:
+            parameters.sel = selector
+        likely = max(_LIKELY, 2 * count)
+        _, found = self._index.search(queries, likely, params=parameters)
+        similarities = np.full((len(queries), count), -np.inf, np.float32)
+        ids = np.full((len(queries), count), -1, np.int64)
+        for place, query in enumerate(queries):
+            rows = found[place][found[place] >= 0]
+            cosines = self._rows.cosines(rows, query)
+            best = np.argsort(-cosines, kind="stable")[:count]
+            similarities[place, : len(best)], ids[place, : len(best)] = cosines[best], rows[best]
+        return similarities, ids

@@ -1,0 +1,1 @@
+"""The best picture that 200 numbers can carry: a memory of a film, and what refines it."""
