@@ -19,7 +19,7 @@ from service.inference import Inference, Models
 from service.inference.admission import Admission
 from service.inference.connection import connect
 from service.pipeline import pipeline
-from service.pipeline.events import ReconstructionSettings
+from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.pipeline.limit import Room
 from service.renditions import Reconstructor
 from service.settings import GIB, Settings

@@ -1,4 +1,4 @@
-"""What a reconstruction is asked to do, and what it tells on the way."""
+"""What a film on its way through the model tells."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -7,22 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from film.facts import FilmFacts
-from film.output import OutputSettings
-from service.inference import ModelVersion
-from service.library.upload_records import UploadSettings
-
-
-@dataclass(frozen=True, slots=True)
-class ReconstructionSettings:
-    """What the caller wants made of the film."""
-
-    model: ModelVersion
-    output: OutputSettings
-    include_latents: bool
-    film_bytes: int | None
-    """The film's size as the caller announced it; None where it did not."""
-    store: UploadSettings | None = None
-    """How the film shall be kept in the library; None: not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from service.pipeline.events import (
     LatentsMade,
     OutputChunk,
     Progress,
-    ReconstructionSettings,
     StageSeconds,
     Summary,
 )
 from service.pipeline.limit import Room
 from service.renditions.ingest import Storing
 from service.renditions.library_parts import LibraryParts, Target
+from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.renditions.reconstructor import Reconstruction, Reconstructor
 from service.renditions.registry import Works
 from service.renditions.runner import JobRunner

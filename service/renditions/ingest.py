@@ -24,7 +24,6 @@ from service.pipeline.events import (
     FilmOpened,
     LatentsMade,
     OutputChunk,
-    ReconstructionSettings,
     Summary,
 )
 from service.pipeline.model_output import Passed
@@ -33,6 +32,7 @@ from service.pipeline.source import ArrivingFilm
 from service.pipeline.stats import Tally
 from service.renditions.commit import commit
 from service.renditions.library_parts import LibraryParts, Target, Writes
+from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.renditions.rendition_writer import Attempt, Place
 from service.renditions.segment_sink import SegmentedOutput
 

@@ -10,7 +10,8 @@ from service.errors import OverloadedError
 from service.inference import Inference
 from service.library.upload_records import UploadSettings
 from service.pipeline.errors import spool_fault
-from service.pipeline.events import Event, ReconstructionSettings
+from service.pipeline.events import Event
+from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.pipeline.limit import Room
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.source import ArrivingFilm
