@@ -19,7 +19,7 @@ from benchmarks.retrieval_films import (
     EVERY,
     Described,
     Encode,
-    LibraryFilm,
+    LibrarySource,
     bars_of_queries,
     describe,
     distorted_film,
@@ -59,7 +59,7 @@ CANDIDATES = 20
 class Library:
     """Both films, side by side: their frames are numbered through."""
 
-    def __init__(self, films: list[LibraryFilm]) -> None:
+    def __init__(self, films: list[LibrarySource]) -> None:
         self.films = films
         self.starts = np.cumsum([0, *(len(film.seconds) for film in films)])
         self.index = RowIndex()

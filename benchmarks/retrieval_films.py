@@ -57,7 +57,7 @@ class Described:
 
 
 @dataclass(slots=True)
-class LibraryFilm:
+class LibrarySource:
     """A film as the library has it: every frame."""
 
     name: str
@@ -119,7 +119,7 @@ def _averages(frames: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     return averages.reshape(len(frames), -1)
 
 
-def library_film(path: Path, encode: Encode) -> LibraryFilm:
+def library_film(path: Path, encode: Encode) -> LibrarySource:
     """Read a film as the library keeps it."""
     seconds: list[float] = []
 
@@ -130,7 +130,7 @@ def library_film(path: Path, encode: Encode) -> LibraryFilm:
                 yield from batch.frames
 
     described = describe(frames(), encode)
-    return LibraryFilm(path.stem, path, np.array(seconds) - seconds[0], described)
+    return LibrarySource(path.stem, path, np.array(seconds) - seconds[0], described)
 
 
 def distorted_film(film: Path, distortion: Distortion, folder: Path) -> tuple[Path, int]:

@@ -29,7 +29,7 @@ from service.inference import Models
 from service.library.films import Film, Films
 from service.library.latents import Latents, LatentsManifest, StoredModel
 from service.search.engine import Search
-from service.search.refresher import Indexes
+from service.search.refresher import IndexRefresher
 from service.search.rerank import Question
 from service.storage.folder import FolderStore
 from service.storage.objects import ObjectStore
@@ -217,7 +217,7 @@ async def _time_reading(store: ObjectStore, plan: Plan) -> list[float]:
     films, latents, threads = Films(store), Latents(store), StorageThreads()
     # No model is asked anything: the rows are given.
     models = Models(InferenceServerClient("127.0.0.1:1"))
-    indexes = Indexes(models, films, latents, threads)
+    indexes = IndexRefresher(models, films, latents, threads)
     for number in range(plan.stored_films):
         manifest = latents.find(f"film-{number}", MODEL.digest)
         if manifest is None:

@@ -19,9 +19,9 @@ from service.inference import Inference, Models
 from service.inference.admission import Admission
 from service.inference.connection import connect
 from service.pipeline import pipeline
-from service.renditions.reconstruction_settings import ReconstructionSettings
-from service.pipeline.limit import Room
+from service.pipeline.limit import Limit
 from service.renditions import Reconstructor
+from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.settings import GIB, Settings
 
 IN_FLIGHT = pipeline.BATCHES_PASSED + 2
@@ -79,7 +79,7 @@ class Engine:
         self._reconstructor = Reconstructor(
             self._inference,
             SpoolRoom(None, GIB),
-            Room(1),
+            Limit(1),
             film_bytes=GIB,
             idle_seconds=settings.idle_seconds,
         )

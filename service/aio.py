@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 
 
-async def carried_out(end: Coroutine[object, object, None]) -> None:
+async def run_to_completion(end: Coroutine[object, object, None]) -> None:
     """Run `end` to its end; a cancellation meanwhile is raised only then, else what `end` raises.
 
     `asyncio.shield` alone would let a cancelled caller go on beside what it has yet to take back.

@@ -28,7 +28,7 @@ from service.inference.local.triton import LocalTriton
 from service.inference.local.wheel import LocalTritonError
 from service.library.job_records import Jobs
 from service.open_library import Library
-from service.renditions import JobRunner, Reconstructor, Room, Storing, Works
+from service.renditions import Ingest, JobRunner, Limit, Reconstructor, Registry
 from service.rpc.autoencoder_service import AutoencoderService
 from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
@@ -39,7 +39,7 @@ from service.rpc.reconstructions import ReconstructionCalls
 from service.rpc.search_frames import SearchCalls
 from service.search.engine import Search
 from service.search.match import ClipMatcher
-from service.search.refresher import Indexes
+from service.search.refresher import IndexRefresher
 from service.settings import Settings
 from service.storage.factory import StoreSettingsError, open_store
 from service.storage.store_health import StoreHealth
@@ -167,27 +167,27 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
 
     library = await _open_library(settings, stack, health)
 
-    room = Room(settings.max_reconstructions)
+    limit = Limit(settings.max_reconstructions)
     parts = library.parts(settings)
-    works = Works(parts, inference, room)
-    stack.push_async_callback(works.close)
+    registry = Registry(parts, inference, limit)
+    stack.push_async_callback(registry.close)
     loop = asyncio.get_running_loop()
 
     def film_deleted(film_id: str, _: str) -> None:
-        loop.call_soon_threadsafe(works.film_deleted, film_id)
+        loop.call_soon_threadsafe(registry.film_deleted, film_id)
 
     library.deletion.on_deleted(film_deleted)
     jobs = Jobs(library.store)
-    job_runner = JobRunner(works, models, jobs)
+    job_runner = JobRunner(registry, models, jobs)
     await stack.enter_async_context(_background(job_runner.run()))
     spools = SpoolRoom(settings.spool_directory, settings.spool_total_bytes)
     reconstructor = Reconstructor(
         inference,
         spools,
-        room,
+        limit,
         film_bytes=settings.spool_film_bytes,
         idle_seconds=settings.idle_seconds,
-        storing=Storing(parts, library.uploads, inference),
+        ingest=Ingest(parts, library.uploads, inference),
     )
     threads = stack.enter_context(
         ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="frames")
@@ -196,7 +196,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
         AutoencoderService(
             models,
             inference,
-            ReconstructVideo(models, reconstructor, works, idle_seconds=settings.idle_seconds),
+            ReconstructVideo(models, reconstructor, registry, idle_seconds=settings.idle_seconds),
             threads,
             max_calls_waiting=settings.max_calls_waiting,
         ),
@@ -232,7 +232,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
         ),
         server,
     )
-    reconstructions = ReconstructionCalls(models, works, jobs, job_runner)
+    reconstructions = ReconstructionCalls(models, registry, jobs, job_runner)
     library_pb2_grpc.add_LibraryServiceServicer_to_server(
         library.service(settings, reconstructions), server
     )
@@ -282,7 +282,7 @@ async def _open_library(settings: Settings, stack: AsyncExitStack, health: Healt
 
 async def _open_search(library: Library, models: Models, stack: AsyncExitStack) -> Search:
     """Keep indexes of the library's latents, and return what searches them."""
-    indexes = Indexes(models, library.films, library.latents, library.threads)
+    indexes = IndexRefresher(models, library.films, library.latents, library.threads)
     library.latents.on_committed(indexes.notice)
     library.deletion.on_deleted(indexes.forget)
     await stack.enter_async_context(_background(indexes.keep()))

@@ -40,7 +40,7 @@ _LEAST_LEAD = 8
 """Packets to decode, at least, before the key frame that a picture depends on."""
 
 
-class OpenedFilm:
+class Demuxer:
     """Reads one film's container once; its first picture is decoded when it is opened."""
 
     def __init__(self, file: BinaryIO | io.RawIOBase, limits: ReadLimits, *, sound: bool) -> None:

@@ -21,7 +21,7 @@ from film.facts import FilmFacts
 from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from film.limits import ReadLimits
 from film.read.batch import BatchMaker, FilmBatch
-from film.read.demuxer import SOUND_BATCH_BYTES, OpenedFilm
+from film.read.demuxer import SOUND_BATCH_BYTES, Demuxer
 from film.read.pictures import Deinterlacer, Renderer, orientation_of
 from film.read.timeline import PictureTimes
 from film.segments import ReadingPoint, ResumeError, ResumePoint, SegmentPlan
@@ -91,8 +91,8 @@ class FilmReader:
         self._limits = limits
         self._sound = sound
         self._point = resume.reading if resume is not None else None
-        self._film = OpenedFilm(file, limits, sound=sound)
-        self._given_up: OpenedFilm | None = None
+        self._film = Demuxer(file, limits, sound=sound)
+        self._given_up: Demuxer | None = None
         self._sound_given = 0
         self._sound_to_drop = 0
         self._deinterlacer = Deinterlacer()
@@ -320,7 +320,7 @@ class FilmReader:
         """Read the film from its beginning after all, without the sound that was handed on."""
         # Whoever has its sound streams still refers to it.
         self._given_up = self._film
-        self._film = OpenedFilm(self._file, self._limits, sound=self._sound)
+        self._film = Demuxer(self._file, self._limits, sound=self._sound)
         self._sound_to_drop = self._sound_given
         self._deinterlacer = Deinterlacer()
 

@@ -89,7 +89,7 @@ class QueuedTrack:
         return unit
 
 
-class SoundTracks:
+class AudioQueue:
     """All tracks of a film that go into the output, in their order there."""
 
     def __init__(self, facts: FilmFacts, streams: Sequence[AudioStream], *, wanted: bool) -> None:

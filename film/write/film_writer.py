@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from film.facts import FilmFacts
 from film.output import OutputSettings
 from film.read.batch import FilmBatch
-from film.write.audio_queue import SoundTracks
-from film.write.mp4_assembler import Assembly, PictureFeed
+from film.write.audio_queue import AudioQueue
+from film.write.mp4_assembler import Mp4Assembler, PictureFeed
 
 _PATIENCE = Fraction(1)
 """Seconds of film that a picture waits for sound that should come before it."""
@@ -55,8 +55,8 @@ class FilmWriter:
         """The film's time, in seconds, that is the output's zero; final with the first bytes."""
         self._facts = facts
         self._feed = PictureFeed(facts, settings)
-        self._assembly = Assembly(sink, facts, settings)
-        self._tracks = SoundTracks(facts, sound_streams, wanted=settings.sound)
+        self._assembly = Mp4Assembler(sink, facts, settings)
+        self._tracks = AudioQueue(facts, sound_streams, wanted=settings.sound)
         self._started = False
         self._ended = False
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from film.facts import FilmFacts
 from film.output import OutputSettings, output_sample_aspect_ratio, output_size
 from film.read.batch import FilmBatch
-from film.write.audio_queue import SoundTracks
+from film.write.audio_queue import AudioQueue
 from film.write.compose import Composer
 from film.write.encoder import PictureEncoder
 from film.write.muxer import MAX_DURATION, Muxer
@@ -74,7 +74,7 @@ class PictureFeed:
         return max(1, round(1 / rate / self._facts.time_base)) if rate else 1
 
 
-class Assembly:
+class Mp4Assembler:
     """Encodes pictures and joins them with the sound in one MP4, or in one piece of it.
 
     Pictures wait here, encoded, until they are put into the output, which has to begin first.
@@ -135,7 +135,7 @@ class Assembly:
         ticks = self.next_ticks
         return None if ticks is None else ticks * self.encoder.time_base
 
-    def begin(self, tracks: SoundTracks) -> Alignment:
+    def begin(self, tracks: AudioQueue) -> Alignment:
         """Begin the output, with what is known of the sound by now; write its header."""
         added = tracks.add_to(self.muxer.container)
         alignment = align(
@@ -149,7 +149,7 @@ class Assembly:
         self._write_header(added, alignment)
         return alignment
 
-    def go_on(self, tracks: SoundTracks, alignment: Alignment, fragment: int) -> None:
+    def go_on(self, tracks: AudioQueue, alignment: Alignment, fragment: int) -> None:
         """Begin a further piece of an output; write its header once more.
 
         `alignment` is the first piece's; `fragment` is the number of this one's first fragment.
@@ -175,9 +175,7 @@ class Assembly:
             )
         self.muxer.write(picture, self.encoder.stream, time, duration)
 
-    def put_sound(
-        self, tracks: SoundTracks, *, until: Fraction | None, final: bool = False
-    ) -> None:
+    def put_sound(self, tracks: AudioQueue, *, until: Fraction | None, final: bool = False) -> None:
         """Put the sound before a time of the film into the output, or all that can be."""
         for track, stream in zip(tracks, self._sound, strict=True):
             for unit, duration in track.units(until=until, final=final):

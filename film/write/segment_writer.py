@@ -22,9 +22,9 @@ from film.facts import FilmFacts
 from film.output import OutputSettings
 from film.read.batch import FilmBatch
 from film.segments import ReadingPoint, ResumeError, ResumePoint, Segment
-from film.write.audio_queue import SoundTracks
+from film.write.audio_queue import AudioQueue
 from film.write.header import boxes
-from film.write.mp4_assembler import Assembly, PictureFeed
+from film.write.mp4_assembler import Mp4Assembler, PictureFeed
 from film.write.track_alignment import Alignment
 
 _PATIENCE = Fraction(3)
@@ -62,7 +62,7 @@ class SegmentWriter:
         self._facts = facts
         self._settings = settings
         self._feed = PictureFeed(facts, settings)
-        self._tracks = SoundTracks(facts, sound_streams, wanted=settings.sound)
+        self._tracks = AudioQueue(facts, sound_streams, wanted=settings.sound)
         self._pieces: deque[_Piece] = deque()
         """Those being made, in order: pictures go into the last, the first waits for its sound."""
         self._alignment: Alignment | None = None
@@ -165,7 +165,7 @@ class SegmentWriter:
             self._start_pts = reading.pts
         output: list[bytes] = []
         number = reading.finished + 1
-        assembly = Assembly(
+        assembly = Mp4Assembler(
             output.append, self._facts, self._settings, piece=True, short_start=number == 1
         )
         self._pieces.append(_Piece(number, reading.pts, assembly, output))
@@ -270,7 +270,7 @@ class _Piece:
 
     number: int
     first_pts: int
-    assembly: Assembly
+    assembly: Mp4Assembler
     output: list[bytes]
     """What the assembly has written."""
     frames: int = 0

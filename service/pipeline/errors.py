@@ -7,7 +7,7 @@ from film.errors import (
     TruncatedFilmError,
 )
 from service.errors import DataLossError, InvalidFieldError, OverloadedError, ServiceError
-from service.pipeline.stats import Tally
+from service.pipeline.stats import Stats
 
 SPOOL_RETRY_SECONDS = 30.0
 """After how long a film may fit into the spool: about as long as a short film takes to leave it."""
@@ -21,31 +21,31 @@ def spool_fault(error: FilmError) -> ServiceError:
     return OverloadedError(str(error), reason=error.reason)
 
 
-def film_fault(error: FilmError, tally: Tally) -> ServiceError:
+def film_fault(error: FilmError, stats: Stats) -> ServiceError:
     """Return the caller's error for a film that could not be read (further)."""
     delivered_in_part = isinstance(error, TruncatedFilmError) or (
-        isinstance(error, DamagedFilmError) and tally.frames_written > 0
+        isinstance(error, DamagedFilmError) and stats.frames_written > 0
     )
     if not delivered_in_part:
         return InvalidFieldError("chunk", str(error), reason=error.reason)
-    return _data_loss(str(error), error.reason, tally)
+    return _data_loss(str(error), error.reason, stats)
 
 
-def short_film_fault(announced: int, tally: Tally) -> ServiceError:
+def short_film_fault(announced: int, stats: Stats) -> ServiceError:
     """Return the caller's error for a stream that ended before the announced size."""
     return _data_loss(
-        f"the stream ended after {tally.bytes_received} of the {announced} bytes that "
+        f"the stream ended after {stats.bytes_received} of the {announced} bytes that "
         "film_size_bytes announced",
         TruncatedFilmError.reason,
-        tally,
+        stats,
     )
 
 
-def _data_loss(what: str, reason: str, tally: Tally) -> ServiceError:
-    position = f"{float(tally.position):.3f}"
-    delivered = f"{tally.frames_written} frames, {position} s of the film"
+def _data_loss(what: str, reason: str, stats: Stats) -> ServiceError:
+    position = f"{float(stats.position):.3f}"
+    delivered = f"{stats.frames_written} frames, {position} s of the film"
     return DataLossError(
-        f"{what.rstrip('.')}; delivered: {delivered if tally.frames_written else 'nothing'}",
+        f"{what.rstrip('.')}; delivered: {delivered if stats.frames_written else 'nothing'}",
         reason=reason,
-        metadata={"frames": str(tally.frames_written), "position_seconds": position},
+        metadata={"frames": str(stats.frames_written), "position_seconds": position},
     )

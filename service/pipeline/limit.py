@@ -5,7 +5,7 @@ from service.errors import OverloadedError
 RETRY_AFTER_SECONDS = 10.0
 
 
-class Room:
+class Limit:
     """Places for films in work; used on one event loop."""
 
     def __init__(self, places: int) -> None:

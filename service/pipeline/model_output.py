@@ -10,7 +10,7 @@ from service.inference import LATENT_SIZE
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class ModelOutput:
     """N frames that went through the model."""
 
     latents: NDArray[np.float32]
@@ -21,7 +21,7 @@ class Passed:
     """[N, 144, 256, 3] RGB."""
 
 
-NOTHING_PASSED = Passed(
+NO_MODEL_OUTPUT = ModelOutput(
     np.empty((0, LATENT_SIZE), np.float32),
     np.empty((0, LATENT_SIZE), np.float32),
     np.empty((0, MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3), np.uint8),

@@ -16,15 +16,15 @@ from film.output import OutputSettings, picture_size
 from film.read.batch import FilmBatch
 from film.read.film_reader import FilmReader
 from film.segments import ResumePoint
-from service.aio import carried_out
+from service.aio import run_to_completion
 from service.errors import ServiceError
 from service.inference import Inference, ModelVersion
 from service.pipeline.events import StageSeconds
-from service.pipeline.model_output import NOTHING_PASSED, Passed
+from service.pipeline.model_output import NO_MODEL_OUTPUT, ModelOutput
 from service.pipeline.retry import persistently
-from service.pipeline.serial_executor import StageThread
+from service.pipeline.serial_executor import SerialExecutor
 from service.pipeline.source import Source
-from service.pipeline.stats import Tally
+from service.pipeline.stats import Stats
 
 BATCH_FRAMES = 32
 """Measured with a `pca` model on two cores that were busy with other work as well, 640 x 360,
@@ -53,7 +53,7 @@ class Output(Protocol):
     async def open(self, reader: FilmReader, stages: asyncio.TaskGroup) -> None:
         """Begin, with an opened film; further stages may be added."""
 
-    async def write(self, batch: FilmBatch, passed: Passed) -> None:
+    async def write(self, batch: FilmBatch, passed: ModelOutput) -> None:
         """Take the film's next pictures and what the model made of them."""
 
     async def close(self, reader: FilmReader, fault: ServiceError | None) -> None:
@@ -77,7 +77,7 @@ class Pipeline:
         inference: Inference,
         source: Source,
         output: Output,
-        tally: Tally,
+        stats: Stats,
         segmented: bool = False,
         resume: ResumePoint | None = None,
     ) -> None:
@@ -86,14 +86,14 @@ class Pipeline:
         self._inference = inference
         self._source = source
         self._output = output
-        self._tally = tally
+        self._stats = stats
         self._segmented = segmented
         self._resume = resume
 
-        self._reading = StageThread("film-read")
+        self._reading = SerialExecutor("film-read")
         self._reader: FilmReader | None = None
         self._read: asyncio.Queue[FilmBatch | None] = asyncio.Queue(BATCHES_READ)
-        self._passed: asyncio.Queue[tuple[FilmBatch, asyncio.Task[Passed]] | None]
+        self._passed: asyncio.Queue[tuple[FilmBatch, asyncio.Task[ModelOutput]] | None]
         self._passed = asyncio.Queue(BATCHES_PASSED)
         self._receiving: asyncio.Task[None]
         self._ended = asyncio.Event()
@@ -113,7 +113,7 @@ class Pipeline:
         except BaseExceptionGroup as group:
             raise _first_cause(group) from None
         finally:
-            await carried_out(self._close())
+            await run_to_completion(self._close())
         if (fault := self._source.fault(self._film_error)) is not None:
             raise fault
 
@@ -133,7 +133,7 @@ class Pipeline:
         batches = reader.batches(_batch_frames(reader.facts, self._settings))
         try:
             while (batch := await self._reading.run(next, batches, None)) is not None:
-                self._tally.decoded(len(batch.pts))
+                self._stats.decoded(len(batch.pts))
                 await self._read.put(batch)
         except FilmError as error:
             self._film_error = error
@@ -148,7 +148,7 @@ class Pipeline:
             segmented=self._segmented,
             resume=self._resume,
         )
-        self._tally.time_base = self._reader.facts.time_base
+        self._stats.time_base = self._reader.facts.time_base
         return self._reader
 
     # Batches through the model: several at once, in order.
@@ -158,14 +158,14 @@ class Pipeline:
             await self._passed.put((batch, stages.create_task(self._pass(batch))))
         await self._passed.put(None)
 
-    async def _pass(self, batch: FilmBatch) -> Passed:
+    async def _pass(self, batch: FilmBatch) -> ModelOutput:
         if not len(batch.pts):
-            return NOTHING_PASSED
+            return NO_MODEL_OUTPUT
         model = self._model
         encoded = await persistently(lambda: self._inference.encode(model, batch.frames))
         decoded = await persistently(lambda: self._inference.decode(model, encoded.latents))
-        self._tally.reconstructed(len(batch.pts), encoded.compute_seconds, decoded.compute_seconds)
-        return Passed(encoded.latents, encoded.embeddings, decoded.frames)
+        self._stats.reconstructed(len(batch.pts), encoded.compute_seconds, decoded.compute_seconds)
+        return ModelOutput(encoded.latents, encoded.embeddings, decoded.frames)
 
     # Decoded frames to the output.
 
@@ -208,8 +208,8 @@ class Pipeline:
 
     def _count_seconds(self) -> None:
         read = self._reading.seconds - self._source.file.waited
-        known = self._tally.seconds
-        self._tally.busy(
+        known = self._stats.seconds
+        self._stats.busy(
             StageSeconds(read=max(0.0, read - known.read), write=self._output.seconds - known.write)
         )
 
@@ -222,7 +222,7 @@ class Pipeline:
             ends.push_async_callback(self._reading.end, self._end_reader)
             ends.push_async_callback(self._output.release)
         self._count_seconds()
-        self._tally.close()
+        self._stats.close()
         # What is left in the queues is large, and tasks refer to the frames that refer to them:
         # without this it would all wait for Python's next collection of cycles.
         del self._read, self._passed, self._receiving

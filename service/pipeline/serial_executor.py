@@ -10,7 +10,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class StageThread:
+class SerialExecutor:
     """Runs one stage's blocking calls in order, on one thread.
 
     A film container is opened, used and closed on one thread only; calls submitted here can rely

@@ -8,15 +8,15 @@ from film.errors import FilmError
 from film.spool import Spool
 from service.errors import IdleCallerError, InvalidFieldError, ServiceError
 from service.pipeline.errors import film_fault, short_film_fault, spool_fault
-from service.pipeline.serial_executor import StageThread
-from service.pipeline.stats import Tally
-from service.pipeline.timed_file import WatchedFile
+from service.pipeline.serial_executor import SerialExecutor
+from service.pipeline.stats import Stats
+from service.pipeline.timed_file import TimedFile
 
 
 class Source(Protocol):
     """A film's bytes, and what is known of their coming."""
 
-    file: WatchedFile
+    file: TimedFile
     """For the reader; used on its thread."""
 
     async def receive(self) -> None:
@@ -38,14 +38,14 @@ class Source(Protocol):
         """Release everything; `file` was closed before."""
 
 
-class ArrivingFilm:
+class ArrivingSource:
     """A film that a caller sends: its bytes are spooled as they come, however slow the rest is."""
 
     def __init__(
         self,
         spool: Spool,
         chunks: AsyncIterable[bytes],
-        tally: Tally,
+        stats: Stats,
         *,
         announced: int | None,
         idle_seconds: float,
@@ -54,21 +54,21 @@ class ArrivingFilm:
         """Take `chunks`; `also` gets each of them as well, after the spool."""
         self._spool = spool
         self._chunks = chunks
-        self._tally = tally
+        self._stats = stats
         self._announced = announced
         self._idle_seconds = idle_seconds
         self._also = also
-        self._spooling = StageThread("film-spool")
+        self._spooling = SerialExecutor("film-spool")
         self._last_chunk_at = time.monotonic()
         self._waits_for_end_since: float | None = None
         self._all_received = False
-        self.file = WatchedFile(spool.open())
+        self.file = TimedFile(spool.open())
 
     async def receive(self) -> None:
         """Drain the caller's bytes to disk."""
         async for chunk in self._chunks:
             self._last_chunk_at = time.monotonic()
-            self._tally.bytes_received += len(chunk)
+            self._stats.bytes_received += len(chunk)
             self._check_size()
             try:
                 await self._spooling.run(self._spool.write, chunk)
@@ -77,7 +77,7 @@ class ArrivingFilm:
             if self._also is not None:
                 await self._also(chunk)
                 self._last_chunk_at = time.monotonic()
-        if not self._tally.bytes_received:
+        if not self._stats.bytes_received:
             raise InvalidFieldError(
                 "chunk", "the stream ended without one byte of a film", reason="EMPTY_FILM"
             )
@@ -85,7 +85,7 @@ class ArrivingFilm:
         await self._spooling.run(self._spool.finish)
 
     def _check_size(self) -> None:
-        if self._announced is not None and self._tally.bytes_received > self._announced:
+        if self._announced is not None and self._stats.bytes_received > self._announced:
             raise InvalidFieldError(
                 "settings.film_size_bytes",
                 f"the film holds more than the {self._announced} bytes announced",
@@ -102,7 +102,7 @@ class ArrivingFilm:
             raise IdleCallerError(
                 f"no byte of the film came for {idle:.0f} s; send its bytes, or half-close the "
                 "stream where it ends",
-                metadata={"bytes_received": str(self._tally.bytes_received)},
+                metadata={"bytes_received": str(self._stats.bytes_received)},
             )
 
     def wait_for_end(self) -> None:
@@ -111,10 +111,10 @@ class ArrivingFilm:
 
     def fault(self, error: FilmError | None) -> ServiceError | None:
         """Return what is wrong with the film: it is short, or could not be read (further)."""
-        received = self._tally.bytes_received
+        received = self._stats.bytes_received
         if self._announced is not None and self._all_received and received < self._announced:
-            return short_film_fault(self._announced, self._tally)
-        return film_fault(error, self._tally) if error is not None else None
+            return short_film_fault(self._announced, self._stats)
+        return film_fault(error, self._stats) if error is not None else None
 
     def cancel(self) -> None:
         """Make reads raise at once."""

@@ -13,7 +13,7 @@ _WRITE_QUEUE = metrics.RECONSTRUCTION_QUEUE.labels("write")
 
 
 @dataclass(slots=True)
-class Tally:
+class Stats:
     """Counts of one film on its way through; adds them to the service's metrics as well."""
 
     model: ModelVersion

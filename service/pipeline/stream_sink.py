@@ -9,29 +9,29 @@ from film.read.film_reader import FilmReader
 from film.write.film_writer import FilmWriter
 from service.errors import ServiceError
 from service.pipeline.events import Event, FilmOpened, LatentsMade, OutputChunk
-from service.pipeline.model_output import Passed
-from service.pipeline.serial_executor import StageThread
-from service.pipeline.stats import Tally
+from service.pipeline.model_output import ModelOutput
+from service.pipeline.serial_executor import SerialExecutor
+from service.pipeline.stats import Stats
 
 CHUNK_BYTES = 2**20
 
 
-class LiveOutput:
+class StreamSink:
     """Puts what is made into the caller's queue, and waits where that is full; an `Output`."""
 
     def __init__(
         self,
         settings: OutputSettings,
-        tally: Tally,
+        stats: Stats,
         events: asyncio.Queue[Event],
         *,
         include_latents: bool,
     ) -> None:
         self._settings = settings
-        self._tally = tally
+        self._stats = stats
         self._events = events
         self._include_latents = include_latents
-        self._writing = StageThread("film-write")
+        self._writing = SerialExecutor("film-write")
         self._writer: FilmWriter | None = None
         self._fresh: list[bytes] = []
         self._opened = False
@@ -59,13 +59,13 @@ class LiveOutput:
             self._fresh.append, reader.facts, reader.sound_streams, self._settings
         )
 
-    async def write(self, batch: FilmBatch, passed: Passed) -> None:
+    async def write(self, batch: FilmBatch, passed: ModelOutput) -> None:
         """Put the next pictures into the output."""
         writer = cast(FilmWriter, self._writer)
         if self._include_latents and len(batch.pts):
             await self._events.put(LatentsMade(batch.pts, passed.latents))
         await self._writing.run(writer.write, batch, passed.frames)
-        self._tally.wrote(batch)
+        self._stats.wrote(batch)
         await self._put_output()
 
     async def close(self, reader: FilmReader, fault: ServiceError | None) -> None:
@@ -74,7 +74,7 @@ class LiveOutput:
         await self._writing.run(writer.close)
         await self._put_output()
         self.warnings = (*reader.warnings, *writer.warnings)
-        await self._events.put(self._tally.progress())
+        await self._events.put(self._stats.progress())
 
     async def _put_output(self) -> None:
         """Pass on what the writer has made since the last call; its thread is at rest."""
@@ -82,13 +82,13 @@ class LiveOutput:
         self._fresh.clear()
         for start in range(0, len(output), CHUNK_BYTES):
             chunk = output[start : start + CHUNK_BYTES]
-            self._tally.bytes_sent += len(chunk)
+            self._stats.bytes_sent += len(chunk)
             await self._events.put(OutputChunk(chunk))
 
     def tick(self) -> None:
         """Tell how far the work is; a caller who does not keep up is not told."""
         if self._opened and not self._events.full():
-            self._events.put_nowait(self._tally.progress())
+            self._events.put_nowait(self._stats.progress())
 
     async def release(self) -> None:
         """End the writer's thread; give up what it has not finished."""

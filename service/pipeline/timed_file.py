@@ -4,7 +4,7 @@ import io
 import time
 
 
-class WatchedFile(io.RawIOBase):
+class TimedFile(io.RawIOBase):
     """Passes reads on and measures them, so that waiting for the caller is told from work."""
 
     def __init__(self, file: io.RawIOBase) -> None:

@@ -1,4 +1,4 @@
-"""The pipeline: film -> inference -> film, and works on films of the library. Knows no protobuf."""
+"""Reconstructions: of films that callers send, and of films of the library. Knows no protobuf."""
 
 from service.pipeline.events import (
     Event,
@@ -9,32 +9,32 @@ from service.pipeline.events import (
     StageSeconds,
     Summary,
 )
-from service.pipeline.limit import Room
-from service.renditions.ingest import Storing
+from service.pipeline.limit import Limit
+from service.renditions.ingest import Ingest
 from service.renditions.library_parts import LibraryParts, Target
 from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.renditions.reconstructor import Reconstruction, Reconstructor
-from service.renditions.registry import Works
+from service.renditions.registry import Registry
 from service.renditions.runner import JobRunner
-from service.renditions.watching import Viewing, view
+from service.renditions.watching import Watching, watch
 
 __all__ = [
     "Event",
     "FilmOpened",
+    "Ingest",
     "JobRunner",
     "LatentsMade",
     "LibraryParts",
+    "Limit",
     "OutputChunk",
     "Progress",
     "Reconstruction",
     "ReconstructionSettings",
     "Reconstructor",
-    "Room",
+    "Registry",
     "StageSeconds",
-    "Storing",
     "Summary",
     "Target",
-    "Viewing",
-    "Works",
-    "view",
+    "Watching",
+    "watch",
 ]

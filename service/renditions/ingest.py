@@ -9,7 +9,7 @@ from film.output import OutputSettings, output_size
 from film.read.batch import FilmBatch
 from film.read.film_reader import FilmReader
 from film.spool import Spool
-from service.aio import carried_out
+from service.aio import run_to_completion
 from service.errors import ServiceError, UnavailableError
 from service.inference import Inference
 from service.library import layout
@@ -26,20 +26,20 @@ from service.pipeline.events import (
     OutputChunk,
     Summary,
 )
-from service.pipeline.model_output import Passed
+from service.pipeline.model_output import ModelOutput
 from service.pipeline.pipeline import Pipeline
-from service.pipeline.source import ArrivingFilm
-from service.pipeline.stats import Tally
+from service.pipeline.source import ArrivingSource
+from service.pipeline.stats import Stats
 from service.renditions.commit import commit
 from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.reconstruction_settings import ReconstructionSettings
-from service.renditions.rendition_writer import Attempt, Place
-from service.renditions.segment_sink import SegmentedOutput
+from service.renditions.rendition_writer import Place, RenditionWriter
+from service.renditions.segment_sink import SegmentSink
 
 CHUNK_BYTES = 2**20
 
 
-class Storing:
+class Ingest:
     """Keeps films that are reconstructed while they come."""
 
     def __init__(self, library: LibraryParts, uploads: Uploads, inference: Inference) -> None:
@@ -62,12 +62,12 @@ class Storing:
         idle_seconds: float,
     ) -> None:
         """Take a film through and keep it; of one that breaks off, nothing is kept."""
-        await _StoredRun(
+        await _IngestRun(
             self._library, self._inference, upload, settings, spool, chunks, events, idle_seconds
         ).run()
 
 
-class _StoredRun:
+class _IngestRun:
     """One film on its way into the library."""
 
     def __init__(
@@ -90,14 +90,14 @@ class _StoredRun:
         self._events = events
         self._idle_seconds = idle_seconds
         self._writes = Writes(library.threads)
-        self._tally = Tally(settings.model)
+        self._stats = Stats(settings.model)
         self._records: list[SegmentRecord] = []
         self._place = Place(
             upload.film_id,
             rendition_id(settings.model.digest, settings.output),
             f"000001-{secrets.token_hex(4)}",
         )
-        self._attempt = Attempt(
+        self._attempt = RenditionWriter(
             library,
             self._writes,
             self._place,
@@ -120,22 +120,22 @@ class _StoredRun:
             film = await self._writes.persistently(self._upload.finish)
         finally:
             if film is None:
-                await carried_out(self._drop())
+                await run_to_completion(self._drop())
         await self._events.put(await self._finish(film))
 
     async def _take_through(self) -> None:
         settings = self._settings
-        source = ArrivingFilm(
+        source = ArrivingSource(
             self._spool,
             self._chunks,
-            self._tally,
+            self._stats,
             announced=settings.film_bytes,
             idle_seconds=self._idle_seconds,
             also=self._keep_bytes,
         )
-        output = _ToldOutput(
+        output = _IngestSink(
             settings.output,
-            self._tally,
+            self._stats,
             self._attempt,
             self._events,
             include_latents=settings.include_latents,
@@ -146,7 +146,7 @@ class _StoredRun:
             inference=self._inference,
             source=source,
             output=output,
-            tally=self._tally,
+            stats=self._stats,
             segmented=True,
         ).run()
 
@@ -164,7 +164,7 @@ class _StoredRun:
         self._records.append(record)
         for start in range(0, len(data), CHUNK_BYTES):
             chunk = data[start : start + CHUNK_BYTES]
-            self._tally.bytes_sent += len(chunk)
+            self._stats.bytes_sent += len(chunk)
             await self._events.put(OutputChunk(chunk))
 
     async def _finish(self, film: Film) -> Summary:
@@ -176,14 +176,14 @@ class _StoredRun:
                 raise film_deleted(film.id)
 
         manifest = await commit(self._library, self._writes, target, self._records, require_film)
-        await self._events.put(self._tally.progress())
+        await self._events.put(self._stats.progress())
         return Summary(
             frames=manifest.frames,
             duration=manifest.duration,
-            bytes_received=self._tally.bytes_received,
-            bytes_sent=self._tally.bytes_sent,
+            bytes_received=self._stats.bytes_received,
+            bytes_sent=self._stats.bytes_sent,
             film_digest=film.digest,
-            stage_seconds=self._tally.seconds,
+            stage_seconds=self._stats.seconds,
             warnings=manifest.warnings,
             film=film.id,
             rendition=target.rendition,
@@ -207,22 +207,22 @@ class _StoredRun:
         store.delete(info.key for info in store.list(folder))
 
 
-class _ToldOutput(SegmentedOutput):
+class _IngestSink(SegmentSink):
     """Segments whose caller is told of everything on the way."""
 
     def __init__(
         self,
         settings: OutputSettings,
-        tally: Tally,
-        attempt: Attempt,
+        stats: Stats,
+        attempt: RenditionWriter,
         events: asyncio.Queue[Event],
         *,
         include_latents: bool,
     ) -> None:
-        super().__init__(settings, tally, attempt, None)
+        super().__init__(settings, stats, attempt, None)
         self._picture = settings
         self._events = events
-        self._progress = tally.progress
+        self._progress = stats.progress
         self._include_latents = include_latents
         self._opened = False
 
@@ -238,7 +238,7 @@ class _ToldOutput(SegmentedOutput):
         self._opened = True
         await super().open(reader, stages)
 
-    async def write(self, batch: FilmBatch, passed: Passed) -> None:
+    async def write(self, batch: FilmBatch, passed: ModelOutput) -> None:
         """Put the next pictures into the output, their latents to the caller."""
         if self._include_latents and len(batch.pts):
             await self._events.put(LatentsMade(batch.pts, passed.latents))

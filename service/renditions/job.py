@@ -1,4 +1,4 @@
-"""The work on one rendition: makes it, or follows the replica that does, until it is complete."""
+"""The job of one rendition: makes it, or follows the replica that does, until it is complete."""
 
 import asyncio
 from contextlib import suppress
@@ -9,7 +9,7 @@ import structlog
 from film.errors import FilmError
 from film.segments import ResumeError
 from service import metrics
-from service.aio import carried_out
+from service.aio import run_to_completion
 from service.errors import DataLossError, ServerSideError, ServiceError, UnavailableError
 from service.inference import Inference
 from service.library import layout
@@ -19,13 +19,13 @@ from service.library.verified_reads import film_deleted
 from service.pipeline.events import StageSeconds
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.retry import persistently
-from service.pipeline.stats import Tally
+from service.pipeline.stats import Stats
 from service.renditions.commit import commit
-from service.renditions.job_state import Board, end_of_film
+from service.renditions.job_state import JobState, end_of_film
 from service.renditions.library_parts import LibraryParts, Target, Writes
-from service.renditions.library_source import LibraryFilm
-from service.renditions.rendition_writer import Attempt, Place
-from service.renditions.segment_sink import SegmentedOutput
+from service.renditions.library_source import LibrarySource
+from service.renditions.rendition_writer import Place, RenditionWriter
+from service.renditions.segment_sink import SegmentSink
 
 log = structlog.get_logger(__name__)
 
@@ -37,20 +37,20 @@ class _LeaseLostError(Exception):
     """Another replica has taken over."""
 
 
-class Work:
-    """One rendition on its way; `run` once, cancel that to stop. The board says how it stands."""
+class RenditionJob:
+    """One rendition on its way; `run` once, cancel that to stop. `state` says how it stands."""
 
     def __init__(self, library: LibraryParts, inference: Inference, target: Target) -> None:
         self.target = target
-        self.board = Board()
+        self.state = JobState()
         self.looked = asyncio.Event()
-        """Set once the board shows what was there before."""
+        """Set once the state shows what was there before."""
         self._library = library
         self._inference = inference
         self._writes = Writes(library.threads)
         self._records = RecordsReader(library.store, target.film.id, target.rendition)
-        self._tally = Tally(target.model)
-        self._tally_begins = 0
+        self._stats = Stats(target.model)
+        self._stats_begin = 0
         self._earlier = StageSeconds()
         self._end_with: ServiceError | None = None
         self._wrote = False
@@ -61,17 +61,17 @@ class Work:
     @property
     def frames_decoded(self) -> int:
         """Frames of the film that were read so far, by whomever."""
-        return max(self.board.frames, self._tally_begins + self._tally.frames_decoded)
+        return max(self.state.frames, self._stats_begin + self._stats.frames_decoded)
 
     @property
     def frames_reconstructed(self) -> int:
         """Frames that went through the model so far, by whomever."""
-        return max(self.board.frames, self._tally_begins + self._tally.frames_reconstructed)
+        return max(self.state.frames, self._stats_begin + self._stats.frames_reconstructed)
 
     @property
     def seconds(self) -> StageSeconds:
         """How long the stages were busy in this process."""
-        return self._earlier + self._tally.seconds
+        return self._earlier + self._stats.seconds
 
     async def run(self) -> None:
         """Work until the rendition is complete, or cannot be; never raises but when cancelled."""
@@ -79,28 +79,28 @@ class Work:
         try:
             await self._run()
         except ServiceError as error:
-            self.board.fail(error)
+            self.state.fail(error)
         except Exception:
             self._log.exception("unexpected error")
-            self.board.fail(ServerSideError("the reconstruction failed; the log has the details"))
+            self.state.fail(ServerSideError("the reconstruction failed; the log has the details"))
         finally:
             self.over()
             try:
-                await carried_out(self._clean_up())
+                await run_to_completion(self._clean_up())
             finally:
                 metrics.WORKS_RUNNING.dec()
 
     def end_with(self, error: ServiceError) -> None:
-        """Have the board tell `error` when this is cancelled."""
+        """Have the state tell `error` when this is cancelled."""
         self._end_with = error
 
     def over(self) -> None:
         """See that nobody waits for it any more."""
-        self.board.fail(self._end_with or _stopped())  # Without effect on one that has ended.
+        self.state.fail(self._end_with or _stopped())  # Without effect on one that has ended.
         self.looked.set()
 
     async def _run(self) -> None:
-        while not self.board.ended:
+        while not self.state.ended:
             lease = await self._take_lease()
             if lease is not None:
                 try:
@@ -117,7 +117,7 @@ class Work:
         film, rendition = self.target.film.id, self.target.rendition
         while True:
             await persistently(self._look)
-            if self.board.ended:
+            if self.state.ended:
                 return None
             newest = await self._writes.persistently(leases.newest, film, rendition)
             if watch.is_free(newest):
@@ -128,18 +128,18 @@ class Work:
             await asyncio.sleep(FOLLOW_SECONDS)
 
     async def _look(self) -> None:
-        """Bring the board up to what is in the store; raises NotFoundError, UnavailableError."""
+        """Bring the state up to what is in the store; raises NotFoundError, UnavailableError."""
         library, film = self._library, self.target.film
         await self._require_film()
         manifest = await self._writes.run(library.renditions.find, film.id, self.target.rendition)
         records = await self._writes.run(self._records.look)
-        self.board.extend(longest_chain(records, self.board.last))
+        self.state.extend(longest_chain(records, self.state.last))
         if manifest is not None:
-            self.board.finish(manifest)
-        elif len(longest_chain(records)) > len(self.board.segments):
-            self.board.fail(gone_astray())
-        elif (last := self.board.last) is not None and last.fault is not None:
-            self.board.fail(end_of_film(last))
+            self.state.finish(manifest)
+        elif len(longest_chain(records)) > len(self.state.segments):
+            self.state.fail(gone_astray())
+        elif (last := self.state.last) is not None and last.fault is not None:
+            self.state.fail(end_of_film(last))
         self.looked.set()
 
     async def _require_film(self) -> None:
@@ -163,7 +163,7 @@ class Work:
             self.is_making = False
             making.cancel()
             beating.cancel()
-            await carried_out(self._let_go(lease, making, beating))
+            await run_to_completion(self._let_go(lease, making, beating))
 
     async def _let_go(self, lease: Lease, *ending: "asyncio.Future[None]") -> None:
         await asyncio.wait(ending)
@@ -188,30 +188,30 @@ class Work:
 
     async def _make(self, attempt: str) -> None:
         await persistently(self._look)
-        if self.board.ended:
+        if self.state.ended:
             return
-        before = self.board.last
+        before = self.state.last
         model = self.target.model
         if before is not None:
             self._log.info("going on", segments=before.number, attempt=attempt)
             metrics.SEGMENTS.labels(model.name, str(model.version), "reused").inc(before.number)
         if before is None or not before.is_last:
             await self._make_segments(attempt, before)
-        if (last := self.board.last) is not None and last.fault is not None:
-            self.board.fail(end_of_film(last))
+        if (last := self.state.last) is not None and last.fault is not None:
+            self.state.fail(end_of_film(last))
             return
         manifest = await commit(
-            self._library, self._writes, self.target, self.board.segments, self._require_film
+            self._library, self._writes, self.target, self.state.segments, self._require_film
         )
-        self.board.finish(manifest)
+        self.state.finish(manifest)
 
     async def _make_segments(self, attempt: str, before: SegmentRecord | None) -> None:
         library, target = self._library, self.target
         film, model = target.film, target.model
         latents = await self._writes.persistently(library.latents.find, film.id, model.digest)
-        self._earlier, self._tally = self.seconds, Tally(model)
-        self._tally_begins = self.board.frames
-        keeper = Attempt(
+        self._earlier, self._stats = self.seconds, Stats(model)
+        self._stats_begin = self.state.frames
+        writer = RenditionWriter(
             library,
             self._writes,
             Place(film.id, target.rendition, attempt),
@@ -226,9 +226,9 @@ class Work:
             model,
             target.output,
             inference=self._inference,
-            source=LibraryFilm(library.films.open_source(film)),
-            output=SegmentedOutput(target.output, self._tally, keeper, resume),
-            tally=self._tally,
+            source=LibrarySource(library.films.open_source(film)),
+            output=SegmentSink(target.output, self._stats, writer, resume),
+            stats=self._stats,
             segmented=True,
             resume=resume,
         )
@@ -237,19 +237,19 @@ class Work:
         except ResumeError:
             await self._begin_anew()
         except DataLossError:
-            last = self.board.last
+            last = self.state.last
             if last is None or last.fault is None:
                 raise
         except FilmError as error:
             raise DataLossError(str(error), reason=error.reason) from None
 
     async def _kept(self, record: SegmentRecord, data: bytes) -> None:
-        self.board.extend([record])
+        self.state.extend([record])
 
     async def _begin_anew(self) -> None:
         """Forget segments that this version of the service cannot go on after."""
-        self._log.warning("segments are made again", segments=len(self.board.segments))
-        keys = [record.segment.key.removesuffix(".m4s") + ".json" for record in self.board.segments]
+        self._log.warning("segments are made again", segments=len(self.state.segments))
+        keys = [record.segment.key.removesuffix(".m4s") + ".json" for record in self.state.segments]
         await self._writes.persistently(self._library.store.delete, keys)
         raise gone_astray()
 

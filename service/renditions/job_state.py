@@ -9,7 +9,7 @@ from service.library.renditions import RenditionManifest
 from service.library.segment_records import SegmentRecord
 
 
-class Board:
+class JobState:
     """Written by the work, read by everyone who waits for it; on one event loop."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 from film.errors import FilmCancelledError, FilmError
 from service.errors import DataLossError, ServiceError, UnavailableError
 from service.pipeline.retry import RETRY_SECONDS
-from service.pipeline.timed_file import WatchedFile
+from service.pipeline.timed_file import TimedFile
 
 
 class StoredFile(Protocol):
@@ -29,12 +29,12 @@ class StoredFile(Protocol):
         """Make reads raise FilmCancelledError; any thread may call it."""
 
 
-class LibraryFilm:
+class LibrarySource:
     """A film of the library; a `Source`."""
 
     def __init__(self, file: StoredFile) -> None:
         self._patient = _PatientFile(file)
-        self.file = WatchedFile(self._patient)
+        self.file = TimedFile(self._patient)
 
     async def receive(self) -> None:
         """Return at once: nothing is still to come."""

@@ -11,13 +11,13 @@ from service.inference import Inference
 from service.library.upload_records import UploadSettings
 from service.pipeline.errors import spool_fault
 from service.pipeline.events import Event
-from service.renditions.reconstruction_settings import ReconstructionSettings
-from service.pipeline.limit import Room
+from service.pipeline.limit import Limit
 from service.pipeline.pipeline import Pipeline
-from service.pipeline.source import ArrivingFilm
-from service.pipeline.stats import Tally
-from service.pipeline.stream_sink import LiveOutput
-from service.renditions.ingest import Storing
+from service.pipeline.source import ArrivingSource
+from service.pipeline.stats import Stats
+from service.pipeline.stream_sink import StreamSink
+from service.renditions.ingest import Ingest
+from service.renditions.reconstruction_settings import ReconstructionSettings
 
 EVENTS_WAITING = 8
 """Events that wait for the caller, at most 1 MiB each."""
@@ -26,30 +26,30 @@ EVENTS_WAITING = 8
 class Reconstruction:
     """One film on its way through; ends when its events are read, or when it is cancelled."""
 
-    def __init__(self, work: "asyncio.Task[None]", events: "asyncio.Queue[Event]") -> None:
-        self._work = work
+    def __init__(self, task: "asyncio.Task[None]", events: "asyncio.Queue[Event]") -> None:
+        self._task = task
         self._events = events
 
     def cancel(self) -> None:
         """Stop everything at once; safe at any time."""
-        self._work.cancel()
+        self._task.cancel()
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield what happens, in order; then raise what went wrong, a ServiceError."""
         try:
-            while not (self._work.done() and self._events.empty()):
+            while not (self._task.done() and self._events.empty()):
                 event = asyncio.ensure_future(self._events.get())
                 try:
-                    await asyncio.wait({event, self._work}, return_when="FIRST_COMPLETED")
+                    await asyncio.wait({event, self._task}, return_when="FIRST_COMPLETED")
                 finally:
                     if not event.done():
                         event.cancel()
                 if event.done() and not event.cancelled():
                     yield event.result()
-            await self._work
+            await self._task
         finally:
             self.cancel()
-            await asyncio.wait({self._work})
+            await asyncio.wait({self._task})
 
 
 class Reconstructor:
@@ -59,19 +59,19 @@ class Reconstructor:
         self,
         inference: Inference,
         spools: SpoolRoom,
-        room: Room,
+        limit: Limit,
         *,
         film_bytes: int,
         idle_seconds: float,
-        storing: Storing | None = None,
+        ingest: Ingest | None = None,
     ) -> None:
-        """`storing` keeps films whose callers ask for it."""
+        """`ingest` keeps films whose callers ask for it."""
         self._inference = inference
         self._spools = spools
-        self._room = room
+        self._limit = limit
         self._film_bytes = film_bytes
         self._idle_seconds = idle_seconds
-        self._storing = storing
+        self._ingest = ingest
         metrics.SPOOL_BYTES.set_function(lambda: spools.used)
 
     def start(
@@ -89,12 +89,12 @@ class Reconstructor:
                 "that one film may have here",
                 reason="FILM_TOO_LARGE",
             )
-        self._room.enter()
+        self._limit.enter()
         metrics.RECONSTRUCTIONS_RUNNING.inc()
         events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_WAITING)
-        work = asyncio.ensure_future(self._run(settings, chunks, events))
-        work.add_done_callback(self._ended)
-        return Reconstruction(work, events)
+        task = asyncio.ensure_future(self._run(settings, chunks, events))
+        task.add_done_callback(self._ended)
+        return Reconstruction(task, events)
 
     async def _run(
         self,
@@ -106,25 +106,25 @@ class Reconstructor:
             await self._run_stored(settings, settings.store, chunks, events)
             return
         spool = self._new_spool()
-        tally = Tally(settings.model)
-        output = LiveOutput(
-            settings.output, tally, events, include_latents=settings.include_latents
+        stats = Stats(settings.model)
+        output = StreamSink(
+            settings.output, stats, events, include_latents=settings.include_latents
         )
         await Pipeline(
             settings.model,
             settings.output,
             inference=self._inference,
-            source=ArrivingFilm(
+            source=ArrivingSource(
                 spool,
                 chunks,
-                tally,
+                stats,
                 announced=settings.film_bytes,
                 idle_seconds=self._idle_seconds,
             ),
             output=output,
-            tally=tally,
+            stats=stats,
         ).run()
-        await events.put(tally.summary(spool.digest(), output.warnings))
+        await events.put(stats.summary(spool.digest(), output.warnings))
 
     async def _run_stored(
         self,
@@ -133,15 +133,15 @@ class Reconstructor:
         chunks: AsyncIterable[bytes],
         events: "asyncio.Queue[Event]",
     ) -> None:
-        if self._storing is None:
+        if self._ingest is None:
             raise ValueError("there is no library to keep films in")
         spool = self._new_spool()
         try:
-            upload = await self._storing.open(store)
+            upload = await self._ingest.open(store)
         except BaseException:
             spool.close()
             raise
-        await self._storing.run(
+        await self._ingest.run(
             upload,
             settings,
             spool,
@@ -156,6 +156,6 @@ class Reconstructor:
         except SpoolFullError as error:
             raise spool_fault(error) from None
 
-    def _ended(self, work: "asyncio.Task[None]") -> None:
-        self._room.leave()
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._limit.leave()
         metrics.RECONSTRUCTIONS_RUNNING.dec()

@@ -1,89 +1,89 @@
-"""The works that run now: one a rendition, shared by everyone who wants it."""
+"""The jobs that run now: one a rendition, shared by everyone who wants it."""
 
 import asyncio
 from collections.abc import Callable
 
 from service.inference import Inference
 from service.library.verified_reads import film_deleted
-from service.pipeline.limit import Room
-from service.renditions.job import Work
+from service.pipeline.limit import Limit
+from service.renditions.job import RenditionJob
 from service.renditions.library_parts import LibraryParts, Target
 
 
-class Interest:
-    """Somebody's wish that a work goes on."""
+class Participation:
+    """Somebody's wish that a job goes on."""
 
-    def __init__(self, work: Work, leave: Callable[[], None]) -> None:
-        self.work = work
+    def __init__(self, job: RenditionJob, leave: Callable[[], None]) -> None:
+        self.job = job
         self._leave = leave
         self._left = False
 
     def leave(self) -> None:
-        """Stop wishing it; when nobody is left, the work stops. Safe to call again."""
+        """Stop wishing it; when nobody is left, the job stops. Safe to call again."""
         if not self._left:
             self._left = True
             self._leave()
 
 
-class Works:
-    """All works of this process; used on one event loop."""
+class Registry:
+    """All rendition jobs of this process; used on one event loop."""
 
-    def __init__(self, library: LibraryParts, inference: Inference, room: Room) -> None:
+    def __init__(self, library: LibraryParts, inference: Inference, limit: Limit) -> None:
         self.library = library
         self._inference = inference
-        self._room = room
+        self._limit = limit
         self._shared: dict[tuple[str, str], _Shared] = {}
         """Those that can be joined, by film uid and rendition."""
-        self._running: dict[asyncio.Task[None], Work] = {}
+        self._running: dict[asyncio.Task[None], RenditionJob] = {}
         """Those, and those that are being stopped."""
 
     @property
     def free_for_jobs(self) -> bool:
-        """Whether a work may begin that nobody waits for."""
-        return self._room.free_for_jobs
+        """Whether a job may begin that nobody waits for."""
+        return self._limit.free_for_jobs
 
-    def running(self, film_uid: str, rendition: str) -> Work | None:
-        """Return the work on a rendition, if one runs here."""
+    def running(self, film_uid: str, rendition: str) -> RenditionJob | None:
+        """Return the job that makes a rendition, if one runs here."""
         shared = self._shared.get((film_uid, rendition))
-        return shared.work if shared is not None else None
+        return shared.job if shared is not None else None
 
-    def join(self, target: Target) -> Interest:
-        """Join the work on a rendition, or begin it; raises OverloadedError."""
+    def join(self, target: Target) -> Participation:
+        """Join the job on a rendition, or begin it; raises OverloadedError."""
         key = (target.film.uid, target.rendition)
         shared = self._shared.get(key)
-        if shared is None or shared.work.board.fault is not None:
-            self._room.enter()
-            work = Work(self.library, self._inference, target)
-            task = asyncio.ensure_future(work.run())
-            self._running[task] = work
-            shared = self._shared[key] = _Shared(work, task)
+        if shared is None or shared.job.state.fault is not None:
+            self._limit.enter()
+            job = RenditionJob(self.library, self._inference, target)
+            task = asyncio.ensure_future(job.run())
+            self._running[task] = job
+            shared = self._shared[key] = _Shared(job, task)
             task.add_done_callback(self._ended)
-        shared.interests += 1
-        return Interest(shared.work, lambda: self._leave(key, shared))
+        shared.participants += 1
+        return Participation(shared.job, lambda: self._leave(key, shared))
 
     def _leave(self, key: tuple[str, str], shared: "_Shared") -> None:
-        shared.interests -= 1
-        if not shared.interests and self._shared.get(key) is shared:
+        shared.participants -= 1
+        if not shared.participants and self._shared.get(key) is shared:
             del self._shared[key]
             shared.stop()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._room.leave()
+        self._limit.leave()
         self._running.pop(task).over()
         for key, shared in list(self._shared.items()):
             if shared.task is task:
                 del self._shared[key]
 
     def film_deleted(self, film_id: str) -> None:
-        """End all works on a film that is gone; each removes what it still wrote."""
+        """End all jobs on a film that is gone; each removes what it still wrote."""
         for key, shared in list(self._shared.items()):
-            if shared.work.target.film.id == film_id:
-                shared.work.end_with(film_deleted(film_id))
+            if shared.job.target.film.id == film_id:
+                shared.job.end_with(film_deleted(film_id))
                 del self._shared[key]
                 shared.stop()
 
     async def close(self) -> None:
-        """Stop all works; their leases are given back, their segments stay."""
+        """Stop all jobs; their leases are given back, their segments stay."""
         for shared in self._shared.values():
             shared.stop()
         self._shared.clear()
@@ -91,14 +91,14 @@ class Works:
 
 
 class _Shared:
-    """A work and how many want it."""
+    """A job and how many want it."""
 
-    def __init__(self, work: Work, task: "asyncio.Task[None]") -> None:
-        self.work = work
+    def __init__(self, job: RenditionJob, task: "asyncio.Task[None]") -> None:
+        self.job = job
         self.task = task
-        self.interests = 0
+        self.participants = 0
 
     def stop(self) -> None:
-        """Stop the work, unless it is about to end by itself: what it tidies up is not cut."""
-        if not self.work.board.ended:
+        """Stop the job, unless it is about to end by itself: what it tidies up is not cut."""
+        if not self.job.state.ended:
             self.task.cancel()

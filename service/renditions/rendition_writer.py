@@ -45,7 +45,7 @@ class Place:
     attempt: str
 
 
-class Attempt:
+class RenditionWriter:
     """Keeps the segments of one attempt, in order."""
 
     def __init__(

@@ -20,7 +20,7 @@ from service.library.job_records import Job, JobEnd, JobName, Jobs
 from service.library.leases import LeaseWatch
 from service.library.verified_reads import DamagedError
 from service.renditions.library_parts import Target
-from service.renditions.registry import Works
+from service.renditions.registry import Registry
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +60,11 @@ class _Known:
 class JobRunner:
     """Runs jobs one by one where there is room; used on one event loop."""
 
-    def __init__(self, works: Works, models: Models, jobs: Jobs) -> None:
-        self._works = works
+    def __init__(self, registry: Registry, models: Models, jobs: Jobs) -> None:
+        self._registry = registry
         self._models = models
         self._jobs = jobs
-        self._threads = works.library.threads
+        self._threads = registry.library.threads
         self._known = _Known()
         self._wake = asyncio.Event()
         self._draining = asyncio.Event()
@@ -118,20 +118,20 @@ class JobRunner:
             if job is None:
                 await self._threads.run(self._jobs.settle, name)
                 return None
-            watch = LeaseWatch(self._works.library.leases.seconds)
+            watch = LeaseWatch(self._registry.library.leases.seconds)
             queued = self._known.queued[name] = _Queued(job, watch)
         return queued
 
     async def _consider(self, queued: _Queued) -> None:
         """Start a job if it can be done here and now."""
         job = queued.job
-        shared = self._works.running(job.film_uid, job.rendition) is not None
-        if not shared and not self._works.free_for_jobs:
+        shared = self._registry.running(job.film_uid, job.rendition) is not None
+        if not shared and not self._registry.free_for_jobs:
             return
         if time.monotonic() < queued.not_before:
             return
         if not shared:
-            leases = self._works.library.leases
+            leases = self._registry.library.leases
             newest = await self._threads.run(leases.newest, job.film, job.rendition)
             if not queued.watch.is_free(newest):
                 return
@@ -200,27 +200,27 @@ class JobRunner:
         log.info("job waits", film=job.film, job=job.id, reason=error.reason, seconds=pause)
 
     async def _do(self, job: Job, model: ModelVersion) -> None:
-        library = self._works.library
+        library = self._registry.library
         film = await self._threads.run(library.films.get, job.film)
-        interest = self._works.join(Target(film, model, job.settings))
-        work, board = interest.work, interest.work.board
+        participation = self._registry.join(Target(film, model, job.settings))
+        rendition_job, state = participation.job, participation.job.state
         log.info("job runs", film=job.film, job=job.id)
         try:
             kept_at_drain: int | None = None
-            while not board.ended:
-                await board.changed(CANCEL_SECONDS)
+            while not state.ended:
+                await state.changed(CANCEL_SECONDS)
                 if await self._threads.run(self._jobs.end_of, job.name) is not None:
                     return  # Cancelled.
                 if self._draining.is_set():
                     if kept_at_drain is None:
-                        kept_at_drain = len(board.segments)
-                    if not work.is_making or len(board.segments) > kept_at_drain:
+                        kept_at_drain = len(state.segments)
+                    if not rendition_job.is_making or len(state.segments) > kept_at_drain:
                         return
-            if board.fault is not None:
-                raise board.fault
+            if state.fault is not None:
+                raise state.fault
             await self._end(job, JobEnd.now("succeeded"))
         finally:
-            interest.leave()
+            participation.leave()
 
     async def _end(self, job: Job, end: JobEnd) -> None:
         ended = await self._threads.run(self._jobs.end, job.name, end)

@@ -13,30 +13,30 @@ from film.read.film_reader import FilmReader
 from film.segments import ResumePoint, Segment
 from film.write.segment_writer import SegmentWriter
 from service.errors import ServiceError
-from service.pipeline.model_output import Passed
-from service.pipeline.serial_executor import StageThread
-from service.pipeline.stats import Tally
-from service.renditions.rendition_writer import Attempt, Rows
+from service.pipeline.model_output import ModelOutput
+from service.pipeline.serial_executor import SerialExecutor
+from service.pipeline.stats import Stats
+from service.renditions.rendition_writer import RenditionWriter, Rows
 
 SEGMENTS_WAITING = 1
 """Segments that wait to be kept while the next one is made."""
 
 
-class SegmentedOutput:
+class SegmentSink:
     """Makes segments of what was decoded; an `Output`. They are kept while the next is made."""
 
     def __init__(
         self,
         settings: OutputSettings,
-        tally: Tally,
-        attempt: Attempt,
+        stats: Stats,
+        attempt: RenditionWriter,
         resume: ResumePoint | None,
     ) -> None:
         self._settings = settings
-        self._tally = tally
+        self._stats = stats
         self._attempt = attempt
         self._resume = resume
-        self._writing = StageThread("film-write")
+        self._writing = SerialExecutor("film-write")
         self._writer: SegmentWriter | None = None
         self._rows = _Rows()
         self._whole: asyncio.Queue[tuple[Segment, Rows, ServiceError | None] | None]
@@ -63,14 +63,14 @@ class SegmentedOutput:
             reader.facts, reader.sound_streams, self._settings, self._resume
         )
 
-    async def write(self, batch: FilmBatch, passed: Passed) -> None:
+    async def write(self, batch: FilmBatch, passed: ModelOutput) -> None:
         """Put the next pictures into the output."""
         segments = await self._writing.run(self._write, batch, passed)
-        self._tally.wrote(batch)
+        self._stats.wrote(batch)
         for segment in segments:
             await self._whole.put((segment, self._rows.take(segment.frames), None))
 
-    def _write(self, batch: FilmBatch, passed: Passed) -> list[Segment]:
+    def _write(self, batch: FilmBatch, passed: ModelOutput) -> list[Segment]:
         if len(batch.pts):
             self._rows.push(
                 Rows(batch.pts, passed.latents, passed.embeddings, frame_detail(batch.frames))
@@ -94,7 +94,7 @@ class SegmentedOutput:
             await self._attempt.keep(segment, rows, init, fault)
 
     def tick(self) -> None:
-        """Do nothing: who watches looks at the tally."""
+        """Do nothing: who watches looks at the job."""
 
     async def release(self) -> None:
         """End the writer's thread; give up what it has not finished."""

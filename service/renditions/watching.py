@@ -29,9 +29,9 @@ from service.pipeline.events import (
 )
 from service.pipeline.retry import persistent_pieces
 from service.renditions.job import gone_astray
-from service.renditions.job_state import Board
+from service.renditions.job_state import JobState
 from service.renditions.library_parts import LibraryParts, Target, Writes
-from service.renditions.registry import Interest, Works
+from service.renditions.registry import Participation, Registry
 
 PROGRESS_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -50,21 +50,21 @@ class _Piece:
     latents: LatentsPart | None
 
 
-class Viewing:
+class Watching:
     """One caller who watches a rendition; ends when its events are read, or when cancelled."""
 
     def __init__(
         self,
         library: LibraryParts,
         target: Target,
-        interest: Interest | None,
+        participation: Participation | None,
         *,
         include_latents: bool,
     ) -> None:
         self._library = library
         self._run = Writes(library.threads).persistently
         self._target = target
-        self._interest = interest
+        self._participation = participation
         self._include_latents = include_latents
         self._frames = 0
         self._reused = 0
@@ -80,8 +80,8 @@ class Viewing:
 
     def cancel(self) -> None:
         """Leave; safe at any time."""
-        if self._interest is not None:
-            self._interest.leave()
+        if self._participation is not None:
+            self._participation.leave()
         if self._caller is not None:
             self._caller.cancel()
 
@@ -95,7 +95,7 @@ class Viewing:
         except DamagedError:
             # What is missing may be so because the film was deleted, or others were faster.
             await self._require_film()
-            if self._interest is not None:
+            if self._participation is not None:
                 raise gone_astray() from None
             raise
         finally:
@@ -103,52 +103,54 @@ class Viewing:
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         film, output = self._target.film, self._target.output
-        board = await self._board()
-        self._reused = board.manifest.frames if board.manifest is not None else board.frames
+        state = await self._state()
+        self._reused = state.manifest.frames if state.manifest is not None else state.frames
         await self._require_film()
         yield FilmOpened(_facts(film.facts, output), output_size(film.facts, output))
         place = 0
         while True:
-            piece = _piece(board, place)
+            piece = _piece(state, place)
             if piece is not None:
-                async with aclosing(self._stream(board, place, piece)) as events:
+                async with aclosing(self._stream(state, place, piece)) as events:
                     async for event in events:
                         yield event
                 place += 1
-            elif board.fault is not None:
+            elif state.fault is not None:
                 yield self._progress()
-                raise board.fault
-            elif board.manifest is not None:
+                raise state.fault
+            elif state.manifest is not None:
                 break
             else:
-                await board.changed(PROGRESS_SECONDS)
+                await state.changed(PROGRESS_SECONDS)
                 self._check_caller()
                 if (progress := self._due_progress()) is not None:
                     yield progress
         yield self._progress()
         await self._require_film()
-        yield self._summary(board.manifest)
+        yield self._summary(state.manifest)
 
     def _check_caller(self) -> None:
         caller = self._caller
         if caller is not None and caller.done() and not caller.cancelled():
             caller.result()
 
-    async def _board(self) -> Board:
+    async def _state(self) -> JobState:
         """Return where segments appear: those of a finished rendition are all there."""
-        if self._interest is not None:
-            await self._interest.work.looked.wait()
-            return self._interest.work.board
-        board = Board()
+        if self._participation is not None:
+            await self._participation.job.looked.wait()
+            return self._participation.job.state
+        state = JobState()
         manifest = await self._run(
             self._library.renditions.find, self._target.film.id, self._target.rendition
         )
         if manifest is None:
             raise film_deleted(self._target.film.id)
-        board.finish(manifest)
-        return board
+        state.finish(manifest)
+        return state
 
-    async def _stream(self, board: Board, place: int, piece: _Piece) -> AsyncGenerator[Event, None]:
+    async def _stream(
+        self, state: JobState, place: int, piece: _Piece
+    ) -> AsyncGenerator[Event, None]:
         """Yield a segment's latents and bytes, the header before the first."""
         segment = piece.segment
         if self._include_latents:
@@ -157,7 +159,7 @@ class Viewing:
                     yield made
         objects = [(segment.key, segment.size, f"segment {place + 1} of a rendition")]
         if not place:
-            objects.insert(0, (*_init(board), "the header of a rendition"))
+            objects.insert(0, (*_init(state), "the header of a rendition"))
         for key, size, what in objects:
             await self._require_film()
             read = partial(self._read, key, size, what)
@@ -209,11 +211,11 @@ class Viewing:
 
     def _progress(self) -> Progress:
         self._told_at = time.monotonic()
-        work = self._interest.work if self._interest is not None else None
+        job = self._participation.job if self._participation is not None else None
         return Progress(
             bytes_received=0,
-            frames_decoded=work.frames_decoded if work is not None else self._reused,
-            frames_reconstructed=work.frames_reconstructed if work is not None else self._reused,
+            frames_decoded=job.frames_decoded if job is not None else self._reused,
+            frames_reconstructed=job.frames_reconstructed if job is not None else self._reused,
             frames_written=self._frames,
             position=self._position,
             frames_reused=min(self._frames, self._reused),
@@ -227,8 +229,8 @@ class Viewing:
             bytes_received=0,
             bytes_sent=self._bytes,
             film_digest=film.digest,
-            stage_seconds=self._interest.work.seconds
-            if self._interest is not None
+            stage_seconds=self._participation.job.seconds
+            if self._participation is not None
             else StageSeconds(),
             warnings=manifest.warnings,
             film=film.id,
@@ -236,16 +238,16 @@ class Viewing:
         )
 
 
-async def view(works: Works, target: Target, *, include_latents: bool) -> Viewing:
+async def watch(registry: Registry, target: Target, *, include_latents: bool) -> Watching:
     """Begin to watch a rendition; joins its work where it is not complete.
 
     Raises:
         OverloadedError: As many films are in work as are allowed.
     """
-    library = works.library
+    library = registry.library
     manifest = await library.threads.run(library.renditions.find, target.film.id, target.rendition)
-    interest = works.join(target) if manifest is None else None
-    return Viewing(library, target, interest, include_latents=include_latents)
+    participation = registry.join(target) if manifest is None else None
+    return Watching(library, target, participation, include_latents=include_latents)
 
 
 def _facts(facts: FilmFacts, output: OutputSettings) -> FilmFacts:
@@ -256,19 +258,19 @@ def _facts(facts: FilmFacts, output: OutputSettings) -> FilmFacts:
     return replace(facts, sound_tracks=tuple(tracks))
 
 
-def _piece(board: Board, place: int) -> _Piece | None:
+def _piece(state: JobState, place: int) -> _Piece | None:
     """Return the segment at a place, from 0; None where it is not (yet) there."""
-    if place < len(board.segments):
-        record = board.segments[place]
+    if place < len(state.segments):
+        record = state.segments[place]
         return _Piece(record.segment, record.resume.position, record.latents)
-    manifest = board.manifest
+    manifest = state.manifest
     if manifest is None or place >= len(manifest.segments):
         return None
     if (
         place
-        and board.segments
-        and manifest.segments[: len(board.segments)]
-        != tuple(record.segment for record in board.segments)
+        and state.segments
+        and manifest.segments[: len(state.segments)]
+        != tuple(record.segment for record in state.segments)
     ):
         raise gone_astray()
     segments = manifest.segments
@@ -278,13 +280,13 @@ def _piece(board: Board, place: int) -> _Piece | None:
     return _Piece(segments[place], ends, None)
 
 
-def _init(board: Board) -> tuple[str, int]:
-    if board.segments:
-        init = board.segments[0].init
+def _init(state: JobState) -> tuple[str, int]:
+    if state.segments:
+        init = state.segments[0].init
         return init.key, init.size
-    if board.manifest is None:
+    if state.manifest is None:
         raise ValueError("nothing is known of the rendition's header yet")
-    return board.manifest.init_key, board.manifest.init_size
+    return state.manifest.init_key, state.manifest.init_size
 
 
 def _single_part(target: Target, part: LatentsPart) -> LatentsManifest:

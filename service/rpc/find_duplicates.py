@@ -19,7 +19,7 @@ from service.rpc.search_query import Queries
 from service.rpc.times import seconds_of
 from service.search.duplicates import Wanted, rank
 from service.search.engine import DUPLICATES_AT_ONCE, Search
-from service.search.passage_pairs import Stretch, Twins
+from service.search.passage_pairs import PassagePairs, Stretch
 
 DEFAULT_PAIRS = 50
 MAX_PAIRS = 200
@@ -42,7 +42,7 @@ class DuplicateCalls:
         self._queries = queries
         self._search = search
         self._running = 0
-        self._kept: OrderedDict[str, list[Twins]] = OrderedDict()
+        self._kept: OrderedDict[str, list[PassagePairs]] = OrderedDict()
 
     async def find(self, request: pb.FindDuplicatesRequest) -> pb.FindDuplicatesResponse:
         """Return a page of pairs, the longest first."""
@@ -52,15 +52,15 @@ class DuplicateCalls:
             [wanted.digest, sorted(wanted.films or ()), wanted.minimum, wanted.seconds]
         )
         after = _rank_after(page_begins_after(request.page_token, chosen_by))
-        twins = self._kept.get(chosen_by) if after else None
-        if twins is None:
-            twins = await self._find(wanted)
-            self._kept[chosen_by] = twins
+        pairs = self._kept.get(chosen_by) if after else None
+        if pairs is None:
+            pairs = await self._find(wanted)
+            self._kept[chosen_by] = pairs
             while len(self._kept) > _KEPT_ANSWERS:
                 self._kept.popitem(last=False)
-        following = [one for one in twins if not after or rank(one) > after]
+        following = [one for one in pairs if not after or rank(one) > after]
         films: dict[str, Film] = {}
-        shown: list[Twins] = []
+        shown: list[PassagePairs] = []
         taken = 0
         while len(shown) < size and taken < len(following):
             some = following[taken : taken + size - len(shown)]
@@ -103,7 +103,7 @@ class DuplicateCalls:
         current_call().model = model
         return model, Wanted(model.digest, films, similarity, float(seconds))
 
-    async def _find(self, wanted: Wanted) -> list[Twins]:
+    async def _find(self, wanted: Wanted) -> list[PassagePairs]:
         if self._running >= DUPLICATES_AT_ONCE:
             raise OverloadedError(
                 f"{self._running} searches for duplicates are in work already; try again",
@@ -134,11 +134,11 @@ def _rank_after(text: str) -> tuple[float, float, str, float, str, float] | None
     return length, similarity, first, first_start, second, second_start
 
 
-def _pair(twins: Twins, films: dict[str, Film]) -> pb.DuplicatePair:
+def _pair(pairs: PassagePairs, films: dict[str, Film]) -> pb.DuplicatePair:
     return pb.DuplicatePair(
-        first=_passage(twins.first, films),
-        second=_passage(twins.second, films),
-        similarity=twins.similarity,
+        first=_passage(pairs.first, films),
+        second=_passage(pairs.second, films),
+        similarity=pairs.similarity,
     )
 
 

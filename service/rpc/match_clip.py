@@ -16,13 +16,13 @@ from film.letterbox import NO_BARS, Bars
 from film.quality import frame_detail
 from film.read.clip import ClipSurvey, clip_frames, survey_clip
 from film.spool import Spool, SpoolRoom
-from service.aio import carried_out
+from service.aio import run_to_completion
 from service.errors import InvalidFieldError, OverloadedError
 from service.inference import Inference, Models, ModelVersion
 from service.pipeline.errors import spool_fault
-from service.pipeline.serial_executor import StageThread
-from service.pipeline.source import ArrivingFilm
-from service.pipeline.stats import Tally
+from service.pipeline.serial_executor import SerialExecutor
+from service.pipeline.source import ArrivingSource
+from service.pipeline.stats import Stats
 from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_stream import chunks_of, first_request
@@ -124,18 +124,18 @@ class MatchClip:
             spool = Spool(self._spools, self._clip_bytes)
         except FilmError as error:
             raise spool_fault(error) from None
-        tally = Tally(model)
-        arriving = ArrivingFilm(
+        stats = Stats(model)
+        arriving = ArrivingSource(
             spool,
             chunks,
-            tally,
+            stats,
             announced=settings.clip_size_bytes or None,
             idle_seconds=self._idle_seconds,
         )
-        reading = StageThread("clip-read")
+        reading = SerialExecutor("clip-read")
         async with AsyncExitStack() as ends:
-            ends.push_async_callback(lambda: carried_out(arriving.close()))
-            ends.push_async_callback(lambda: carried_out(reading.end(arriving.file.close)))
+            ends.push_async_callback(lambda: run_to_completion(arriving.close()))
+            ends.push_async_callback(lambda: run_to_completion(reading.end(arriving.file.close)))
             ends.callback(arriving.cancel)
             try:
                 survey = await self._surveyed(arriving, reading)
@@ -149,7 +149,7 @@ class MatchClip:
                 raise (arriving.fault(error) or error) from None
         return survey, variants
 
-    async def _surveyed(self, arriving: ArrivingFilm, reading: StageThread) -> ClipSurvey:
+    async def _surveyed(self, arriving: ArrivingSource, reading: SerialExecutor) -> ClipSurvey:
         """Look through the clip while it arrives; ends when all of it has."""
         receiving = asyncio.create_task(arriving.receive())
         surveying = asyncio.create_task(reading.run(survey_clip, arriving.file))
@@ -179,8 +179,8 @@ class MatchClip:
 
     async def _encode(
         self,
-        arriving: ArrivingFilm,
-        reading: StageThread,
+        arriving: ArrivingSource,
+        reading: SerialExecutor,
         model: ModelVersion,
         survey: ClipSurvey,
         bars: Bars,

@@ -19,12 +19,12 @@ from service.renditions import (
     Reconstruction,
     ReconstructionSettings,
     Reconstructor,
+    Registry,
     StageSeconds,
     Summary,
     Target,
-    Viewing,
-    Works,
-    view,
+    Watching,
+    watch,
 )
 from service.rpc import messages
 from service.rpc.call import current_call
@@ -42,13 +42,13 @@ class ReconstructVideo:
         self,
         models: Models,
         reconstructor: Reconstructor,
-        works: Works,
+        registry: Registry,
         *,
         idle_seconds: float,
     ) -> None:
         self._models = models
         self._reconstructor = reconstructor
-        self._works = works
+        self._registry = registry
         self._idle_seconds = idle_seconds
 
     async def __call__(
@@ -77,7 +77,7 @@ class ReconstructVideo:
         settings: pb.ReconstructVideoSettings,
         model: ModelVersion,
         requests: AsyncIterator[pb.ReconstructVideoRequest],
-    ) -> Reconstruction | Viewing:
+    ) -> Reconstruction | Watching:
         if settings.film:
             return await self._view(settings, model, requests)
         return self._reconstructor.start(
@@ -96,7 +96,7 @@ class ReconstructVideo:
         settings: pb.ReconstructVideoSettings,
         model: ModelVersion,
         requests: AsyncIterator[pb.ReconstructVideoRequest],
-    ) -> Viewing:
+    ) -> Watching:
         for field in ("film_size_bytes", "store", "title", "film_id"):
             if getattr(settings, field):
                 raise InvalidFieldError(
@@ -106,12 +106,12 @@ class ReconstructVideo:
                     reason="CONFLICTING_SETTINGS",
                 )
         film_id = parse_film_name(settings.film, "settings.film")
-        library = self._works.library
+        library = self._registry.library
         film = await library.threads.run(library.films.get, film_id)
         target = Target(film, model, output_settings(settings))
-        viewing = await view(self._works, target, include_latents=settings.include_latents)
-        viewing.watch(_nothing_else(requests))
-        return viewing
+        watching = await watch(self._registry, target, include_latents=settings.include_latents)
+        watching.watch(_nothing_else(requests))
+        return watching
 
 
 def _store(settings: pb.ReconstructVideoSettings) -> UploadSettings | None:

@@ -15,7 +15,7 @@ from service.inference import Models, ModelVersion
 from service.library.films import Film
 from service.library.job_records import Job, JobEnd, JobName, Jobs
 from service.library.segment_records import newest_record
-from service.renditions import JobRunner, LibraryParts, Target, Works
+from service.renditions import JobRunner, LibraryParts, Registry, Target
 from service.rpc import messages, names
 from service.rpc.call import current_call
 from service.rpc.film_facts import exact_duration
@@ -37,12 +37,12 @@ _STATES = {
 class ReconstructionCalls:
     """Answers StartReconstruction, GetReconstruction, CancelReconstruction, ListReconstructions."""
 
-    def __init__(self, models: Models, works: Works, jobs: Jobs, runner: JobRunner) -> None:
+    def __init__(self, models: Models, registry: Registry, jobs: Jobs, runner: JobRunner) -> None:
         self._models = models
-        self._works = works
+        self._registry = registry
         self._jobs = jobs
         self._runner = runner
-        self._library: LibraryParts = works.library
+        self._library: LibraryParts = registry.library
         self._run = self._library.threads.run
 
     async def start(self, request: pb.StartReconstructionRequest) -> pb.StartReconstructionResponse:

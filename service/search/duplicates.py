@@ -13,7 +13,7 @@ from service.library.latents import Latents, LatentsManifest
 from service.library.verified_reads import DamagedError
 from service.search.index import RowIndex, Selection
 from service.search.ivf_index import StoppedError
-from service.search.passage_pairs import Hint, Pair, Stretch, Twins
+from service.search.passage_pairs import Hint, Pair, PassagePairs, Stretch
 from service.search.vectors import unit
 
 log = structlog.get_logger(__name__)
@@ -72,13 +72,13 @@ class _Rows:
 
 def find_duplicates(
     latents: Latents, index: RowIndex, wanted: Wanted, stopped: Callable[[], bool]
-) -> list[Twins]:
+) -> list[PassagePairs]:
     """Return pairs of passages that show the same, the longest first. Blocks; may take minutes.
 
     Of passages that overlap in both films only the longest is returned, and none that is one still
     shot cut in two. Raises StoppedError soon after `stopped` says so.
     """
-    found: list[Twins] = []
+    found: list[PassagePairs] = []
     films = index.films
     for film in sorted(films if wanted.films is None else films.keys() & wanted.films):
         try:
@@ -92,15 +92,15 @@ def find_duplicates(
     return found
 
 
-def rank(twins: Twins) -> tuple[float, float, str, float, str, float]:
+def rank(pairs: PassagePairs) -> tuple[float, float, str, float, str, float]:
     """Return where a pair stands: the least first, which is the longest."""
     return (
-        -round(twins.seconds, 6),
-        -twins.similarity,
-        twins.first.film,
-        float(twins.first.start),
-        twins.second.film,
-        float(twins.second.start),
+        -round(pairs.seconds, 6),
+        -pairs.similarity,
+        pairs.first.film,
+        float(pairs.first.start),
+        pairs.second.film,
+        float(pairs.second.start),
     )
 
 
@@ -110,7 +110,7 @@ def _of_film(
     rows: _Rows,
     wanted: Wanted,
     stopped: Callable[[], bool],
-) -> list[Twins]:
+) -> list[PassagePairs]:
     """Return a film's duplicates in itself and in others, unless theirs already had them."""
     hints: defaultdict[tuple[str, str], list[tuple[Hint, float]]] = defaultdict(list)
     own = rows.manifest.film, rows.manifest.film_uid
@@ -217,14 +217,14 @@ def _is_asked_for(film: str, films: Collection[str] | None) -> bool:
 
 def _twins(
     pair: Pair, hints: list[tuple[Hint, float]], wanted: Wanted, stopped: Callable[[], bool]
-) -> list[Twins]:
-    found: list[Twins] = []
+) -> list[PassagePairs]:
+    found: list[PassagePairs] = []
     for run in _runs(hints):
         if stopped():
             raise StoppedError
-        twins = pair.twins(run.hints)
-        if twins is not None and twins.seconds >= wanted.seconds - 1e-6:
-            found.append(twins)
+        pairs = pair.pairs(run.hints)
+        if pairs is not None and pairs.seconds >= wanted.seconds - 1e-6:
+            found.append(pairs)
     return found
 
 
@@ -247,15 +247,15 @@ def _runs(hints: list[tuple[Hint, float]]) -> list[_Run]:
     return runs
 
 
-def _maximal(found: list[Twins]) -> list[Twins]:
+def _maximal(found: list[PassagePairs]) -> list[PassagePairs]:
     """Return the longest of those that overlap each other in both films."""
-    kept: list[Twins] = []
-    for twins in sorted(found, key=rank):
+    kept: list[PassagePairs] = []
+    for pairs in sorted(found, key=rank):
         if not any(
-            _overlap(twins.first, other.first) and _overlap(twins.second, other.second)
+            _overlap(pairs.first, other.first) and _overlap(pairs.second, other.second)
             for other in kept
         ):
-            kept.append(twins)
+            kept.append(pairs)
     return kept
 
 

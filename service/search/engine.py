@@ -20,8 +20,8 @@ from service.library.verified_reads import DamagedError
 from service.search.candidates import Candidate
 from service.search.duplicates import Wanted, find_duplicates
 from service.search.index import RowIndex
-from service.search.passage_pairs import Stretch, Twins
-from service.search.refresher import Indexes
+from service.search.passage_pairs import PassagePairs, Stretch
+from service.search.refresher import IndexRefresher
 from service.search.rerank import Passage, Question, passages
 from service.storage.threads import StorageThreads
 
@@ -92,7 +92,7 @@ class Search:
     """Finds what looks alike. Its methods are coroutines of one event loop."""
 
     def __init__(
-        self, films: Films, latents: Latents, threads: StorageThreads, indexes: Indexes
+        self, films: Films, latents: Latents, threads: StorageThreads, indexes: IndexRefresher
     ) -> None:
         self._films = films
         self._latents = latents
@@ -155,7 +155,7 @@ class Search:
             hits += await self._hits(question.digest, some)
         return Page(hits, taken < len(following), depth)
 
-    async def duplicates(self, wanted: Wanted) -> list[Twins]:
+    async def duplicates(self, wanted: Wanted) -> list[PassagePairs]:
         """Return passages that appear more than once, the longest first; see `find_duplicates`.
 
         Cancelling it ends the work.

@@ -40,7 +40,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Twins:
+class PassagePairs:
     """Two passages that show the same."""
 
     first: Stretch
@@ -72,7 +72,7 @@ class Pair:
         self._second = second
         self._minimum = minimum
 
-    def twins(self, hints: list[Hint]) -> Twins | None:
+    def pairs(self, hints: list[Hint]) -> PassagePairs | None:
         """Return the passage that hints at about one offset lie in; raises DamagedError.
 
         Of one film the two never overlap: what repeats itself at once is cut at the first return,
@@ -98,7 +98,7 @@ class Pair:
             stop = start + int(np.searchsorted(seconds[start:stop], seconds[start] + offset - 1e-6))
             if stop <= start or self._is_one_shot(seconds[start], seconds[start] + offset):
                 return None
-        return Twins(
+        return PassagePairs(
             self._stretch(self._first, seconds[start], seconds[stop - 1]),
             self._stretch(self._second, seconds[start] + offset, seconds[stop - 1] + offset),
             float(np.nanmean(similarity[start:stop])),

@@ -35,7 +35,7 @@ _DAMAGED_SECONDS = 300.0
 Result = TypeVar("Result")
 
 
-class Indexes:
+class IndexRefresher:
     """The indexes of all models that are ready, by digest."""
 
     def __init__(

@@ -11,7 +11,7 @@ import pytest
 import film.read.film_reader
 from film.output import Layout, OutputSettings, Quality, Size
 from film.read.decoder import PictureDecoder
-from film.read.demuxer import OpenedFilm
+from film.read.demuxer import Demuxer
 from film.read.film_reader import FilmReader
 from film.segments import ResumeError, ResumePoint
 from film.write.segment_writer import SegmentWriter
@@ -88,13 +88,13 @@ def test_progressive_pictures_after_interlaced_ones(
     after = next(segment.number for segment in whole.segments if segment.resume.frames >= 60)
     reading = whole.segments[after - 1].resume.reading
     assert reading is not None and reading.state["deinterlacing"]
-    opened: list[OpenedFilm] = []
+    opened: list[Demuxer] = []
 
-    def open_film(*args: Any, **options: Any) -> OpenedFilm:
-        opened.append(OpenedFilm(*args, **options))
+    def open_film(*args: Any, **options: Any) -> Demuxer:
+        opened.append(Demuxer(*args, **options))
         return opened[-1]
 
-    monkeypatch.setattr(film.read.film_reader, "OpenedFilm", open_film)
+    monkeypatch.setattr(film.read.film_reader, "Demuxer", open_film)
     assert go_on(path, whole, after).data == whole.data[after:]
     assert len(opened) == 1, "all was decoded again"
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.aio import carried_out
+from service.aio import run_to_completion
 
 
 async def turns() -> None:
@@ -21,7 +21,7 @@ async def test_it_is_waited_for_however_often_who_waits_is_cancelled() -> None:
         await may_end.wait()
         ended = True
 
-    waiting = asyncio.ensure_future(carried_out(end()))
+    waiting = asyncio.ensure_future(run_to_completion(end()))
     await turns()
     for _ in range(3):
         waiting.cancel()
@@ -41,7 +41,7 @@ async def test_its_error_is_raised_unless_a_cancellation_is(cancelled: bool) -> 
         await may_end.wait()
         raise ValueError
 
-    waiting = asyncio.ensure_future(carried_out(end()))
+    waiting = asyncio.ensure_future(run_to_completion(end()))
     await turns()
     if cancelled:
         waiting.cancel()

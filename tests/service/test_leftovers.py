@@ -7,14 +7,14 @@ from pathlib import Path
 
 import psutil
 
-from service.inference.local.stale_processes import Estate, sweep
+from service.inference.local.stale_processes import Workspace, sweep
 
 ORPHAN = """
 import os, shutil, signal, subprocess
-from service.inference.local.stale_processes import Estate
-estate = Estate()
-stub = shutil.copy("/bin/sleep", estate.folder / "stub")
-print(subprocess.Popen([stub, "3600"]).pid, estate.folder, flush=True)
+from service.inference.local.stale_processes import Workspace
+workspace = Workspace()
+stub = shutil.copy("/bin/sleep", workspace.folder / "stub")
+print(subprocess.Popen([stub, "3600"]).pid, workspace.folder, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -37,9 +37,9 @@ def test_a_stub_whose_owner_was_killed_is_ended_by_a_sweep() -> None:
 
 
 def test_a_sweep_leaves_the_living_alone() -> None:
-    estate = Estate()
+    workspace = Workspace()
     try:
         sweep()
-        assert estate.folder.is_dir()
+        assert workspace.folder.is_dir()
     finally:
-        estate.remove()
+        workspace.remove()

@@ -11,7 +11,7 @@ from service.inference.admission import Admission
 from service.inference.connection import connect
 from service.library.uploads import UploadSettings
 from service.open_library import Library
-from service.renditions import Room, Target, Works
+from service.renditions import Limit, Registry, Target
 from service.settings import Settings
 from service.storage.folder import FolderStore
 from service.storage.threads import StorageThreads
@@ -48,15 +48,15 @@ async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_fil
     film = upload.finish()
     store.may_go_on.clear()
     nowhere = Inference(connect("127.0.0.1:9"), Admission(64, max_wait_seconds=1))
-    works = Works(library.parts(settings), nowhere, Room(1))
+    registry = Registry(library.parts(settings), nowhere, Limit(1))
 
-    interest = works.join(Target(film, MODEL, OutputSettings()))
-    await asyncio.to_thread(wait_for, lambda: interest.work.is_making, "the work")
+    participation = registry.join(Target(film, MODEL, OutputSettings()))
+    await asyncio.to_thread(wait_for, lambda: participation.work.is_making, "the work")
     await asyncio.to_thread(library.deletion.delete, "film")
-    await asyncio.to_thread(wait_for, lambda: not interest.work.is_making, "the work's end")
+    await asyncio.to_thread(wait_for, lambda: not participation.work.is_making, "the work's end")
     # It waits for the thread that reads, and has yet to give its lease back.
-    interest.leave()
-    ending = asyncio.ensure_future(works.close())
+    participation.leave()
+    ending = asyncio.ensure_future(registry.close())
     # Time for a work that does not wait to go wrong.
     await asyncio.wait({ending}, timeout=0.5)
     store.may_go_on.set()

@@ -19,7 +19,7 @@ _PREFIX = "refilm_triton_"
 _LOCK = ".lock"
 
 
-class Estate:
+class Workspace:
     """One local Triton's shared memory and temporary folder."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from service import metrics
 from service.inference.connection import connect
-from service.inference.local.stale_processes import Estate
+from service.inference.local.stale_processes import Workspace
 from service.inference.local.wheel import (
     LocalTritonError,
     assemble_backends,
@@ -42,7 +42,7 @@ class LocalTriton:
         """Find the wheel; raises LocalTritonError where it is missing."""
         self._wheel = find_wheel()
         self._repositories = repositories
-        self._estate: Estate | None = None
+        self._workspace: Workspace | None = None
         self._backends = Path()
         self._port = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -64,8 +64,8 @@ class LocalTriton:
             if not repository.exists():
                 log.warning("model repository did not exist, made empty", path=str(repository))
                 repository.mkdir(parents=True)
-        self._estate = Estate()
-        self._backends = assemble_backends(self._wheel, self._estate.folder)
+        self._workspace = Workspace()
+        self._backends = assemble_backends(self._wheel, self._workspace.folder)
         for _ in range(_FIRST_STARTS):
             # A port can be taken between the question and Triton's start: ask for another.
             self._port = free_port()
@@ -78,7 +78,7 @@ class LocalTriton:
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             started = time.monotonic()
-            assert self._process is not None and self._estate is not None  # noqa: S101
+            assert self._process is not None and self._workspace is not None  # noqa: S101
             code = await _exited(self._process)
             on_end()
             self._end_group()
@@ -93,7 +93,7 @@ class LocalTriton:
             )
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, _LAST_BACKOFF_SECONDS)
-            self._estate.remove_shared_memory()
+            self._workspace.remove_shared_memory()
             if await self._start_once():
                 on_start()
 
@@ -107,11 +107,11 @@ class LocalTriton:
         if self._process is not None and self._process.returncode is None:
             self._end_group()
             await self._process.wait()
-        if self._estate is not None:
-            self._estate.remove()
+        if self._workspace is not None:
+            self._workspace.remove()
 
     async def _start_once(self) -> bool:
-        assert self._estate is not None  # noqa: S101
+        assert self._workspace is not None  # noqa: S101
         self._last_lines.clear()
         process = await asyncio.create_subprocess_exec(
             *command(
@@ -119,7 +119,7 @@ class LocalTriton:
                 self._backends,
                 self._repositories,
                 self._port,
-                self._estate.shared_memory_prefix,
+                self._workspace.shared_memory_prefix,
             ),
             env=environment(self._wheel),
             stdin=asyncio.subprocess.DEVNULL,

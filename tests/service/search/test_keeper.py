@@ -17,7 +17,7 @@ from service.library.latents import Latents
 from service.rpc.search_frames import SearchCalls
 from service.search.duplicates import Wanted, find_duplicates
 from service.search.ivf_index import StoppedError
-from service.search.refresher import Indexes
+from service.search.refresher import IndexRefresher
 from service.storage.folder import FolderStore
 from service.storage.threads import StorageThreads
 from tests.support.service_process import wait_for
@@ -43,7 +43,7 @@ class Kept:
         self.store.prepare()
         self.films, self.latents = Films(self.store), Latents(self.store)
         self.threads = StorageThreads()
-        self.indexes = Indexes(
+        self.indexes = IndexRefresher(
             OneModel(),
             self.films,
             self.latents,

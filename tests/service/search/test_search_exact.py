@@ -17,7 +17,7 @@ from service.library import layout
 from service.library.films import Films
 from service.library.latents import Latents
 from service.search.engine import Hit, Search
-from service.search.refresher import Indexes
+from service.search.refresher import IndexRefresher
 from service.search.rerank import Question, similarity_of
 from service.storage.folder import FolderStore
 from service.storage.threads import StorageThreads
@@ -60,7 +60,7 @@ def small_library(folder: Path, rows: dict[str, Rows]) -> Iterator[Library]:
     store = FolderStore(folder)
     store.prepare()
     films, latents, threads = Films(store), Latents(store), StorageThreads()
-    indexes = Indexes(Models(None), films, latents, threads)
+    indexes = IndexRefresher(Models(None), films, latents, threads)
     for film, of_film in rows.items():
         store_film(store, film, PCA, of_film, part_rows=(25, 40))
         manifest = latents.find(film, PCA.digest)

@@ -30,7 +30,7 @@ def point(number: int, *, ended: bool = False, frames: int = 24) -> ResumePoint:
     )
 
 
-class Attempt:
+class RenditionWriter:
     """Writes segments as one attempt would."""
 
     def __init__(self, store: ObjectStore, name: str, before: SegmentRecord | None = None) -> None:
@@ -73,7 +73,7 @@ def test_nothing_is_no_chain(object_store: ObjectStore) -> None:
 
 
 def test_what_is_written_is_read_again(object_store: ObjectStore) -> None:
-    one = Attempt(object_store, "000001-aa")
+    one = RenditionWriter(object_store, "000001-aa")
     written = [one.write(), one.write(), one.write(ended=True, fault="FILM_DAMAGED")]
     assert chain(object_store) == written
     assert [record.is_last for record in written] == [False, False, True]
@@ -81,7 +81,7 @@ def test_what_is_written_is_read_again(object_store: ObjectStore) -> None:
 
 
 def test_a_segment_without_its_record_does_not_count(object_store: ObjectStore) -> None:
-    one = Attempt(object_store, "000001-aa")
+    one = RenditionWriter(object_store, "000001-aa")
     first = one.write()
     SegmentRecords(object_store).write_segment(
         FILM, RENDITION, "000001-aa", 2, b"half", frames=24, first_pts=0
@@ -90,9 +90,9 @@ def test_a_segment_without_its_record_does_not_count(object_store: ObjectStore) 
 
 
 def test_an_attempt_goes_on_where_another_ended(object_store: ObjectStore) -> None:
-    one = Attempt(object_store, "000001-aa")
+    one = RenditionWriter(object_store, "000001-aa")
     first, second = one.write(), one.write()
-    two = Attempt(object_store, "000002-bb", second)
+    two = RenditionWriter(object_store, "000002-bb", second)
     third = two.write()
     assert chain(object_store) == [first, second, third]
     # A slow replica's late segment is another third one; who is farther counts.
@@ -105,9 +105,9 @@ def test_an_attempt_goes_on_where_another_ended(object_store: ObjectStore) -> No
 
 @pytest.mark.parametrize("different", ["frames", "beginning"])
 def test_what_does_not_continue_is_left_out(object_store: ObjectStore, different: str) -> None:
-    one = Attempt(object_store, "000001-aa")
+    one = RenditionWriter(object_store, "000001-aa")
     first, second = one.write(), one.write()
-    two = Attempt(object_store, "000002-bb", first if different == "frames" else None)
+    two = RenditionWriter(object_store, "000002-bb", first if different == "frames" else None)
     if different == "beginning":
         two.write(frames=25)
     other = two.write(frames=25)
@@ -118,20 +118,20 @@ def test_what_does_not_continue_is_left_out(object_store: ObjectStore, different
 
 
 def test_no_attempt_goes_on_after_a_film_s_end(object_store: ObjectStore) -> None:
-    one = Attempt(object_store, "000001-aa")
+    one = RenditionWriter(object_store, "000001-aa")
     last = one.write(fault="FILM_DAMAGED")
-    Attempt(object_store, "000002-bb", last).write()
+    RenditionWriter(object_store, "000002-bb", last).write()
     assert chain(object_store) == [last]
 
 
 def test_of_alike_ones_the_newest_attempt_counts(object_store: ObjectStore) -> None:
-    Attempt(object_store, "000001-aa").write()
-    newer = Attempt(object_store, "000002-bb").write()
+    RenditionWriter(object_store, "000001-aa").write()
+    newer = RenditionWriter(object_store, "000002-bb").write()
     assert chain(object_store) == [newer]
 
 
 def test_a_record_of_another_version_is_passed_over(object_store: ObjectStore) -> None:
-    first = Attempt(object_store, "000001-aa").write()
+    first = RenditionWriter(object_store, "000001-aa").write()
     key = first.segment.key.replace("000001.m4s", "000002.json")
     object_store.put(key, b'{"version": 99}')
     assert chain(object_store) == [first]
