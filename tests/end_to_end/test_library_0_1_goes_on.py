@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from refilm.v1 import library_pb2 as pb
 
-from service.storage import layout
-from service.storage.films import Films
+from service.library import layout
+from service.library.films import Films
+from service.library.renditions import Renditions
 from service.storage.folder import FolderStore
-from service.storage.renditions import Renditions
 from tests.support.library_0_1 import HALF_ATTEMPT, STANDARD, unpack
 from tests.support.library_calls import LibraryClient
 from tests.support.reconstruct import read_film

@@ -13,21 +13,20 @@ from film.facts import FilmFacts, SoundAction, SoundTrack
 from film.output import Layout, OutputSettings, Quality, Size
 from film.segments import ReadingPoint, ResumePoint
 from service.errors import NotFoundError
-from service.storage import layout
-from service.storage.deletion import Deletion
-from service.storage.films import Film, Films
-from service.storage.folder import FolderStore
-from service.storage.jobs import Job, JobEnd, JobName, Jobs
-from service.storage.latents import Latents
-from service.storage.latents_manifest import LatentsManifest, LatentsPart
-from service.storage.leases import Leases, LeaseState
-from service.storage.renditions import (
+from service.library import layout
+from service.library.deletion import Deletion
+from service.library.films import Film, Films
+from service.library.job_records import Job, JobEnd, JobName, Jobs
+from service.library.latents import Latents
+from service.library.latents_manifest import LatentsManifest, LatentsPart
+from service.library.leases import Leases, LeaseState
+from service.library.renditions import (
     RenditionManifest,
     Renditions,
     RenditionSegment,
     rendition_id,
 )
-from service.storage.segment_records import (
+from service.library.segment_records import (
     InitSegment,
     RecordsReader,
     SegmentFault,
@@ -36,10 +35,11 @@ from service.storage.segment_records import (
     newest_record,
     resume_digest,
 )
-from service.storage.stored_model import StoredModel
-from service.storage.upload import PART_BYTES
-from service.storage.upload_records import UploadEnd, UploadRecord, UploadSettings
-from service.storage.uploads import Uploads
+from service.library.stored_model import StoredModel
+from service.library.upload import PART_BYTES
+from service.library.upload_records import UploadEnd, UploadRecord, UploadSettings
+from service.library.uploads import Uploads
+from service.storage.folder import FolderStore
 from tests.support.library_0_1 import (
     DELETING_REQUEST,
     HALF_ATTEMPT,
