@@ -23,7 +23,7 @@ from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.film_watch import FilmWatch
-from service.rpc.times import seconds_of
+from service.rpc.messages import seconds_of
 from service.search.interpolation import Mode, decoded, interpolate
 
 MAX_STEPS = 1000
