@@ -184,12 +184,12 @@ class Interpolation:
         image_format: messages.ImageFormat | None,
     ) -> AsyncGenerator[pb.InterpolateResponse, None]:
         async for frames in batches:
-            messages = await asyncio.gather(
+            pictures = await asyncio.gather(
                 *(self._run(messages.frame_message, frame, image_format) for frame in frames)
             )
-            for message in messages:
+            for picture in pictures:
                 current_call().frames += 1
-                yield pb.InterpolateResponse(frame=message)
+                yield pb.InterpolateResponse(frame=picture)
 
     async def _film(
         self, batches: AsyncIterator[NDArray[np.uint8]], rate: Fraction, steps: int
