@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from film.frame import SCALING, source_matrix
+from film.read.scaling import SCALING, source_matrix
 
 GOOD_CRF = 23
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.distortions import Brightening, Distortion, Watermark, distort, together
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
-from film.letterbox import Bars, BarsFinder, LumaReader
+from film.letterbox import Bars, BarsFinder
 from film.quality import frame_detail
 from film.read.film_reader import FilmReader
+from film.read.luma import LumaReader
 from film.read.pictures import Renderer, orientation_of
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from trainer.prepare import Sampling, prepare
 from trainer.recipes.pca import PcaEncoder, find_components
 

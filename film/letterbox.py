@@ -7,12 +7,8 @@ no such edge and is left alone.
 
 from dataclasses import dataclass
 
-import av
 import numpy as np
-from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
-
-from film.frame import SCALING
 
 _DARKEST_LEVEL = 72
 """Luma of the brightest bars there are: black ones after a strong brightening."""
@@ -49,24 +45,6 @@ class Bars:
 
 
 NO_BARS = Bars()
-
-
-class LumaReader:
-    """Reads the luma of decoded pictures, as they are stored."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def read(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """Return a picture's luma, [H, W], 0 to 255."""
-        grey = self._reformatter.reformat(
-            frame,
-            format="gray",
-            dst_color_range=ColorRange.JPEG,
-            interpolation=SCALING,
-            threads=1,
-        )
-        return grey.to_ndarray().view(np.uint8)
 
 
 class BarsFinder:

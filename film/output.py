@@ -1,11 +1,13 @@
 """What a reconstruction shall look like, and the sizes that follow from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from typing import Any
 
 from film.facts import FilmFacts
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 _MAX_PICTURE_WIDTH = 1920
 _MAX_PICTURE_HEIGHT = 1080
@@ -44,6 +46,26 @@ class OutputSettings:
     size: Size = Size.MODEL
     sound: bool = True
     quality: Quality = Quality.STANDARD
+
+
+def settings_to_json(settings: OutputSettings) -> dict[str, object]:
+    """Return settings as JSON holds them."""
+    return {
+        "layout": settings.layout.value,
+        "size": settings.size.value,
+        "sound": settings.sound,
+        "quality": settings.quality.value,
+    }
+
+
+def settings_from_json(data: Mapping[str, Any]) -> OutputSettings:
+    """Return what `settings_to_json` made JSON of; raises KeyError or ValueError."""
+    return OutputSettings(
+        Layout(data["layout"]),
+        Size(data["size"]),
+        bool(data["sound"]),
+        Quality(data["quality"]),
+    )
 
 
 def output_size(facts: FilmFacts, settings: OutputSettings) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from film.frame import SCALING
+from film.read.scaling import SCALING
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from tests.support.scheduling import ordinary_scheduling
 from trainer.durable import replace_text

@@ -9,8 +9,8 @@ import numpy as np
 from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from film.segments import ReadingPoint
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 
 @dataclass(slots=True)

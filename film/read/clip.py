@@ -13,10 +13,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
-from film.letterbox import Bars, BarsFinder, LumaReader
+from film.letterbox import Bars, BarsFinder
 from film.read.film_reader import FilmReader
+from film.read.luma import LumaReader
 from film.read.pictures import Renderer, orientation_of
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 SAMPLE_SECONDS = Fraction(1, 5)
 """Pictures are taken no closer than this: neighbours say the same."""

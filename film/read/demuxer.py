@@ -22,9 +22,10 @@ from film.errors import (
     TruncatedFilmError,
 )
 from film.facts import FilmFacts, SoundAction
+from film.first_bytes import is_mp4, refuse_others
 from film.limits import ReadLimits
 from film.read.decoder import PictureDecoder
-from film.read.input_file import FilmSource, is_mp4, refuse_others
+from film.read.input_file import FilmSource
 from film.read.probe import choose_picture, choose_sound, discard_others, open_container, read_facts
 from film.read.timeline import JoinedTimeline
 from film.read.truncation import find_break, has_mp4_index, mp4_length_is_open

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from film.errors import FilmCancelledError, FilmError
 from film.facts import FilmFacts
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from film.limits import ReadLimits
 from film.read.batch import BatchMaker, FilmBatch
 from film.read.demuxer import SOUND_BATCH_BYTES, Demuxer
 from film.read.pictures import Deinterlacer, Renderer, orientation_of
 from film.read.timeline import PictureTimes
 from film.segments import ReadingPoint, ResumeError, ResumePoint, SegmentPlan
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 DEFAULT_LIMITS = ReadLimits()
 

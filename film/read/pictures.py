@@ -11,8 +11,8 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 from numpy.typing import NDArray
 
-from film.frame import Scaler
 from film.letterbox import NO_BARS, Bars
+from film.read.scaling import Scaler
 from film.read.tone_map import ToneMapper, needs_mapping
 
 

@@ -13,7 +13,7 @@ import av.filter
 import numpy as np
 from numpy.typing import NDArray
 
-from film.frame import SCALING_FLAGS, source_matrix
+from film.read.scaling import SCALING_FLAGS, source_matrix
 
 TRANSFER_NAMES = {
     1: "bt709",

@@ -10,7 +10,7 @@ import struct
 import sys
 from typing import BinaryIO
 
-from film.read.input_file import is_mp4
+from film.first_bytes import is_mp4
 
 _MP4_OUTER = frozenset(
     b"ftyp moov mdat moof mfra sidx ssix styp free skip wide uuid meta pnot emsg prft udta".split()

@@ -18,8 +18,8 @@ from av.video.reformatter import (
 )
 from numpy.typing import NDArray
 
-from film.frame import SCALING, Scaler
 from film.output import Layout
+from film.read.scaling import SCALING, Scaler
 
 _MATRIX_BT709 = 1  # AVCOL_SPC_BT709
 _TO_YUV = SCALING | Interpolation.FULL_CHR_H_INP

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from film.facts import FilmFacts
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from film.output import OutputSettings
 from film.read.batch import FilmBatch
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from film.write.film_writer import FilmWriter
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
-from film.output import OutputSettings
+from film.output import OutputSettings, settings_from_json, settings_to_json
 from service.library import layout
-from service.library.renditions import rendition_id, settings_from_json, settings_to_json
+from service.library.renditions import rendition_id
 from service.library.stored_model import StoredModel
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 

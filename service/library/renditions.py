@@ -10,7 +10,7 @@ from fractions import Fraction
 from threading import Lock
 from typing import Any
 
-from film.output import Layout, OutputSettings, Quality, Size
+from film.output import OutputSettings, settings_from_json, settings_to_json
 from service.library import layout
 from service.library.stored_model import StoredModel as StoredModel
 from service.library.verified_reads import DamagedError, checked, exact_pieces, film_deleted
@@ -220,26 +220,6 @@ def rendition_id(model_digest: str, settings: OutputSettings) -> str:
     text = json.dumps(settings_to_json(settings), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{layout.hexadecimal(model_digest)}-{digest}"
-
-
-def settings_to_json(settings: OutputSettings) -> dict[str, object]:
-    """Return settings as JSON holds them."""
-    return {
-        "layout": settings.layout.value,
-        "size": settings.size.value,
-        "sound": settings.sound,
-        "quality": settings.quality.value,
-    }
-
-
-def settings_from_json(data: Mapping[str, Any]) -> OutputSettings:
-    """Return what `settings_to_json` made JSON of; raises KeyError or ValueError."""
-    return OutputSettings(
-        Layout(data["layout"]),
-        Size(data["size"]),
-        bool(data["sound"]),
-        Quality(data["quality"]),
-    )
 
 
 def _objects(manifest: RenditionManifest) -> Iterator[tuple[str, int, str, str]]:

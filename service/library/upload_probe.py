@@ -2,8 +2,8 @@
 
 from film.errors import FilmCancelledError, FilmError
 from film.facts import FilmFacts
+from film.first_bytes import refuse_others
 from film.read.film_reader import FilmReader
-from film.read.input_file import refuse_others
 from service.errors import InvalidFieldError
 from service.library.film_source import SourceFile
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from service.inference import LATENT_SIZE
 
 

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import latents_pb2 as pb
 
-from film.frame import to_model_frame
 from film.letterbox import BarsFinder
 from film.quality import frame_detail, is_flat
+from film.read.scaling import to_model_frame
 from service.errors import DigestMismatchError, InvalidFieldError
 from service.inference import LATENT_SIZE, Inference, Models, ModelVersion
 from service.library.films import Films
 from service.library.latents import Latents
 from service.rpc import messages
 from service.rpc.film_latents import FilmLatents, digest_of
-from service.rpc.messages import seconds_of
 from service.rpc.names import parse_film_name
 from service.rpc.pages import page_begins_after, page_token
+from service.rpc.times import seconds_of
 from service.search.engine import Place
 from service.search.rerank import Question
 from service.search.vectors import unit

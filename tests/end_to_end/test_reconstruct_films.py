@@ -8,7 +8,7 @@ import grpc
 import pytest
 from refilm.v1 import autoencoder_pb2 as pb
 
-from film.frame import MODEL_FRAME_WIDTH
+from film.size import MODEL_FRAME_WIDTH
 from tests.film.clips import Track, make_clip, number_of
 from tests.support.reconstruct import Film, Sound, read_film, reconstruct
 

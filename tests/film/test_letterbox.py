@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from film.frame import to_model_frame
 from film.letterbox import NO_BARS, Bars, BarsFinder
 from film.read.film_reader import FilmReader
 from film.read.pictures import UPRIGHT, Renderer
+from film.read.scaling import to_model_frame
 
 FILM = Path(__file__).parents[2] / "examples" / "films" / "big_buck_bunny_60s.mp4"
 

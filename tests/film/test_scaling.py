@@ -6,7 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from film.frame import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, Scaler, to_model_frame
+from film.read.scaling import Scaler, to_model_frame
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from tests.film.clips import picture
 
 

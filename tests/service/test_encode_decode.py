@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from refilm.v1 import autoencoder_pb2 as pb
 
-from film.frame import to_model_frame
 from film.image import decode_image
+from film.read.scaling import to_model_frame
 from tests.support.service_process import ServiceProcess
 from tests.support.status import error_of
 from trainer.export import load_torchscript

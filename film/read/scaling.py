@@ -14,8 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from film.size import MODEL_FRAME_HEIGHT as MODEL_FRAME_HEIGHT
-from film.size import MODEL_FRAME_WIDTH as MODEL_FRAME_WIDTH
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 SCALING = (
     Interpolation.BICUBIC

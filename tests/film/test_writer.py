@@ -14,9 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from film.facts import FilmFacts
-from film.frame import Scaler
 from film.output import Layout, OutputSettings, Quality, Size, output_size, picture_size
 from film.read.film_reader import FilmReader
+from film.read.scaling import Scaler
 from film.write.film_writer import FilmWriter
 from film.write.muxer import MAX_DURATION
 from tests.film.clips import Track, make_clip, number_of, picture

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import film.write.segment_writer
 from film.errors import FilmLimitError
-from film.frame import Scaler
 from film.output import Layout, OutputSettings, Quality, Size
 from film.read.film_reader import FilmReader
+from film.read.scaling import Scaler
 from film.segments import ReadingPoint, Segment, SegmentPlan
 from film.write.segment_writer import SegmentWriter
 from tests.film.clips import Track, make_clip, number_of
@@ -28,7 +28,7 @@ from tests.film.segmented import Run, run, shorten
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 23 seconds of a real film."""
-    film = Path(__file__).parents[3] / "examples/films/big_buck_bunny_60s.mp4"
+    film = Path(__file__).parents[2] / "examples/films/big_buck_bunny_60s.mp4"
     beginning = tmp_path_factory.mktemp("film") / "beginning.mp4"
     with av.open(film) as source, av.open(beginning, "w") as target:
         streams = [target.add_stream_from_template(stream) for stream in source.streams]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from film.errors import FilmError, FilmLimitError
 from film.facts import FilmFacts, SoundAction
-from film.frame import to_model_frame
 from film.limits import ReadLimits
 from film.read.film_reader import FilmReader
+from film.read.scaling import to_model_frame
 from tests.film.clips import Clip, Colour, Track, make_clip, number_of, picture
 from tests.film.format_clips import MAKERS
 
