@@ -29,8 +29,8 @@ class Settings(BaseSettings):
     )
     triton_address: str = Field(
         default="",
-        description="gRPC address (host:port) of a Triton Inference Server. Empty: a local one is "
-        "started from the wheel `nvidia-pytriton`.",
+        description="gRPC address (host:port, or unix:PATH) of a Triton Inference Server. Empty: a "
+        "local one is started from the wheel `nvidia-pytriton`.",
     )
     model_repositories: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(Path(".refilm/models"), Path("model_repository")),

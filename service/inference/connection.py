@@ -37,7 +37,7 @@ class ModelProcessLostError(UnavailableError):
 
 
 def connect(address: str) -> InferenceServerClient:
-    """Return a client of the Triton at `address` (host:port); connects when first used."""
+    """Return a client of the Triton at `address`: host:port, or unix:PATH; connects when used."""
     return InferenceServerClient(url=address, channel_args=_CHANNEL_OPTIONS)
 
 

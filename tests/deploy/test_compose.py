@@ -6,6 +6,7 @@ The images are not built here: there is no Docker engine. Linters and schemas re
 import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -37,6 +38,14 @@ def compose() -> dict[str, Any]:
     return read_yaml(DEPLOY / "compose.yaml")
 
 
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="module")
 def stack_triton(
     compose: dict[str, Any], model_repository: Path, tmp_path_factory: pytest.TempPathFactory
@@ -44,7 +53,7 @@ def stack_triton(
     """The wheel's Triton, started with the stack's own flags; its HTTP and metrics addresses."""
     folder = tmp_path_factory.mktemp("triton")
     found = wheel.find_wheel()
-    http, grpc, monitor = wheel.free_port(), wheel.free_port(), wheel.free_port()
+    http, grpc, monitor = free_port(), free_port(), free_port()
     flags = compose["services"]["triton-gpu"]["command"][1:]
     command = [
         str(found.triton / "bin/tritonserver"),

@@ -61,13 +61,13 @@ class Triton:
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
     folder, repository = tmp_path_factory.mktemp("triton"), tmp_path_factory.mktemp("models")
-    found, port = wheel.find_wheel(), wheel.free_port()
+    found = wheel.find_wheel()
     backends = wheel.assemble_backends(found, folder)
     prefix = f"trainer_{os.getpid()}_"
-    command = wheel.command(found, backends, [repository], port, prefix)
+    command = wheel.command(found, backends, [repository], folder, prefix)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=wheel.environment(found), stdout=log, stderr=log)
-    address = f"127.0.0.1:{port}"
+    address = wheel.address(folder)
     client = grpc_triton.InferenceServerClient(address)
     try:
         with grpc.insecure_channel(address) as channel:

@@ -1,4 +1,4 @@
-"""Has the local Triton load what lies in its repositories, at the start and whenever that changes.
+"""Has the local Triton load what lies in its repositories, and keeps it loaded.
 
 With explicit control Triton looks at a repository only when told to. Whether to tell it is all that
 is learned from the folders here; what is then ready, and what it is, the registry asks Triton.
@@ -18,6 +18,7 @@ from service.inference.models import DECODER_SUFFIX, ENCODER_SUFFIX, Models
 
 log = structlog.get_logger(__name__)
 
+_ASK_SECONDS = 10.0
 _LOAD_SECONDS = 120.0
 _LOADS_AT_ONCE = 2
 _RETRY_SECONDS = 60.0
@@ -54,8 +55,24 @@ class LocalModels:
                 name: listing for name, listing in now.items() if before.get(name) == listing
             }
             before = now
+            await self._forget_unloaded()
             await self._load_changed(settled)
             await asyncio.sleep(every_seconds)
+
+    async def _forget_unloaded(self) -> None:
+        """Ask Triton for what is loaded: somebody else may have had it unload a model."""
+        if not self._loaded:
+            return
+        try:
+            index = await self._triton.get_model_repository_index(client_timeout=_ASK_SECONDS)
+        except InferenceServerException:
+            # Without an answer nothing is known.
+            return
+        ready = {entry.name for entry in index.models if entry.state == "READY"}
+        for name in self._loaded.keys() - self._failed.keys():
+            if not {name + DECODER_SUFFIX, name + ENCODER_SUFFIX} <= ready:
+                log.warning("model was unloaded, loading it again", model=name)
+                del self._loaded[name]
 
     async def _load_changed(self, listings: dict[str, Listing]) -> None:
         limit = asyncio.Semaphore(_LOADS_AT_ONCE)

@@ -17,16 +17,15 @@ from service.inference.connection import connect
 from service.inference.local.stale_processes import Workspace
 from service.inference.local.wheel import (
     LocalTritonError,
+    address,
     assemble_backends,
     command,
     environment,
     find_wheel,
-    free_port,
 )
 
 log = structlog.get_logger(__name__)
 
-_FIRST_STARTS = 3
 _START_SECONDS = 60.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LAST_BACKOFF_SECONDS = 30.0
@@ -44,14 +43,14 @@ class LocalTriton:
         self._repositories = repositories
         self._workspace: Workspace | None = None
         self._backends = Path()
-        self._port = 0
+        self._address = ""
         self._process: asyncio.subprocess.Process | None = None
         self._last_lines: deque[str] = deque(maxlen=20)
 
     @property
     def address(self) -> str:
-        """The gRPC address, the same for the service's whole life."""
-        return f"127.0.0.1:{self._port}"
+        """The gRPC address, the same for the service's whole life: a Unix socket."""
+        return self._address
 
     @property
     def pid(self) -> int | None:
@@ -65,13 +64,12 @@ class LocalTriton:
                 log.warning("model repository did not exist, made empty", path=str(repository))
                 repository.mkdir(parents=True)
         self._workspace = Workspace()
+        self._address = address(self._workspace.folder)
         self._backends = assemble_backends(self._wheel, self._workspace.folder)
-        for _ in range(_FIRST_STARTS):
-            # A port can be taken between the question and Triton's start: ask for another.
-            self._port = free_port()
-            if await self._start_once():
-                return
-        raise LocalTritonError("Triton does not start; it said:\n" + "\n".join(self._last_lines))
+        if not await self._start_once():
+            raise LocalTritonError(
+                "Triton does not start; it said:\n" + "\n".join(self._last_lines)
+            )
 
     async def keep_alive(self, *, on_end: Callable[[], None], on_start: Callable[[], None]) -> None:
         """Start Triton again whenever it ends; returns only when cancelled."""
@@ -118,7 +116,7 @@ class LocalTriton:
                 self._wheel,
                 self._backends,
                 self._repositories,
-                self._port,
+                self._workspace.folder,
                 self._workspace.shared_memory_prefix,
             ),
             env=environment(self._wheel),

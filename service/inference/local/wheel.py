@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import socket
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -13,6 +12,18 @@ from pathlib import Path
 WHEEL = "nvidia-pytriton==0.7.0"
 _BACKEND = Path(__file__).parents[3] / "deploy/triton/backends/pytorch/model.py"
 _LAUNCHER = Path(__file__).with_name("launcher.py")
+_SOCKET = "t.sock"
+_PORT = 8001
+"""Triton puts a port behind whatever it listens on: here it becomes a part of the file's name."""
+_LONGEST_SOCKET_PATH = 107
+"""Linux keeps 108 bytes for it, and a zero ends it."""
+_PASSED_ON = (
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "TMPDIR",
+)
+"""What of the service's environment is meant for Triton and its models as well."""
 
 
 class LocalTritonError(Exception):
@@ -59,14 +70,32 @@ def assemble_backends(wheel: Wheel, folder: Path) -> Path:
     return backends
 
 
+def address(folder: Path) -> str:
+    """Return the gRPC address of a Triton that listens in `folder`.
+
+    Raises LocalTritonError where the folder's path is too long for a Unix socket.
+    """
+    socket = folder / f"{_SOCKET}:{_PORT}"
+    excess = len(os.fsencode(socket)) - _LONGEST_SOCKET_PATH
+    if excess > 0:
+        raise LocalTritonError(
+            f"the path {socket} of the local Triton's socket is {excess} bytes too long; set "
+            "TMPDIR to a folder with a shorter one"
+        )
+    return f"unix:{socket}"
+
+
 def command(
     wheel: Wheel,
     backends: Path,
     repositories: Sequence[Path],
-    port: int,
+    folder: Path,
     shared_memory_prefix: str,
 ) -> list[str]:
-    """Return the command that becomes a Triton which ends with the calling process."""
+    """Return the command that becomes a Triton which ends with the calling process.
+
+    It listens in `folder` alone: whoever can enter that can have it run any code.
+    """
     return [
         sys.executable,
         "-I",
@@ -82,25 +111,22 @@ def command(
         "--disable-auto-complete-config",
         "--allow-http=false",
         "--allow-metrics=false",
-        "--grpc-address=127.0.0.1",
-        f"--grpc-port={port}",
+        f"--grpc-address=unix:{folder / _SOCKET}",
+        f"--grpc-port={_PORT}",
         "--log-info=false",
     ]
 
 
 def environment(wheel: Wheel) -> dict[str, str]:
-    """Return the environment in which Triton and its stubs find Python and their libraries."""
+    """Return the environment in which Triton and its stubs find Python and their libraries.
+
+    Nothing else of the service's own is in it: a model is code, and must not read its secrets.
+    """
     libraries = [str(sysconfig.get_config_var("LIBDIR")), str(wheel.libraries)]
     return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
         "LD_LIBRARY_PATH": ":".join(libraries),
+        # Without it a stub's Python knows only paths of ASCII.
+        "LC_ALL": "C.UTF-8",
     }
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
