@@ -21,7 +21,7 @@ from service.library.upload_records import slug
 from service.library.verified_reads import exact_pieces
 from service.rpc import names
 from service.rpc.film_watch import FilmWatch
-from service.rpc.times import seconds_of
+from service.rpc.messages import seconds_of
 from service.storage.objects import ObjectStore, PresigningUnsupportedError
 from service.storage.threads import StorageThreads
 

@@ -13,10 +13,10 @@ from service.inference import Models, ModelVersion
 from service.library.films import Film
 from service.rpc import messages
 from service.rpc.call import current_call
+from service.rpc.messages import seconds_of
 from service.rpc.names import film_name
 from service.rpc.pages import page_begins_after, page_token
 from service.rpc.search_query import Queries
-from service.rpc.times import seconds_of
 from service.search.duplicates import Wanted, rank
 from service.search.engine import DUPLICATES_AT_ONCE, Search
 from service.search.passage_pairs import PassagePairs, Stretch

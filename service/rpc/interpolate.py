@@ -23,7 +23,7 @@ from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.film_watch import FilmWatch
-from service.rpc.times import seconds_of
+from service.rpc.messages import seconds_of
 from service.search.interpolation import Mode, decoded, interpolate
 
 MAX_STEPS = 1000
@@ -184,12 +184,12 @@ class Interpolation:
         image_format: messages.ImageFormat | None,
     ) -> AsyncGenerator[pb.InterpolateResponse, None]:
         async for frames in batches:
-            messages = await asyncio.gather(
+            pictures = await asyncio.gather(
                 *(self._run(messages.frame_message, frame, image_format) for frame in frames)
             )
-            for message in messages:
+            for picture in pictures:
                 current_call().frames += 1
-                yield pb.InterpolateResponse(frame=message)
+                yield pb.InterpolateResponse(frame=picture)
 
     async def _film(
         self, batches: AsyncIterator[NDArray[np.uint8]], rate: Fraction, steps: int

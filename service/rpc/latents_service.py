@@ -18,7 +18,7 @@ from service.library.latents_reader import time_out_of_range
 from service.rpc.call import current_call
 from service.rpc.film_latents import FilmLatents
 from service.rpc.interpolate import Interpolation
-from service.rpc.times import seconds_of
+from service.rpc.messages import seconds_of
 from service.storage.threads import StorageThreads
 
 ROWS_A_MESSAGE = 256

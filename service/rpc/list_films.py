@@ -17,8 +17,8 @@ from service.library.renditions import RenditionManifest, Renditions
 from service.library.stored_model import StoredModel
 from service.library.verified_reads import DamagedError
 from service.rpc import names
-from service.rpc.film_facts import exact_duration, facts_message
 from service.rpc.filters import Filter
+from service.rpc.messages import exact_duration, facts_message
 from service.rpc.pages import page_begins_after, page_size, page_token
 from service.storage.threads import StorageThreads
 

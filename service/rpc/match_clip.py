@@ -25,8 +25,8 @@ from service.pipeline.source import ArrivingSource
 from service.pipeline.stats import Stats
 from service.rpc import messages
 from service.rpc.call import current_call
-from service.rpc.film_stream import chunks_of, first_request
 from service.rpc.names import film_name, parse_film_name
+from service.rpc.requests import chunks_of, first_request
 from service.rpc.search_query import MAX_FILMS
 from service.search.engine import Search
 from service.search.match import ClipFound, ClipMatcher, EncodedClip

@@ -1,9 +1,10 @@
 """Between protobuf messages and the service's own values; faults name the field."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Literal, TypeAlias
+from fractions import Fraction
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -11,9 +12,12 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from numpy.typing import NDArray
 from refilm.v1 import autoencoder_pb2 as pb
+from refilm.v1 import library_pb2
 
 from film.errors import ImageError
+from film.facts import FilmFacts, SoundAction
 from film.image import decode_image, encode_image
+from film.output import Layout, OutputSettings, Quality, Size
 from film.read.scaling import to_model_frame
 from service.errors import InvalidFieldError
 from service.inference import LATENT_SIZE, Model, Models, ModelVersion
@@ -27,6 +31,32 @@ _IMAGE_FORMATS: dict[int, ImageFormat] = {
     pb.IMAGE_FORMAT_JPEG: "jpeg",
     pb.IMAGE_FORMAT_WEBP: "webp",
 }
+_NANOSECONDS = 10**9
+_ACTIONS = {
+    SoundAction.COPY: pb.SOUND_TRACK_ACTION_COPIED,
+    SoundAction.TRANSCODE: pb.SOUND_TRACK_ACTION_TRANSCODED,
+    SoundAction.DROP: pb.SOUND_TRACK_ACTION_DROPPED,
+}
+_LAYOUTS = {
+    pb.LAYOUT_UNSPECIFIED: Layout.RECONSTRUCTION,
+    pb.LAYOUT_RECONSTRUCTION: Layout.RECONSTRUCTION,
+    pb.LAYOUT_SIDE_BY_SIDE: Layout.SIDE_BY_SIDE,
+}
+_SIZES = {
+    pb.SIZE_UNSPECIFIED: Size.MODEL,
+    pb.SIZE_MODEL: Size.MODEL,
+    pb.SIZE_SOURCE: Size.SOURCE,
+}
+_SOUNDS = {pb.SOUND_UNSPECIFIED: True, pb.SOUND_KEEP: True, pb.SOUND_NONE: False}
+_QUALITIES = {
+    pb.QUALITY_UNSPECIFIED: Quality.STANDARD,
+    pb.QUALITY_DRAFT: Quality.DRAFT,
+    pb.QUALITY_STANDARD: Quality.STANDARD,
+    pb.QUALITY_HIGH: Quality.HIGH,
+}
+
+Number = TypeVar("Number", bound=int)
+Chosen = TypeVar("Chosen", bool, Layout, Size, Quality)
 
 
 def resolve(models: Models, selector: pb.ModelSelector, field: str = "model") -> ModelVersion:
@@ -70,6 +100,28 @@ def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromTimedelta(timedelta(seconds=seconds))
     return message
+
+
+def exact_duration(seconds: Fraction) -> Duration:
+    """Return a protobuf duration, to the nanosecond; times of films are exact fractions."""
+    whole, rest = divmod(round(seconds * _NANOSECONDS), _NANOSECONDS)
+    return Duration(seconds=whole, nanos=rest)
+
+
+def seconds_of(duration: Duration, field: str) -> Fraction:
+    """Return a duration in seconds, exactly, negative or not.
+
+    `field` is its path in the request. Raises InvalidFieldError where it is no valid duration.
+    """
+    seconds, nanos = duration.seconds, duration.nanos
+    if abs(nanos) >= 10**9 or seconds * nanos < 0:
+        raise InvalidFieldError(
+            field,
+            f"is no duration: {seconds} s and {nanos} ns; the nanoseconds must be less than a "
+            "second and of the seconds' sign",
+            reason="INVALID_DURATION",
+        )
+    return seconds + Fraction(nanos, 10**9)
 
 
 def model_frame(frame: pb.Frame, field: str) -> NDArray[np.uint8]:
@@ -150,3 +202,55 @@ def frame_message(frame: NDArray[np.uint8], format: ImageFormat | None) -> pb.Fr
         height, width, _ = frame.shape
         return pb.Frame(raw=pb.RawImage(width=width, height=height, rgb=frame.tobytes()))
     return pb.Frame(image=encode_image(frame, format))
+
+
+def facts_message(facts: FilmFacts) -> pb.FilmFacts:
+    """Return a film's facts; those about an output are not set."""
+    return pb.FilmFacts(
+        container=facts.container,
+        video_codec=facts.video_codec,
+        width=facts.width,
+        height=facts.height,
+        sample_aspect_ratio=_rational(facts.sample_aspect_ratio),
+        rotation_degrees=facts.rotation,
+        average_frame_rate=_rational(facts.average_frame_rate or Fraction(0)),
+        time_base=_rational(facts.time_base),
+        duration=None if facts.duration is None else exact_duration(facts.duration),
+        estimated_frames=facts.estimated_frames or 0,
+        interlaced=facts.interlaced,
+        transfer=facts.transfer,
+        tone_mapped=facts.tone_mapped,
+        bit_depth=facts.bit_depth,
+        sound_tracks=[
+            pb.SoundTrack(
+                codec=track.codec,
+                sample_rate_hz=track.sample_rate,
+                channels=track.channels,
+                language=track.language,
+                action=_ACTIONS[track.action],
+            )
+            for track in facts.sound_tracks
+        ],
+    )
+
+
+def _rational(value: Fraction) -> pb.Rational:
+    return pb.Rational(numerator=value.numerator, denominator=value.denominator)
+
+
+def output_settings(
+    settings: pb.ReconstructVideoSettings | library_pb2.RenditionSettings, field: str = "settings"
+) -> OutputSettings:
+    """Return what a request asks for; `field` is its path in it. Raises InvalidFieldError."""
+    return OutputSettings(
+        layout=_choice(_LAYOUTS, settings.layout, f"{field}.layout", "Layout"),
+        size=_choice(_SIZES, settings.size, f"{field}.size", "Size"),
+        sound=_choice(_SOUNDS, settings.sound, f"{field}.sound", "Sound"),
+        quality=_choice(_QUALITIES, settings.quality, f"{field}.quality", "Quality"),
+    )
+
+
+def _choice(choices: Mapping[Number, Chosen], value: Number, field: str, enum: str) -> Chosen:
+    if value not in choices:
+        raise InvalidFieldError(field, f"{value} is no {enum}", reason="INVALID_SETTING")
+    return choices[value]

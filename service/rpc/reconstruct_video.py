@@ -28,10 +28,9 @@ from service.renditions import (
 )
 from service.rpc import messages
 from service.rpc.call import current_call
-from service.rpc.film_facts import exact_duration, facts_message
-from service.rpc.film_stream import chunks_of, first_request
+from service.rpc.messages import exact_duration, facts_message, output_settings
 from service.rpc.names import film_name, parse_film_name, rendition_name
-from service.rpc.output_settings import output_settings
+from service.rpc.requests import chunks_of, first_request
 from service.rpc.upload_film import upload_settings
 
 

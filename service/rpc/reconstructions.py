@@ -18,9 +18,8 @@ from service.library.segment_records import newest_record
 from service.renditions import JobRunner, LibraryParts, Registry, Target
 from service.rpc import messages, names
 from service.rpc.call import current_call
-from service.rpc.film_facts import exact_duration
 from service.rpc.list_films import settings_message, stored_model_message
-from service.rpc.output_settings import output_settings
+from service.rpc.messages import exact_duration, output_settings
 from service.rpc.pages import page_begins_after, page_size, page_token
 
 MAX_REQUEST_ID: Final = 128

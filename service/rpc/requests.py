@@ -1,14 +1,29 @@
-"""How a stream of requests opens: settings, optional but first, and then the items."""
+"""How streams of requests open, go on and end: settings before items, a head before a film."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Literal, TypeVar
 
+import grpc
 from refilm.v1 import autoencoder_pb2 as pb
+from refilm.v1 import latents_pb2, library_pb2
 
-from service.errors import InvalidFieldError
+from service.errors import IdleCallerError, InvalidFieldError
+
+MAX_CHUNK_BYTES = 2**20
 
 Request = TypeVar("Request", pb.EncodeStreamRequest, pb.DecodeStreamRequest)
+FilmRequest = TypeVar(
+    "FilmRequest",
+    pb.ReconstructVideoRequest,
+    latents_pb2.MatchClipRequest,
+    library_pb2.UploadFilmRequest,
+)
+AnyRequest = TypeVar("AnyRequest")
+AnyResponse = TypeVar("AnyResponse")
 Name = Literal["frame", "latent"]
+Head = Literal["settings", "opening"]
+"""The field of the first message of a film's stream, which says what the film is."""
 
 
 async def opened(
@@ -62,3 +77,71 @@ def _empty(name: Name) -> InvalidFieldError:
     return InvalidFieldError(
         name, f"the stream holds no {name}; send at least one", reason="EMPTY_STREAM"
     )
+
+
+async def first_request(
+    requests: AsyncIterator[FilmRequest], head: Head, what: str, idle_seconds: float
+) -> FilmRequest:
+    """Return the first message, which holds `head`; `what` names what follows, for errors.
+
+    Raises InvalidFieldError, or IdleCallerError where it does not come within `idle_seconds`.
+    """
+    try:
+        async with asyncio.timeout(idle_seconds):
+            first = await anext(aiter(requests), None)
+    except TimeoutError:
+        raise IdleCallerError(
+            f"no message came for {idle_seconds:.0f} s; send {head}, then {what}"
+        ) from None
+    if first is None:
+        raise InvalidFieldError(
+            head, f"the stream is empty; send {head}, then {what}", reason="EMPTY_STREAM"
+        )
+    if first.WhichOneof("payload") != head:
+        raise InvalidFieldError(
+            head, "must be in the first message", reason=f"{head.upper()}_REQUIRED"
+        )
+    return first
+
+
+def chunk_of(request: FilmRequest, head: Head) -> bytes:
+    """Return the bytes of a message after the first; raises InvalidFieldError."""
+    match request.WhichOneof("payload"):
+        case "chunk":
+            size = len(request.chunk)
+            if not 1 <= size <= MAX_CHUNK_BYTES:
+                raise InvalidFieldError(
+                    "chunk",
+                    f"has {size} bytes; must have from 1 to {MAX_CHUNK_BYTES}",
+                    reason="INVALID_CHUNK_SIZE",
+                )
+            return request.chunk
+        case None:
+            raise InvalidFieldError(
+                "chunk", "the message carries nothing; set chunk", reason="CHUNK_REQUIRED"
+            )
+        case _:
+            raise InvalidFieldError(
+                head, "may be in the first message only", reason=f"{head.upper()}_REPEATED"
+            )
+
+
+async def chunks_of(requests: AsyncIterator[FilmRequest], head: Head) -> AsyncIterator[bytes]:
+    """Yield the bytes of all messages after the first; raises InvalidFieldError."""
+    async for request in requests:
+        yield chunk_of(request, head)
+
+
+async def ended_by_caller(
+    context: "grpc.aio.ServicerContext[AnyRequest, AnyResponse]",
+) -> None:
+    """Return if the requests ended because the caller half-closed; else the call is cancelled here.
+
+    To a handler of grpc.aio a call that was cancelled, or whose connection broke, mostly looks
+    half-closed first: its requests just end, and the cancellation follows a moment later. Whoever
+    takes the end of a stream for the end of a film must wait for that moment.
+
+    Sends the initial metadata: gRPC's core handles that after what ended the requests, and does
+    not do it on a broken stream. So it is for calls that have not answered yet, and once.
+    """
+    await context.send_initial_metadata(())

@@ -24,9 +24,9 @@ from service.library.films import Films
 from service.library.latents import Latents
 from service.rpc import messages
 from service.rpc.film_latents import FilmLatents, digest_of
+from service.rpc.messages import seconds_of
 from service.rpc.names import parse_film_name
 from service.rpc.pages import page_begins_after, page_token
-from service.rpc.times import seconds_of
 from service.search.engine import Place
 from service.search.rerank import Question
 from service.search.vectors import unit

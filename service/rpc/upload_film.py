@@ -23,9 +23,8 @@ from service.library import layout
 from service.library.upload import Upload
 from service.library.uploads import Uploads, UploadSettings
 from service.rpc.download_film import PresigningError, time_to_live
-from service.rpc.film_stream import chunk_of, first_request
-from service.rpc.half_close import ended_by_caller
 from service.rpc.list_films import film_message
+from service.rpc.requests import chunk_of, ended_by_caller, first_request
 from service.storage.objects import PresigningUnsupportedError
 from service.storage.threads import StorageThreads
 

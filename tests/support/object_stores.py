@@ -82,7 +82,7 @@ def folder_store(tmp_path: Path) -> LibraryStore:
     return LibraryStore({"REFILM_STORAGE_DIRECTORY": str(tmp_path / "library")})
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.process)])
 def library_store(request: pytest.FixtureRequest) -> LibraryStore:
     """A new store of each kind, prepared, to start services on."""
     name = "folder_store" if request.param == "folder" else "bucket_store"

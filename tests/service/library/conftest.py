@@ -29,7 +29,7 @@ class Library:
         return [info.key for info in self.store.list(prefix)]
 
 
-@pytest.fixture(scope="session", params=["folder", "s3"])
+@pytest.fixture(scope="session", params=["folder", pytest.param("s3", marks=pytest.mark.process)])
 def running_library(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Library]:

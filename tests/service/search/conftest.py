@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.service.latents.library import models_of
 from tests.service.search.library import SearchLibrary
+from tests.support.latents_library import models_of
 from tests.support.object_stores import LibraryStore
 from tests.support.service_process import ServiceProcess
 

@@ -21,7 +21,7 @@ from film.quality import frame_detail
 from film.read.film_reader import FilmReader
 from service.storage.folder import FolderStore
 from tests.film.clips import make_clip
-from tests.service.latents.library import models_of
+from tests.support.latents_library import models_of
 from tests.support.service_process import ServiceProcess, wait_for
 from tests.support.status import error_of
 from tests.support.stored_latents import Rows, store_film

@@ -16,7 +16,7 @@ from refilm.v1 import latents_pb2 as pb
 from service.library import layout
 from service.library.latents import StoredModel
 from service.search.interpolation import Mode, interpolate
-from tests.service.latents.library import Library
+from tests.support.latents_library import Library
 from tests.support.status import error_of
 from tests.support.stored_latents import add_latents, model, random_rows
 

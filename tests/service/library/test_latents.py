@@ -4,6 +4,7 @@ import io
 import threading
 import tracemalloc
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +20,7 @@ from service.library.latents import Latents, LatentsManifest, TimeOutOfRangeErro
 from service.library.latents_arrow import arrow_bytes
 from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
+from tests.support.object_stores import LibraryStore, new_bucket
 from tests.support.stored_latents import (
     add_latents,
     model,
@@ -35,6 +37,24 @@ TOLERANCE = Fraction(1, 1_000_000)
 
 rows = st.integers(0, len(ROWS.pts))
 times = st.fractions(min_value=0, max_value=ROWS.duration) | st.sampled_from(ROWS.seconds)
+
+
+@pytest.fixture(scope="module", params=["folder", pytest.param("s3", marks=pytest.mark.process)])
+def stored_rows(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Latents, LatentsManifest]]:
+    if request.param == "folder":
+        folder = tmp_path_factory.mktemp("stored_rows")
+        library_store = LibraryStore({"REFILM_STORAGE_DIRECTORY": str(folder)})
+    else:
+        library_store = new_bucket(request.getfixturevalue("s3_server"))
+    store = library_store.open()
+    store.prepare()
+    film = store_film(store, "read", PCA, ROWS, part_rows=PART_ROWS)
+    manifest = Latents(store).find(film.id, PCA.digest)
+    assert manifest is not None
+    yield Latents(store), manifest
+    store.delete(found.key for found in store.list(""))
 
 
 @settings(max_examples=25, deadline=None)

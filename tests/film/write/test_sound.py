@@ -69,7 +69,7 @@ def test_what_browsers_play_is_copied_byte_for_byte(
 
 
 def test_a_real_film_keeps_pictures_times_and_sound() -> None:
-    film = Path(__file__).parents[2] / "examples/films/big_buck_bunny_60s.mp4"
+    film = Path(__file__).parents[3] / "examples/films/big_buck_bunny_60s.mp4"
 
     output = reconstruct(film, OutputSettings(quality=Quality.DRAFT), batch=64)
 

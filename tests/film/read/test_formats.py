@@ -14,7 +14,7 @@ from film.spool import Spool, SpoolRoom
 from tests.film.clips import number_of
 from tests.film.format_clips import LONGER, MAKERS
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "formats.md"
 
 
 def _tables() -> list[dict[str, dict[str, str]]]:

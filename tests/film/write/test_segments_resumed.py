@@ -19,8 +19,8 @@ from tests.film.browser import CHROMIUM, play
 from tests.film.clips import Track, make_clip, number_of
 from tests.film.format_clips import MAKERS
 from tests.film.outputs import Output
+from tests.film.read.test_formats import AWKWARD, READ, REFUSED
 from tests.film.segmented import Run, assert_resumes_anywhere, go_on, run, shorten
-from tests.film.test_formats import AWKWARD, READ, REFUSED
 
 BEGUN = [name for name, row in REFUSED.items() if row["pictures"] != "0"]
 
@@ -124,7 +124,7 @@ def test_tracks_that_were_left_out_or_repaired_stay_so(
 
 
 def test_little_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(__file__).parents[2] / "examples/films/big_buck_bunny_60s.mp4"
+    path = Path(__file__).parents[3] / "examples/films/big_buck_bunny_60s.mp4"
     draft = OutputSettings(quality=Quality.DRAFT)
     whole = run(path, draft, size=32)
     decoded: list[int] = []

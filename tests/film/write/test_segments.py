@@ -28,7 +28,7 @@ from tests.film.segmented import Run, run, shorten
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 23 seconds of a real film."""
-    film = Path(__file__).parents[2] / "examples/films/big_buck_bunny_60s.mp4"
+    film = Path(__file__).parents[3] / "examples/films/big_buck_bunny_60s.mp4"
     beginning = tmp_path_factory.mktemp("film") / "beginning.mp4"
     with av.open(film) as source, av.open(beginning, "w") as target:
         streams = [target.add_stream_from_template(stream) for stream in source.streams]
