@@ -27,7 +27,8 @@ from benchmarks.stage import Stage
 from film.facts import FilmFacts
 from service.inference import Models
 from service.library.films import Film, Films
-from service.library.latents import Latents, LatentsManifest, StoredModel
+from service.library.latents import Latents, LatentsManifest
+from service.library.records import StoredModel
 from service.search.engine import Search
 from service.search.refresher import IndexRefresher
 from service.search.rerank import Question

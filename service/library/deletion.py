@@ -6,19 +6,34 @@ film does not exist, for every reader on every replica asks for it. The rest fol
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 from service.library import layout
 from service.library.films import Films, film_not_found
+from service.library.records import Moment, RecordFormat, UnreadableRecordError
 from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectInfo, ObjectNotFoundError, ObjectStore
 
 Listener: TypeAlias = Callable[[str, str], None]
 """Called with a film's id and uid, on any thread; must not block, must not raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionNote:
+    """A film that was deleted."""
+
+    uid: str
+    """The film's; empty where its facts could not be read."""
+    request: str
+    """A digest of the id of the request to delete it; empty where it had none."""
+    time: Moment
+
+
+_NOTE = RecordFormat(DeletionNote)
 
 
 class Deletion:
@@ -43,14 +58,9 @@ class Deletion:
         if uid is None and not self._was_by(film_id, request_id):
             raise film_not_found(film_id)
         if uid is not None:
-            note = {
-                "version": 1,
-                "uid": uid,
-                "request": _hash(request_id),
-                "time": datetime.now(UTC).isoformat(),
-            }
+            note = DeletionNote(uid, _hash(request_id), datetime.now(UTC))
             # One that is there is of a deletion that was cut before the film ceased to exist.
-            self._store.create(layout.deleted(film_id), json.dumps(note).encode())
+            self._store.create(layout.deleted(film_id), _NOTE.encode(note))
             self._store.delete([layout.film_facts(film_id)])
             for listener in self._listeners:
                 listener(film_id, uid)
@@ -86,10 +96,10 @@ class Deletion:
         if not request_id:
             return False
         try:
-            note = json.loads(self._store.get(layout.deleted(film_id)))
-        except ObjectNotFoundError:
+            note = _NOTE.decode(self._store.get(layout.deleted(film_id)))
+        except (ObjectNotFoundError, UnreadableRecordError):
             return False
-        return bool(note["request"] == _hash(request_id))
+        return note.request == _hash(request_id)
 
 
 def _hash(request_id: str) -> str:

@@ -1,22 +1,17 @@
 """The films of the library. A film exists when its film.json does: every reader asks for that."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 import grpc
 
 from film.facts import FilmFacts
 from service.errors import ClientSideError, NotFoundError, Resource
 from service.library import layout
-from service.library.film_records import facts_from_json, facts_to_json
 from service.library.film_source import Piece, SourceFile
+from service.library.records import Moment, RecordFormat, UnreadableRecordError
 from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
-
-_VERSION = 1
-"""Of film.json; one that is newer is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,43 +26,24 @@ class Film:
     """Bytes of its source."""
     digest: str
     """"sha256:" and 64 hexadecimal digits over its source."""
-    created: datetime
+    created: Moment
     """When it came into the library; aware, UTC."""
     facts: FilmFacts
 
     def encode(self) -> bytes:
         """Return it as stored."""
-        return json.dumps(
-            {
-                "version": _VERSION,
-                "id": self.id,
-                "uid": self.uid,
-                "title": self.title,
-                "size": self.size,
-                "digest": self.digest,
-                "created": self.created.isoformat(),
-                "facts": facts_to_json(self.facts),
-            }
-        ).encode()
+        return FILM.encode(self)
 
     @classmethod
     def decode(cls, data: bytes, film_id: str) -> "Film":
         """Return what was stored for a film; raises DamagedError."""
         try:
-            found = json.loads(data)
-            if found["version"] != _VERSION:
-                raise DamagedError(film_id, "its facts are of a version unknown here")
-            return cls(
-                film_id,
-                str(found["uid"]),
-                str(found["title"]),
-                int(found["size"]),
-                str(found["digest"]),
-                datetime.fromisoformat(found["created"]),
-                facts_from_json(found["facts"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            raise DamagedError(film_id, "its facts cannot be read") from None
+            return FILM.decode(data, id=film_id)
+        except UnreadableRecordError as error:
+            raise DamagedError(film_id, f"its facts {error}") from None
+
+
+FILM = RecordFormat(Film)
 
 
 class FilmExistsError(ClientSideError):

@@ -1,18 +1,22 @@
 """Reconstructions that outlive calls, as they are kept: asked for once, ended once."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
-from film.output import OutputSettings, settings_from_json, settings_to_json
 from service.library import layout
+from service.library.records import (
+    Moment,
+    RecordFormat,
+    StoredModel,
+    StoredSettings,
+    UnreadableRecordError,
+)
 from service.library.renditions import rendition_id
-from service.library.stored_model import StoredModel
+from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
-_VERSION = 1
 _UNBORN = timedelta(minutes=10)
 """After so long a pending note without its job is taken for left over."""
 
@@ -35,10 +39,10 @@ class Job:
     film_uid: str
     id: str
     model: StoredModel
-    settings: OutputSettings
+    settings: StoredSettings
     request: str
     """A digest of what was asked, by which a request id that is used again is known."""
-    created: datetime
+    created: Moment
 
     @property
     def name(self) -> JobName:
@@ -50,26 +54,13 @@ class Job:
         """The rendition's id."""
         return rendition_id(self.model.digest, self.settings)
 
-    def encode(self) -> bytes:
-        """Return it as stored."""
-        return json.dumps(
-            {
-                "version": _VERSION,
-                "film_uid": self.film_uid,
-                "model": self.model.to_json(),
-                "settings": settings_to_json(self.settings),
-                "request": self.request,
-                "created": self.created.isoformat(),
-            }
-        ).encode()
-
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
     """How a reconstruction ended."""
 
     state: Ending
-    time: datetime
+    time: Moment
     reason: str = ""
     """Of one that failed: stable, UPPER_SNAKE_CASE."""
     message: str = ""
@@ -79,6 +70,10 @@ class JobEnd:
     def now(cls, state: Ending, reason: str = "", message: str = "") -> "JobEnd":
         """Return an end at this moment."""
         return cls(state, datetime.now(UTC), reason, message)
+
+
+_JOB = RecordFormat(Job, in_key=("film", "id"))
+_END = RecordFormat(JobEnd)
 
 
 class Jobs:
@@ -91,7 +86,7 @@ class Jobs:
         """Keep a job, so that some replica takes it up; return the one that has its name now."""
         note = layout.pending(job.film, job.id)
         self._store.put(note, b"")
-        if self._store.create(_key(job.name), job.encode()):
+        if self._store.create(_key(job.name), _JOB.encode(job)):
             return job
         found = self.find(job.name) or job
         if self.end_of(job.name) is not None:
@@ -101,46 +96,24 @@ class Jobs:
     def find(self, name: JobName) -> Job | None:
         """Return a job, or None where there is none that can be read."""
         try:
-            found = json.loads(self._store.get(_key(name)))
-            if found["version"] != _VERSION:
-                return None
-            return Job(
-                name.film,
-                found["film_uid"],
-                name.job,
-                StoredModel.from_json(found["model"]),
-                settings_from_json(found["settings"]),
-                found["request"],
-                datetime.fromisoformat(found["created"]),
-            )
-        except (ObjectNotFoundError, KeyError, TypeError, ValueError):
+            return _JOB.decode(self._store.get(_key(name)), film=name.film, id=name.job)
+        except (ObjectNotFoundError, UnreadableRecordError):
             return None
 
     def end(self, name: JobName, end: JobEnd) -> JobEnd:
         """End a job, unless it has ended; return how it has."""
-        data = {
-            "version": _VERSION,
-            "state": end.state,
-            "time": end.time.isoformat(),
-            "reason": end.reason,
-            "message": end.message,
-        }
-        self._store.create(_end_key(name), json.dumps(data).encode())
+        self._store.create(_end_key(name), _END.encode(end))
         self._store.delete([layout.pending(*name)])
         return self.end_of(name) or end
 
     def end_of(self, name: JobName) -> JobEnd | None:
-        """Return how a job ended; None while it has not."""
+        """Return how a job ended; None while it has not. Raises DamagedError."""
         try:
-            found = json.loads(self._store.get(_end_key(name)))
+            return _END.decode(self._store.get(_end_key(name)))
         except ObjectNotFoundError:
             return None
-        return JobEnd(
-            found["state"],
-            datetime.fromisoformat(found["time"]),
-            found["reason"],
-            found["message"],
-        )
+        except UnreadableRecordError as error:
+            raise DamagedError(name.film, f"the end of a reconstruction {error}") from None
 
     def forget(self, name: JobName) -> None:
         """Remove a job, of a film that is gone."""

@@ -22,7 +22,6 @@ from service.library.latents_reader import LATENT_SIZE as LATENT_SIZE
 from service.library.latents_reader import LatentsChunk as LatentsChunk
 from service.library.latents_reader import TimeOutOfRangeError as TimeOutOfRangeError
 from service.library.npy import NpyKind
-from service.library.stored_model import StoredModel as StoredModel
 from service.library.verified_reads import film_deleted
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 

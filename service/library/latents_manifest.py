@@ -1,27 +1,26 @@
-"""The manifest of a film's latents: every part with its rows and times, and how it lies in JSON."""
+"""The manifest of a film's latents: every part with its rows and times."""
 
-import json
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from fractions import Fraction
 from itertools import accumulate
-from typing import Any
 
 from service.library import layout
-from service.library.stored_model import StoredModel
+from service.library.records import (
+    Key,
+    Moment,
+    RecordFormat,
+    StoredModel,
+    UnreadableRecordError,
+)
 from service.library.verified_reads import DamagedError
-
-VERSION = 1
-"""Of the JSON; one that is newer is not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatentsPart:
     """Consecutive rows in four files: latents, and beside them times, embeddings and detail."""
 
-    key: str
+    key: Key
     """Of the latents' file, "…/<attempt>/NNNNNN.npy"."""
     rows: int
     first_pts: int
@@ -32,24 +31,6 @@ class LatentsPart:
     pts_digest: str
     embeddings_digest: str
     detail_digest: str
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as JSON holds it."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "LatentsPart":
-        """Return what `to_json` made JSON of; raises KeyError, TypeError or ValueError."""
-        return cls(
-            str(data["key"]),
-            int(data["rows"]),
-            int(data["first_pts"]),
-            int(data["last_pts"]),
-            str(data["digest"]),
-            str(data["pts_digest"]),
-            str(data["embeddings_digest"]),
-            str(data["detail_digest"]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +50,7 @@ class LatentsManifest:
     rows: int
     parts: tuple[LatentsPart, ...]
     """In presentation order; never empty."""
-    created: datetime
+    created: Moment
     index_rows: int = 0
     """Rows of the index arrays, about one a second; `Latents.commit` makes them and sets this."""
 
@@ -105,51 +86,16 @@ class LatentsManifest:
         return max(0, bisect_right(self.parts, pts, key=lambda part: part.first_pts) - 1)
 
     def encode(self) -> bytes:
-        """Return it as stored."""
-        folder = layout.latents_folder(self.film, self.model.digest)
-        parts = []
-        for part in self.parts:
-            if not part.key.startswith(folder):
-                raise ValueError("a part is not one of these latents")
-            parts.append(part.to_json() | {"key": part.key.removeprefix(folder)})
-        return json.dumps(
-            {
-                "version": VERSION,
-                "film": self.film,
-                "film_uid": self.film_uid,
-                "model": self.model.to_json(),
-                "time_base": str(self.time_base),
-                "origin_pts": self.origin_pts,
-                "end_pts": self.end_pts,
-                "rows": self.rows,
-                "parts": parts,
-                "created": self.created.isoformat(),
-                "index_rows": self.index_rows,
-            }
-        ).encode()
+        """Return it as stored; raises ValueError where a part is not one of these latents."""
+        return _FORMAT.encode(self, folder=layout.latents_folder(self.film, self.model.digest))
 
     @classmethod
     def decode(cls, data: bytes, film: str, digest: str) -> "LatentsManifest":
         """Return what was stored for a film and a model; raises DamagedError."""
-        folder = layout.latents_folder(film, digest)
         try:
-            found = json.loads(data)
-            if found["version"] != VERSION:
-                raise DamagedError(film, "the list of its latents is of a version unknown here")
-            return cls(
-                film,
-                found["film_uid"],
-                StoredModel.from_json(found["model"]),
-                Fraction(found["time_base"]),
-                found["origin_pts"],
-                found["end_pts"],
-                found["rows"],
-                tuple(
-                    LatentsPart.from_json(part | {"key": folder + part["key"]})
-                    for part in found["parts"]
-                ),
-                datetime.fromisoformat(found["created"]),
-                found["index_rows"],
-            )
-        except (KeyError, TypeError, ValueError):
-            raise DamagedError(film, "the list of its latents cannot be read") from None
+            return _FORMAT.decode(data, folder=layout.latents_folder(film, digest), film=film)
+        except UnreadableRecordError as error:
+            raise DamagedError(film, f"the list of its latents {error}") from None
+
+
+_FORMAT = RecordFormat(LatentsManifest)

@@ -6,14 +6,15 @@ different machines are never compared. The holder of an older number learns of i
 heartbeat and stops; until then both may work, but each in a folder of its own.
 """
 
-import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from service.library import layout
+from service.library.records import RecordFormat, UnreadableRecordError
+from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 BEATS = 4
@@ -37,6 +38,9 @@ class LeaseState:
     def seems_held(self) -> bool:
         """Whether somebody works, as far as one look can tell."""
         return not self.released and datetime.fromisoformat(self.expires) > datetime.now(UTC)
+
+
+_FORMAT = RecordFormat(LeaseState, versioned=False)
 
 
 class Lease:
@@ -69,7 +73,7 @@ class Lease:
             expires=_after(self._seconds),
             released=released,
         )
-        self._store.put(_key(self._folder, self._state.number), _encode(self._state))
+        self._store.put(_key(self._folder, self._state.number), _FORMAT.encode(self._state))
 
 
 class Leases:
@@ -82,21 +86,23 @@ class Leases:
         self.seconds = seconds
 
     def newest(self, film: str, rendition: str) -> LeaseState | None:
-        """Return the newest lease, held or not; None where there was none yet."""
+        """Return the newest lease, held or not; None where there was none; raises DamagedError."""
         key = _newest(self._store, _folder(film, rendition))
         if key is None:
             return None
         try:
-            return LeaseState(**json.loads(self._store.get(key)))
+            return _FORMAT.decode(self._store.get(key))
         except ObjectNotFoundError:
             return None
+        except UnreadableRecordError as error:
+            raise DamagedError(film, f"the lease of a rendition {error}") from None
 
     def take(self, film: str, rendition: str, after: LeaseState | None) -> Lease | None:
         """Take the lease that follows `after`, which must be free; None: another was faster."""
         folder = _folder(film, rendition)
         number = after.number + 1 if after is not None else 1
         state = LeaseState(number, self._owner, 0, _after(self.seconds), released=False)
-        if not self._store.create(_key(folder, number), _encode(state)):
+        if not self._store.create(_key(folder, number), _FORMAT.encode(state)):
             return None
         return Lease(self._store, folder, state, self.seconds)
 
@@ -133,10 +139,6 @@ def _newest(store: ObjectStore, folder: str) -> str | None:
     for info in store.list(folder):
         key = info.key
     return key
-
-
-def _encode(state: LeaseState) -> bytes:
-    return json.dumps(asdict(state)).encode()
 
 
 def _after(seconds: float) -> str:

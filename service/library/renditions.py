@@ -3,21 +3,23 @@
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from fractions import Fraction
 from threading import Lock
-from typing import Any
 
-from film.output import OutputSettings, settings_from_json, settings_to_json
+from film.output import OutputSettings, settings_to_json
 from service.library import layout
-from service.library.stored_model import StoredModel as StoredModel
+from service.library.records import (
+    Key,
+    Moment,
+    RecordFormat,
+    StoredModel,
+    StoredSettings,
+    UnreadableRecordError,
+)
 from service.library.verified_reads import DamagedError, checked, exact_pieces, film_deleted
 from service.storage.objects import ObjectNotFoundError, ObjectStore
-
-VERSION = 1
-"""Of the JSON; one that is newer is not read."""
 
 _MANIFESTS_KEPT = 32
 
@@ -26,28 +28,13 @@ _MANIFESTS_KEPT = 32
 class RenditionSegment:
     """Consecutive pictures with their sound: a fragment or several of the MP4."""
 
-    key: str
+    key: Key
     """Of its bytes, "…/<attempt>/NNNNNN.m4s"."""
     size: int
     frames: int
     first_pts: int
     digest: str
     """SHA-256, 64 hexadecimal digits."""
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as JSON holds it."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "RenditionSegment":
-        """Return what `to_json` made JSON of; raises KeyError, TypeError or ValueError."""
-        return cls(
-            str(data["key"]),
-            int(data["size"]),
-            int(data["frames"]),
-            int(data["first_pts"]),
-            str(data["digest"]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +47,7 @@ class RenditionManifest:
     rendition: str
     """Its id: `rendition_id`."""
     model: StoredModel
-    settings: OutputSettings
+    settings: StoredSettings
     time_base: Fraction
     """Seconds: the unit of all pts."""
     frames: int
@@ -68,11 +55,11 @@ class RenditionManifest:
     """Seconds."""
     warnings: tuple[str, ...]
     """What was repaired or left out, one sentence each."""
-    init_key: str
+    init_key: Key
     init_size: int
     segments: tuple[RenditionSegment, ...]
     """In order."""
-    created: datetime
+    created: Moment
 
     @property
     def attempts(self) -> frozenset[str]:
@@ -81,60 +68,20 @@ class RenditionManifest:
         return frozenset(key.split("/")[-2] for key in keys)
 
     def encode(self) -> bytes:
-        """Return it as stored."""
-        folder = layout.rendition_folder(self.film, self.rendition)
-        if not all(segment.key.startswith(folder) for segment in self.segments):
-            raise ValueError("a segment is not one of this rendition")
-        return json.dumps(
-            {
-                "version": VERSION,
-                "film": self.film,
-                "film_uid": self.film_uid,
-                "rendition": self.rendition,
-                "model": self.model.to_json(),
-                "settings": settings_to_json(self.settings),
-                "time_base": str(self.time_base),
-                "frames": self.frames,
-                "duration": str(self.duration),
-                "warnings": self.warnings,
-                "init_key": self.init_key.removeprefix(folder),
-                "init_size": self.init_size,
-                "segments": [
-                    segment.to_json() | {"key": segment.key.removeprefix(folder)}
-                    for segment in self.segments
-                ],
-                "created": self.created.isoformat(),
-            }
-        ).encode()
+        """Return it as stored; raises ValueError where a segment is not one of this rendition."""
+        return _FORMAT.encode(self, folder=layout.rendition_folder(self.film, self.rendition))
 
     @classmethod
     def decode(cls, data: bytes, film: str, rendition: str) -> "RenditionManifest":
         """Return what was stored as a film's rendition; raises DamagedError."""
         folder = layout.rendition_folder(film, rendition)
         try:
-            found = json.loads(data)
-            if found["version"] != VERSION:
-                raise DamagedError(film, "the list of a rendition is of a version unknown here")
-            return cls(
-                film,
-                found["film_uid"],
-                rendition,
-                StoredModel.from_json(found["model"]),
-                settings_from_json(found["settings"]),
-                Fraction(found["time_base"]),
-                found["frames"],
-                Fraction(found["duration"]),
-                tuple(found["warnings"]),
-                folder + found["init_key"],
-                found["init_size"],
-                tuple(
-                    RenditionSegment.from_json(segment | {"key": folder + segment["key"]})
-                    for segment in found["segments"]
-                ),
-                datetime.fromisoformat(found["created"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            raise DamagedError(film, "the list of a rendition cannot be read") from None
+            return _FORMAT.decode(data, folder=folder, film=film, rendition=rendition)
+        except UnreadableRecordError as error:
+            raise DamagedError(film, f"the list of a rendition {error}") from None
+
+
+_FORMAT = RecordFormat(RenditionManifest)
 
 
 class Renditions:

@@ -11,21 +11,19 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from film.segments import ResumePoint
 from service.library import layout
 from service.library.latents_manifest import LatentsPart
+from service.library.records import RecordFormat, StoredResumePoint, UnreadableRecordError
 from service.library.renditions import RenditionSegment
 from service.storage.objects import ObjectNotFoundError, ObjectStore
-
-VERSION = 1
-"""Of the JSON; one that is newer is passed over."""
 
 _RECORD = re.compile(r"\d{6}-[0-9a-f]+/\d{6}\.json")
 
 
-@dataclass(frozen=True, slots=True)
-class InitSegment:
+class InitSegment(NamedTuple):
     """The header that the segments of a rendition follow."""
 
     key: str
@@ -39,8 +37,7 @@ class InitSegment:
         return cls(key, len(data), hashlib.sha256(data).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentFault:
+class SegmentFault(NamedTuple):
     """Why a film cannot be decoded beyond a segment."""
 
     reason: str
@@ -59,7 +56,7 @@ class SegmentRecord:
     """None where the film's latents of this model were complete before."""
     begins: str
     """Where it began: the digest of the resume point before it; empty for the first."""
-    resume: ResumePoint
+    resume: StoredResumePoint
     """How to go on after it."""
     fault: SegmentFault | None
     """Of a last segment: what is wrong with the film, which cannot be decoded further."""
@@ -87,38 +84,18 @@ class SegmentRecord:
 
     def encode(self) -> bytes:
         """Return it as stored."""
-        return json.dumps(
-            {
-                "version": VERSION,
-                "number": self.number,
-                "segment": self.segment.to_json(),
-                "init": [self.init.key, self.init.size, self.init.digest],
-                "latents": None if self.latents is None else self.latents.to_json(),
-                "begins": self.begins,
-                "resume": self.resume.to_json(),
-                "fault": None if self.fault is None else [self.fault.reason, self.fault.message],
-            }
-        ).encode()
+        return _FORMAT.encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> "SegmentRecord | None":
         """Return what was stored; None for what this version cannot read."""
         try:
-            found = json.loads(data)
-            if found["version"] != VERSION:
-                return None
-            latents, fault = found["latents"], found["fault"]
-            return cls(
-                found["number"],
-                RenditionSegment.from_json(found["segment"]),
-                InitSegment(*found["init"]),
-                None if latents is None else LatentsPart.from_json(latents),
-                found["begins"],
-                ResumePoint.from_json(found["resume"]),
-                None if fault is None else SegmentFault(*fault),
-            )
-        except (KeyError, TypeError, ValueError):
+            return _FORMAT.decode(data)
+        except UnreadableRecordError:
             return None
+
+
+_FORMAT = RecordFormat(SegmentRecord)
 
 
 class SegmentRecords:

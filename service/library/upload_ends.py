@@ -1,26 +1,30 @@
 """How uploads end: as a film, or without a trace. Both can be cut anywhere and done again."""
 
-import json
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from service.library import layout
 from service.library.film_source import Piece, SourceFile
 from service.library.films import Film, FilmExistsError, Films, film_not_found
+from service.library.records import RecordFormat, UnreadableRecordError
 from service.library.upload_errors import UploadAbortedError, upload_gone
 from service.library.upload_probe import probe
 from service.library.upload_records import UploadEnd, UploadRecord
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 
-class Claim(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Claim:
     """Which upload has a film's id."""
 
     upload: str
     """Its name in the bucket."""
     uid: str
+
+
+_CLAIM = RecordFormat(Claim, versioned=False)
 
 
 class UploadEnds:
@@ -32,7 +36,7 @@ class UploadEnds:
 
     def claim(self, record: UploadRecord) -> None:
         """Take the film's id for this upload; raises FilmExistsError, and the upload is gone."""
-        claim = json.dumps(Claim(record.upload, record.uid)._asdict()).encode()
+        claim = _CLAIM.encode(Claim(record.upload, record.uid))
         if not self._store.create(layout.film_claim(record.film_id), claim):
             if self._is_claim_of(record):
                 return
@@ -155,11 +159,11 @@ class UploadEnds:
     def _taken(self, film_id: str) -> bool:
         return self._films.was_deleted(film_id) or self._films.find(film_id) is not None
 
-    def claimed_by(self, film_id: str) -> "Claim | None":
+    def claimed_by(self, film_id: str) -> Claim | None:
         """Return which upload has, or had, a film's id."""
         try:
-            return Claim(**json.loads(self._store.get(layout.film_claim(film_id))))
-        except (ObjectNotFoundError, TypeError, ValueError):
+            return _CLAIM.decode(self._store.get(layout.film_claim(film_id)))
+        except (ObjectNotFoundError, UnreadableRecordError):
             return None
 
     def _is_claim_of(self, record: UploadRecord) -> bool:

@@ -5,20 +5,21 @@ or dropped. So of a stream that finishes and a caller who gives the upload up, o
 one wins, and the other sees it.
 """
 
-import json
 import re
 import secrets
 import unicodedata
 import uuid
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self, TypeAlias
+
+from pydantic import Field, PlainSerializer, PlainValidator
 
 from service.library import layout
-from service.library.films import Film
+from service.library.films import FILM, Film
+from service.library.records import RecordFormat, UnreadableRecordError
 from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
-_VERSION = 1
 _SLUG_LENGTH = 40
 
 
@@ -45,10 +46,10 @@ class UploadRecord:
     """Its name in the bucket."""
     uid: str
     """Tells it from others of the same name, before and after; becomes the film's."""
-    film_id: str
-    settings: UploadSettings
+    film_id: Annotated[str, Field(alias="film")]
     by_url: bool
     """Whether its bytes come by an upload URL."""
+    settings: UploadSettings
 
     @classmethod
     def new(cls, settings: UploadSettings, *, by_url: bool) -> Self:
@@ -57,8 +58,8 @@ class UploadRecord:
             upload_key(settings.upload_id) if settings.upload_id else f"~{uuid.uuid4().hex}",
             str(uuid.uuid4()),
             settings.film_id or _film_id(settings.title),
-            settings,
             by_url,
+            settings,
         )
 
     @property
@@ -68,39 +69,32 @@ class UploadRecord:
 
     def encode(self) -> bytes:
         """Return it as stored."""
-        settings = self.settings
-        return json.dumps(
-            {
-                "version": _VERSION,
-                "uid": self.uid,
-                "film": self.film_id,
-                "by_url": self.by_url,
-                "settings": {
-                    "upload_id": settings.upload_id,
-                    "film_id": settings.film_id,
-                    "title": settings.title,
-                    "size": settings.size,
-                    "digest": settings.digest,
-                },
-            }
-        ).encode()
+        return _RECORD.encode(self)
 
     @classmethod
-    def find(cls, store: ObjectStore, upload: str) -> Self | None:
+    def find(cls, store: ObjectStore, upload: str) -> "UploadRecord | None":
         """Return the upload of a name in the bucket; None where there is none that can be read."""
         try:
-            found = json.loads(store.get(layout.upload_record(upload)))
-            if found["version"] != _VERSION:
-                return None
-            return cls(
-                upload,
-                found["uid"],
-                found["film"],
-                UploadSettings(**found["settings"]),
-                found["by_url"],
-            )
-        except (ObjectNotFoundError, KeyError, TypeError, ValueError):
+            return _RECORD.decode(store.get(layout.upload_record(upload)), upload=upload)
+        except (ObjectNotFoundError, UnreadableRecordError):
             return None
+
+
+_RECORD = RecordFormat(UploadRecord, in_key=("upload",))
+
+
+def _film_as_stored(film: Film | None) -> str | None:
+    return None if film is None else FILM.encode(film).decode()
+
+
+def _stored_film(data: str | None) -> Film | None:
+    return None if data is None else FILM.decode(data)
+
+
+StoredFilm: TypeAlias = Annotated[
+    Film | None, PlainValidator(_stored_film), PlainSerializer(_film_as_stored)
+]
+"""A film, as its film.json will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,36 +103,27 @@ class UploadEnd:
 
     uid: str
     """The upload's."""
-    film: Film | None
+    film: StoredFilm
     """The film it became; None: it was dropped."""
     parts: tuple[str, ...]
     """The keys of what the film's source is composed of."""
 
     def create(self, store: ObjectStore, upload: str) -> bool:
         """End the upload like this; return whether it had not ended before."""
-        film = None if self.film is None else self.film.encode().decode()
-        return store.create(
-            layout.upload_end(upload),
-            json.dumps(
-                {"version": _VERSION, "uid": self.uid, "film": film, "parts": self.parts}
-            ).encode(),
-        )
+        return store.create(layout.upload_end(upload), _END.encode(self))
 
     @classmethod
-    def find(cls, store: ObjectStore, record: UploadRecord) -> Self | None:
+    def find(cls, store: ObjectStore, record: UploadRecord) -> "UploadEnd | None":
         """Return how an upload ended; None while it has not. Raises DamagedError."""
         try:
-            found = json.loads(store.get(layout.upload_end(record.upload)))
-            film = found["film"]
-            return cls(
-                found["uid"],
-                None if film is None else Film.decode(film.encode(), record.film_id),
-                tuple(found["parts"]),
-            )
+            return _END.decode(store.get(layout.upload_end(record.upload)))
         except ObjectNotFoundError:
             return None
-        except (KeyError, TypeError, ValueError):
-            raise DamagedError(record.film_id, "the end of its upload cannot be read") from None
+        except UnreadableRecordError as error:
+            raise DamagedError(record.film_id, f"the end of its upload {error}") from None
+
+
+_END = RecordFormat(UploadEnd)
 
 
 def upload_key(upload_id: str) -> str:

@@ -10,9 +10,9 @@ from service.inference import ModelVersion
 from service.library.films import Film, Films
 from service.library.latents import Latents
 from service.library.leases import Leases
+from service.library.records import StoredModel
 from service.library.renditions import Renditions, rendition_id
 from service.library.segment_records import SegmentRecords
-from service.library.stored_model import StoredModel
 from service.pipeline.retry import persistently
 from service.storage.objects import ObjectStore
 from service.storage.threads import StorageThreads

@@ -13,8 +13,8 @@ from refilm.v1 import library_pb2 as pb
 from film.output import Layout, OutputSettings, Quality, Size
 from service.library.films import Film, Films
 from service.library.latents import Latents, LatentsManifest
+from service.library.records import StoredModel
 from service.library.renditions import RenditionManifest, Renditions
-from service.library.stored_model import StoredModel
 from service.library.verified_reads import DamagedError
 from service.rpc import names
 from service.rpc.filters import Filter

@@ -7,7 +7,7 @@ from refilm.v1 import autoencoder_pb2 as auto
 from refilm.v1 import latents_pb2_grpc
 
 from service.library.films import Film, Films
-from service.library.latents import StoredModel
+from service.library.records import StoredModel
 from service.storage.objects import ObjectStore
 from tests.support.service_process import ServiceProcess
 from tests.support.stored_latents import Rows, store_film

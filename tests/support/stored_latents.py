@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from film.facts import FilmFacts
 from service.library.films import Film, Films
-from service.library.latents import Latents, LatentsManifest, LatentsPart, StoredModel
+from service.library.latents import Latents, LatentsManifest, LatentsPart
+from service.library.records import StoredModel
 from service.storage.objects import ObjectStore
 
 

@@ -20,6 +20,7 @@ from service.library.job_records import Job, JobEnd, JobName, Jobs
 from service.library.latents import Latents
 from service.library.latents_manifest import LatentsManifest, LatentsPart
 from service.library.leases import Leases, LeaseState
+from service.library.records import StoredModel
 from service.library.renditions import (
     RenditionManifest,
     Renditions,
@@ -35,7 +36,6 @@ from service.library.segment_records import (
     newest_record,
     resume_digest,
 )
-from service.library.stored_model import StoredModel
 from service.library.upload import PART_BYTES
 from service.library.upload_records import UploadEnd, UploadRecord, UploadSettings
 from service.library.uploads import Uploads
@@ -451,8 +451,8 @@ def test_an_upload_by_url_is_stored_as_before(empty: FolderStore) -> None:
         "~.name",
         "uid",
         "film",
-        UploadSettings(".name", "film", "☂", 2**40, f"sha256:{'c' * 64}"),
         by_url=True,
+        settings=UploadSettings(".name", "film", "☂", 2**40, f"sha256:{'c' * 64}"),
     )
     data = (
         b'{"version": 1, "uid": "uid", "film": "film", "by_url": true, "settings": '

@@ -14,7 +14,7 @@ from refilm.v1 import autoencoder_pb2 as auto
 from refilm.v1 import latents_pb2 as pb
 
 from service.library import layout
-from service.library.latents import StoredModel
+from service.library.records import StoredModel
 from service.search.interpolation import Mode, interpolate
 from tests.support.latents_library import Library
 from tests.support.status import error_of

@@ -15,7 +15,8 @@ from refilm.v1 import autoencoder_pb2 as auto
 from refilm.v1 import latents_pb2 as pb
 
 from service.library import layout
-from service.library.latents import Latents, StoredModel
+from service.library.latents import Latents
+from service.library.records import StoredModel
 from tests.support.latents_library import Library
 from tests.support.service_process import wait_for
 from tests.support.status import error_of

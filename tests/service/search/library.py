@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from refilm.v1 import latents_pb2 as pb
 from refilm.v1 import latents_pb2_grpc
 
-from service.library.latents import StoredModel
+from service.library.records import StoredModel
 from service.storage.objects import ObjectStore
 from tests.support.service_process import ServiceProcess, wait_for
 from tests.support.shots import Shot, pictures, rows_of
