@@ -40,7 +40,9 @@ def _whole(key: str, info: ValidationInfo) -> str:
 Key: TypeAlias = Annotated[str, AfterValidator(_whole), PlainSerializer(_below)]
 """An object's key; in the JSON of a record that belongs to a folder, from that folder on."""
 
-Moment: TypeAlias = Annotated[datetime, PlainSerializer(datetime.isoformat)]
+Moment: TypeAlias = Annotated[
+    datetime, PlainValidator(datetime.fromisoformat), PlainSerializer(datetime.isoformat)
+]
 """A time of day; aware, UTC."""
 
 StoredSettings: TypeAlias = Annotated[
