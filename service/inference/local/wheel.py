@@ -127,6 +127,4 @@ def environment(wheel: Wheel) -> dict[str, str]:
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
         "LD_LIBRARY_PATH": ":".join(libraries),
-        # Without it a stub's Python knows only paths of ASCII.
-        "LC_ALL": "C.UTF-8",
     }
