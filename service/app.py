@@ -23,7 +23,7 @@ from service import metrics
 from service.inference import Inference, Models
 from service.inference.admission import Admission
 from service.inference.connection import connect
-from service.inference.local.model_loader import LocalModels
+from service.inference.local.model_loader import ModelLoader
 from service.inference.local.triton import LocalTriton
 from service.inference.local.wheel import LocalTritonError
 from service.library.job_records import Jobs
@@ -154,13 +154,13 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
     await models.refresh()
     await stack.enter_async_context(_background(models.poll(settings.models_poll_seconds)))
     if local is not None:
-        local_models = LocalModels(triton, models, settings.model_repositories)
+        model_loader = ModelLoader(triton, models, settings.model_repositories)
 
         def restarted() -> None:
-            local_models.forget()
+            model_loader.forget()
             models.poll_soon()
 
-        await stack.enter_async_context(_background(local_models.keep_loaded(_LOCAL_LOOK_SECONDS)))
+        await stack.enter_async_context(_background(model_loader.keep_loaded(_LOCAL_LOOK_SECONDS)))
         await stack.enter_async_context(
             _background(local.keep_alive(on_end=models.mark_unreachable, on_start=restarted))
         )

@@ -16,8 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
 
-from service.inference.local import stale_processes
-from service.inference.local.wheel import LocalTritonError, find_wheel
+from service.inference.local import workspace
 from tests.support.models import TinyDecoder, TinyEncoder
 from tests.support.service_process import ROOT, ServiceProcess, wait_for
 from tests.support.status import error_of, parse_error
@@ -86,10 +85,10 @@ def answer_unless_unavailable(
 
 
 def leftovers_of(name: str) -> list[Path]:
-    return [path for path in stale_processes.SHARED_MEMORY.iterdir() if path.name.startswith(name)]
+    return [path for path in workspace.SHARED_MEMORY.iterdir() if path.name.startswith(name)]
 
 
-def estate_name(service: ServiceProcess) -> str:
+def workspace_name(service: ServiceProcess) -> str:
     """Return the token that the service's Triton carries in its command line."""
     (option,) = [part for part in service.triton().cmdline() if "shm-region-prefix-name" in part]
     return option.rpartition("=")[2].removesuffix("_")
@@ -133,7 +132,7 @@ def test_a_killed_triton_is_replaced_and_meanwhile_calls_say_so(start: Start) ->
 
 def test_a_killed_service_leaves_nothing_behind_the_next_start(start: Start) -> None:
     beside, victim = start(), start()
-    name = estate_name(victim)
+    name = workspace_name(victim)
     children = victim.children()
     assert len(children) >= 3, "Triton, and a stub for each half of the model"
     folder = Path(next(iter(leftovers_of(name + ".lock"))).read_text())
@@ -154,7 +153,7 @@ def alive(process: psutil.Process) -> bool:
 
 def test_an_ended_service_leaves_nothing_behind(start: Start) -> None:
     service = start()
-    name, children = estate_name(service), service.children()
+    name, children = workspace_name(service), service.children()
     folder = Path(next(iter(leftovers_of(name + ".lock"))).read_text())
     assert service.stop() == 0
     assert leftovers_of(name) == []
@@ -264,12 +263,6 @@ def test_a_triton_elsewhere_that_is_not_there_yet_is_waited_for(tmp_path: Path) 
         error = error_of(lambda: service.stub.Encode(ENCODE))
         assert error.code is grpc.StatusCode.UNAVAILABLE
         assert address not in error.message
-
-
-def test_a_missing_wheel_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(LocalTritonError, match=r"pip install --no-deps nvidia-pytriton==0\.7\.0"):
-        find_wheel()
 
 
 def test_the_service_never_imports_torch() -> None:

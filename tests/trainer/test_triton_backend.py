@@ -62,9 +62,9 @@ class Triton:
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
     folder, repository = tmp_path_factory.mktemp("triton"), tmp_path_factory.mktemp("models")
     found = wheel.find_wheel()
-    backends = wheel.assemble_backends(found, folder)
+    wheel.assemble_backends(found, folder)
     prefix = f"trainer_{os.getpid()}_"
-    command = wheel.command(found, backends, [repository], folder, prefix)
+    command = wheel.command(found, folder, [repository], prefix)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=wheel.environment(found), stdout=log, stderr=log)
     address = wheel.address(folder)

@@ -27,7 +27,7 @@ Listing = tuple[tuple[str, ...], ...]
 """What a model's two folders hold: versions, and the configurations' times of change."""
 
 
-class LocalModels:
+class ModelLoader:
     """Keeps what lies in the repositories loaded."""
 
     def __init__(

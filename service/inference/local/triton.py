@@ -14,7 +14,6 @@ from tritonclient.utils import InferenceServerException
 
 from service import metrics
 from service.inference.connection import connect
-from service.inference.local.stale_processes import Workspace
 from service.inference.local.wheel import (
     LocalTritonError,
     address,
@@ -23,6 +22,7 @@ from service.inference.local.wheel import (
     environment,
     find_wheel,
 )
+from service.inference.local.workspace import Workspace
 
 log = structlog.get_logger(__name__)
 
@@ -38,24 +38,20 @@ class LocalTriton:
     """A child process that is started again whenever it ends. Used on the main thread's loop."""
 
     def __init__(self, repositories: Sequence[Path]) -> None:
-        """Find the wheel; raises LocalTritonError where it is missing."""
+        """Find the wheel and take a workspace, which `stop` gives back.
+
+        Raises LocalTritonError where the wheel is missing.
+        """
         self._wheel = find_wheel()
         self._repositories = repositories
-        self._workspace: Workspace | None = None
-        self._backends = Path()
-        self._address = ""
+        self._workspace = Workspace()
         self._process: asyncio.subprocess.Process | None = None
         self._last_lines: deque[str] = deque(maxlen=20)
 
     @property
     def address(self) -> str:
         """The gRPC address, the same for the service's whole life: a Unix socket."""
-        return self._address
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of the Triton that runs now."""
-        return self._process.pid if self._process else None
+        return address(self._workspace.folder)
 
     async def start(self) -> None:
         """Start Triton and wait until it answers; raises LocalTritonError when it does not."""
@@ -63,9 +59,7 @@ class LocalTriton:
             if not repository.exists():
                 log.warning("model repository did not exist, made empty", path=str(repository))
                 repository.mkdir(parents=True)
-        self._workspace = Workspace()
-        self._address = address(self._workspace.folder)
-        self._backends = assemble_backends(self._wheel, self._workspace.folder)
+        assemble_backends(self._wheel, self._workspace.folder)
         if not await self._start_once():
             raise LocalTritonError(
                 "Triton does not start; it said:\n" + "\n".join(self._last_lines)
@@ -76,8 +70,7 @@ class LocalTriton:
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             started = time.monotonic()
-            assert self._process is not None and self._workspace is not None  # noqa: S101
-            code = await _exited(self._process)
+            code = await self._exited()
             on_end()
             self._end_group()
             metrics.TRITON_RESTARTS.inc()
@@ -105,18 +98,15 @@ class LocalTriton:
         if self._process is not None and self._process.returncode is None:
             self._end_group()
             await self._process.wait()
-        if self._workspace is not None:
-            self._workspace.remove()
+        self._workspace.remove()
 
     async def _start_once(self) -> bool:
-        assert self._workspace is not None  # noqa: S101
         self._last_lines.clear()
         process = await asyncio.create_subprocess_exec(
             *command(
                 self._wheel,
-                self._backends,
-                self._repositories,
                 self._workspace.folder,
+                self._repositories,
                 self._workspace.shared_memory_prefix,
             ),
             env=environment(self._wheel),
@@ -159,13 +149,14 @@ class LocalTriton:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
+    async def _exited(self) -> int | None:
+        """Wait for the end of the Triton that runs now, if any; return its exit code.
 
-async def _exited(process: asyncio.subprocess.Process) -> int:
-    """Wait for a process's end.
-
-    `process.wait()` waits for the end of its output as well, which a stub that was at work when
-    Triton died keeps open for ever.
-    """
-    while process.returncode is None:  # noqa: ASYNC110 - asyncio has no event for the exit alone
-        await asyncio.sleep(_EXIT_LOOK_SECONDS)
-    return process.returncode
+        `process.wait()` waits for the end of its output as well, which a stub that was at work when
+        Triton died keeps open for ever.
+        """
+        process = self._process
+        # asyncio has no event for the exit alone.
+        while process is not None and process.returncode is None:  # noqa: ASYNC110
+            await asyncio.sleep(_EXIT_LOOK_SECONDS)
+        return process.returncode if process is not None else None

@@ -12,6 +12,7 @@ from pathlib import Path
 WHEEL = "nvidia-pytriton==0.7.0"
 _BACKEND = Path(__file__).parents[3] / "deploy/triton/backends/pytorch/model.py"
 _LAUNCHER = Path(__file__).with_name("launcher.py")
+_BACKENDS = "backends"
 _SOCKET = "t.sock"
 _PORT = 8001
 """Triton puts a port behind whatever it listens on: here it becomes a part of the file's name."""
@@ -62,7 +63,7 @@ def assemble_backends(wheel: Wheel, folder: Path) -> Path:
         raise LocalTritonError(
             f"{_BACKEND} is missing; the service with a local Triton runs from a checkout"
         )
-    backends = folder / "backends"
+    backends = folder / _BACKENDS
     shutil.copytree(wheel.triton / "backends/python", backends / "python")
     shutil.copy2(stub, backends / "python")
     (backends / "pytorch").mkdir()
@@ -86,15 +87,12 @@ def address(folder: Path) -> str:
 
 
 def command(
-    wheel: Wheel,
-    backends: Path,
-    repositories: Sequence[Path],
-    folder: Path,
-    shared_memory_prefix: str,
+    wheel: Wheel, folder: Path, repositories: Sequence[Path], shared_memory_prefix: str
 ) -> list[str]:
     """Return the command that becomes a Triton which ends with the calling process.
 
-    It listens in `folder` alone: whoever can enter that can have it run any code.
+    It listens in `folder`, where `assemble_backends` put its backends: whoever can enter that can
+    have it run any code. Raises LocalTritonError where the folder's path is too long for a socket.
     """
     return [
         sys.executable,
@@ -104,14 +102,14 @@ def command(
         str(os.getpid()),
         str(wheel.triton / "bin/tritonserver"),
         *(f"--model-repository={path.resolve()}" for path in repositories),
-        f"--backend-directory={backends}",
+        f"--backend-directory={folder / _BACKENDS}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
         # The service loads models itself; completing configurations would cost 10 s a model.
         "--model-control-mode=explicit",
         "--disable-auto-complete-config",
         "--allow-http=false",
         "--allow-metrics=false",
-        f"--grpc-address=unix:{folder / _SOCKET}",
+        f"--grpc-address={address(folder).removesuffix(f':{_PORT}')}",
         f"--grpc-port={_PORT}",
         "--log-info=false",
     ]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import psutil
 
-from service.inference.local.stale_processes import Workspace, sweep
+from service.inference.local.workspace import Workspace, sweep
 
 ORPHAN = """
 import os, shutil, signal, subprocess
-from service.inference.local.stale_processes import Workspace
+from service.inference.local.workspace import Workspace
 workspace = Workspace()
 stub = shutil.copy("/bin/sleep", workspace.folder / "stub")
 print(subprocess.Popen([stub, "3600"]).pid, workspace.folder, flush=True)

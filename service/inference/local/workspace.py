@@ -1,4 +1,4 @@
-"""What a local Triton leaves on the machine when it is killed, and how it is found and removed.
+"""The folder and the shared memory of a local Triton, removed even where its owner was killed.
 
 Every local Triton's shared memory carries its owner's token in its name. The owner holds a lock on
 a file of that name for as long as it lives; the kernel releases it however the owner dies. Whoever

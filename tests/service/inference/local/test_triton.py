@@ -13,9 +13,10 @@ import pytest
 import tritonclient.grpc as grpc_triton
 from tritonclient.utils import InferenceServerException
 
-from service.inference.local import wheel
-from service.inference.local.stale_processes import SHARED_MEMORY
+from service.inference.local.workspace import SHARED_MEMORY
 from tests.support.service_process import ServiceProcess, wait_for
+
+pytestmark = pytest.mark.process
 
 NOBODY = 65534
 SECRET = "a-secret-of-the-service"
@@ -150,11 +151,3 @@ def returned(client: grpc_triton.InferenceServerClient, model: str) -> Callable[
             return False
 
     return ready
-
-
-def test_a_path_too_long_for_a_socket_is_named() -> None:
-    longest = Path("/" + "d" * 94)
-    address = wheel.address(longest)
-    assert len(address.removeprefix("unix:")) == 107
-    with pytest.raises(wheel.LocalTritonError, match="1 bytes too long; set TMPDIR"):
-        wheel.address(Path(f"{longest}d"))
