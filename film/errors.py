@@ -32,9 +32,22 @@ class DamagedFilmError(FilmError):
 
 
 class FilmLimitError(FilmError):
-    """The film is larger than allowed: its pictures, its frames, its bytes."""
+    """The film is larger than allowed, or needs more work: its pictures, its bytes, its time."""
 
     reason = "FILM_TOO_LARGE"
+
+    def __init__(self, message: str, limit: str = "") -> None:
+        """Say what was too much; `limit` is the name of one of `film.limits`."""
+        super().__init__(message)
+        self.limit = limit
+        if limit:
+            self.reason = f"FILM_LIMIT_{limit.upper()}"
+
+
+class FilmCrashedError(FilmError):
+    """A codec crashed on the film, or did what none may; its process is gone."""
+
+    reason = "FILM_CRASHED"
 
 
 class SpoolFullError(FilmError):
@@ -47,6 +60,10 @@ class FilmCancelledError(FilmError):
     """Reading was cancelled; raised in the thread that was waiting for bytes."""
 
     reason = "CANCELLED"
+
+
+class FilmProcessLostError(Exception):
+    """A film's process ended through no fault of the film's, or none can be started."""
 
 
 class ImageError(Exception):

@@ -1,6 +1,8 @@
-"""How large a film may be before reading it is refused."""
+"""How large a film may be, and how much work: past that, reading it is refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +12,30 @@ class ReadLimits:
     picture_pixels: int = 1 << 24
     """Stored width x height of one picture: 4096 x 4096, so 4K passes and 8K does not. A decoder
     keeps up to 16 pictures and more, which bounds its memory to about 1 GiB."""
-    frames: int = 4_000_000
+    pictures: int = 4_000_000
     """Pictures in one film: 46 hours at 24 a second."""
     decoded_bytes: int = 32 << 40
     """Bytes of all decoded pictures together: 5 hours of 10-bit 4K at 60 a second."""
+    duration_seconds: int = 24 * 3600
+    """From a film's first picture to its last."""
+    packets_between_pictures: int = 1_000_000
+    """Packets of all streams after one picture and before the next."""
+    bytes_between_pictures: int = 256 << 20
+    """Bytes of those packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilmLimits:
+    """Limits on one film in a process of its own."""
+
+    read: ReadLimits = field(default_factory=ReadLimits)
+    cpu_seconds: int = 24 * 3600
+    """Processor seconds for the whole film."""
+    cpu_seconds_per_second: float = 60.0
+    """Processor seconds for each second of film, besides a minute at the beginning."""
+    memory_bytes: int = 2 * GIB
+    """Memory of the film's process."""
+    output_bytes: int = 64 * GIB
+    """Bytes of what is made of the film."""
+    stall_seconds: float = 120.0
+    """How long the film's process may neither answer nor compute, nor wait for bytes."""

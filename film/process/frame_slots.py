@@ -49,9 +49,10 @@ class FrameSlots:
             raise
 
     @classmethod
-    def attach(cls, descriptor: int, slots: int) -> Self:
+    def attach(cls, descriptor: int) -> Self:
         """Map memory that the other side made; the descriptor may be closed afterwards."""
-        return cls(mmap.mmap(descriptor, slots * _SLOT_BYTES), slots)
+        memory = mmap.mmap(descriptor, 0)
+        return cls(memory, len(memory) // _SLOT_BYTES)
 
     def copy_out(self, slot: int, count: int) -> NDArray[np.uint8]:
         """Return a copy of a slot's first frames, [count, 144, 256, 3] RGB.
@@ -65,6 +66,11 @@ class FrameSlots:
         """Put frames, [N, 144, 256, 3] RGB, into a slot; raises ValueError if they do not fit."""
         self._check(slot, len(frames))
         self._frames[slot, : len(frames)] = frames
+
+    def close(self) -> None:
+        """Let go of the memory, and of the descriptor that Python keeps with it."""
+        del self._frames
+        self._memory.close()
 
     def _check(self, slot: int, count: int) -> None:
         if not 0 <= slot < self.count or not 0 <= count <= SLOT_FRAMES:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import resource
@@ -35,12 +36,13 @@ _LANDLOCK_ALL_NETWORK = 0b11
 _LANDLOCK_ALL_SCOPES = 0b11
 """Abstract Unix sockets and signals stay among the confined."""
 
+_AT_EMPTY_PATH = 0x1000
 _CLONE_THREAD = 0x00010000
 
 _ALLOWED = (
     # Bytes through descriptors that are there.
     *("read", "write", "readv", "writev", "pread64", "pwrite64", "lseek", "close"),
-    *("recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown"),
+    *("recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "fstat"),
     *("getsockname", "getsockopt"),
     *("poll", "ppoll", "select", "pselect6"),
     # Memory.
@@ -212,7 +214,10 @@ def _filter() -> seccomp.SyscallFilter:
     # Memory that is written is never run.
     for name in ("mmap", "mprotect"):
         _add(rules, seccomp.ALLOW, name, seccomp.Arg(2, seccomp.MASKED_EQ, mmap.PROT_EXEC, 0))
-    # Descriptors may be made to block.
+    # Descriptors may be looked at, copied, and made to block. The first of these would tell of
+    # a path as well, that it exists and how large it is.
+    _add(rules, seccomp.ALLOW, "newfstatat", seccomp.Arg(3, seccomp.EQ, _AT_EMPTY_PATH))
+    _add(rules, seccomp.ALLOW, "fcntl", seccomp.Arg(1, seccomp.EQ, fcntl.F_DUPFD_CLOEXEC))
     _add(rules, seccomp.ALLOW, "ioctl", seccomp.Arg(1, seccomp.EQ, termios.FIONBIO))
     # abort() alone sends a signal.
     _add(rules, seccomp.ALLOW, "tgkill", seccomp.Arg(0, seccomp.EQ, os.getpid()))

@@ -58,6 +58,11 @@ class Child:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._watched, signal.SIGKILL)
 
+    async def gone(self, seconds: float) -> Ended:
+        """Wait until it has ended, by itself or, after so many seconds, killed."""
+        await asyncio.wait({self.ended}, timeout=seconds)
+        return await self.end()
+
     async def end(self) -> Ended:
         """Kill it, and wait until nothing of it is left."""
         self.kill()

@@ -5,48 +5,36 @@ are; the second time makes model frames of them. Neither keeps more than a few p
 """
 
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from film.clip_survey import MOST_SAMPLES, ClipSurvey
 from film.letterbox import Bars, BarsFinder
-from film.read.film_reader import FilmReader
+from film.limits import ReadLimits
+from film.read.colour_cube import CubeSource, any_cube
+from film.read.film_reader import DEFAULT_LIMITS, FilmReader
 from film.read.luma import LumaReader
 from film.read.pictures import Renderer, orientation_of
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 SAMPLE_SECONDS = Fraction(1, 5)
 """Pictures are taken no closer than this: neighbours say the same."""
-MOST_SAMPLES = 256
-"""Of one clip; a long one's are further apart. Never fewer than half as many."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClipSurvey:
-    """What the first reading found."""
+def survey_clip(
+    file: BinaryIO | io.RawIOBase,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    progress: Callable[[Fraction], None] = lambda _: None,
+) -> ClipSurvey:
+    """Read a clip for the first time; raises as `FilmReader` and its `pictures` do.
 
-    time_base: Fraction
-    origin_pts: int
-    """Of the first picture."""
-    duration: Fraction
-    """Seconds from the first picture to the end of the last."""
-    chosen: tuple[int, ...]
-    """Presentation times of the pictures to take, increasing."""
-    bars: Bars
-
-    @property
-    def seconds(self) -> NDArray[np.float64]:
-        """Of the pictures to take, from the first picture, [N]."""
-        return np.array([float((pts - self.origin_pts) * self.time_base) for pts in self.chosen])
-
-
-def survey_clip(file: BinaryIO | io.RawIOBase) -> ClipSurvey:
-    """Read a clip for the first time; raises as `FilmReader` and its `pictures` do."""
-    with FilmReader(file, sound=False) as reader:
+    `progress` is told, with each picture that is looked at, how many seconds were read.
+    """
+    with FilmReader(file, limits=limits, sound=False) as reader:
         time_base = reader.facts.time_base
         chosen: list[int] = []
         every = 1
@@ -61,6 +49,7 @@ def survey_clip(file: BinaryIO | io.RawIOBase) -> ClipSurvey:
             if step > seen:
                 seen = step
                 chosen.append(pts)
+                progress((pts - first) * time_base)
                 finder.add(luma.read(frame))
                 if len(chosen) > MOST_SAMPLES:
                     chosen, every = chosen[::2], 2 * every
@@ -72,7 +61,13 @@ def survey_clip(file: BinaryIO | io.RawIOBase) -> ClipSurvey:
 
 
 def clip_frames(
-    file: BinaryIO | io.RawIOBase, survey: ClipSurvey, bars: Bars, size: int
+    file: BinaryIO | io.RawIOBase,
+    survey: ClipSurvey,
+    bars: Bars,
+    size: int,
+    *,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    cubes: CubeSource = any_cube,
 ) -> Iterator[NDArray[np.uint8]]:
     """Read a clip again; yield the chosen pictures as model frames [N, 144, 256, 3].
 
@@ -81,11 +76,13 @@ def clip_frames(
         survey: what the first reading found.
         bars: what to cut off the stored pictures.
         size: frames at a time.
+        limits: how large the clip may be.
+        cubes: where the tables for tone mapping come from.
     """
-    renderer = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT, bars)
+    renderer = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT, bars, cubes=cubes)
     chosen = frozenset(survey.chosen)
     frames: list[NDArray[np.uint8]] = []
-    with FilmReader(file, sound=False) as reader:
+    with FilmReader(file, limits=limits, sound=False) as reader:
         for frame, pts, _ in reader.pictures():
             if pts in chosen:
                 frames.append(renderer.render(frame, orientation_of(frame)))

@@ -47,6 +47,8 @@ class PictureDecoder:
                 decoded = self._context.decode(packet)
             except EOFError:
                 break
+            except MemoryError:
+                raise  # Also FFmpeg's own: no damage of the film's.
             except av.FFmpegError as error:
                 self._note_loss(error)
                 continue
@@ -80,7 +82,8 @@ class PictureDecoder:
         if isinstance(error, av.ArgumentError) and not self.pictures:
             raise FilmLimitError(
                 f"the film's pictures are larger than the {self._limits.picture_pixels} pixels "
-                "that are decoded"
+                "that are decoded",
+                "picture_pixels",
             )
         self.lost_packets += 1
         self.lost_in_a_row += 1
@@ -90,9 +93,12 @@ class PictureDecoder:
         self.marred += frame.is_corrupt
         sample_bytes = 2 if frame.format.components[0].bits > 8 else 1
         self._bytes += frame.width * frame.height * sample_bytes * 3 // 2
-        if self.pictures > self._limits.frames:
-            raise FilmLimitError(f"the film holds more than {self._limits.frames} pictures")
+        if self.pictures > self._limits.pictures:
+            raise FilmLimitError(
+                f"the film holds more than {self._limits.pictures} pictures", "pictures"
+            )
         if self._bytes > self._limits.decoded_bytes:
             raise FilmLimitError(
-                f"the film's pictures expand to more than {self._limits.decoded_bytes} bytes"
+                f"the film's pictures expand to more than {self._limits.decoded_bytes} bytes",
+                "decoded_bytes",
             )

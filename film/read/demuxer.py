@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 import av
@@ -32,8 +33,8 @@ from film.read.truncation import find_break, has_mp4_index, mp4_length_is_open
 
 SOUND_BATCH_BYTES = 4 << 20
 """Sound that may gather before it is handed on without waiting for pictures."""
-_SOUND_FIRST_BYTES = 256 << 20
-"""Sound that may lie before the first picture."""
+_PACKET_BYTES = 1 << 10
+"""Memory that a packet takes besides its payload, which may be a single byte."""
 _BROKEN_TAIL = 12
 """Packets in a row at the film's end that could not be decoded: more than an accident."""
 _KEYS_KEPT = 1024
@@ -96,9 +97,10 @@ class Demuxer:
         self.joined = JoinedTimeline()
         self.landmarks = Landmarks()
         self.sound_bytes = 0
-        """Bytes of sound that have gathered."""
+        """Memory of the sound that has gathered."""
         self._sound: list[av.Packet[AudioStream]] = []
         self._decode_from = 0
+        self._since_picture = Since()
         self._packets: Iterator[av.Packet[Stream]] = self._container.demux(
             [stream, *self.sound_streams]
         )
@@ -145,12 +147,6 @@ class Demuxer:
         for frame in self.pictures:
             if frame is not None:
                 return frame
-            if self.sound_bytes > _SOUND_FIRST_BYTES:
-                break
-        if self.sound_bytes > _SOUND_FIRST_BYTES:
-            raise FilmLimitError(
-                f"more than {_SOUND_FIRST_BYTES} bytes of sound lie before the first picture"
-            )
         raise DamagedFilmError("none of the film's pictures could be decoded")
 
     def _decode(self) -> Iterator[av.VideoFrame | None]:
@@ -162,14 +158,18 @@ class Demuxer:
                 fault, packet = error, None
             if packet is None:
                 break
+            self._count(packet)
             # Empty packets carry no picture, and would make the decoder believe that all is over.
             if not packet.size:
                 continue
             self.joined.place(packet)
             if packet.stream_index == self._stream.index:
                 self.landmarks.note(packet)
-                if self.landmarks.packets >= self._decode_from:
-                    yield from self.decoder.decode(packet)
+                if self.landmarks.packets < self._decode_from:
+                    self._since_picture = Since()
+                elif frames := self.decoder.decode(packet):
+                    self._since_picture = Since()
+                    yield from frames
             else:
                 self._keep_sound(packet)
                 if self.sound_bytes > SOUND_BATCH_BYTES:
@@ -183,6 +183,8 @@ class Demuxer:
         self._source.check()
         try:
             packet = next(self._packets, None)
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError, ValueError):
             self._source.check()
             raise DamagedFilmError(
@@ -192,9 +194,25 @@ class Demuxer:
         self._source.check()
         return packet
 
+    def _count(self, packet: av.Packet[Stream]) -> None:
+        """Take note of a packet; raises FilmLimitError where too many come without a picture."""
+        since, limits = self._since_picture, self._limits
+        since.packets += 1
+        since.bytes += packet.size
+        if since.packets > limits.packets_between_pictures:
+            raise FilmLimitError(
+                f"more than {limits.packets_between_pictures} packets lie between two pictures",
+                "packets_between_pictures",
+            )
+        if since.bytes > limits.bytes_between_pictures:
+            raise FilmLimitError(
+                f"more than {limits.bytes_between_pictures} bytes lie between two pictures",
+                "bytes_between_pictures",
+            )
+
     def _keep_sound(self, packet: av.Packet[Stream]) -> None:
         self._sound.append(cast("av.Packet[AudioStream]", packet))
-        self.sound_bytes += packet.size
+        self.sound_bytes += packet.size + _PACKET_BYTES
 
     def _check_end(self) -> None:
         """Raise if what came last was not the film's own end."""
@@ -208,6 +226,14 @@ class Demuxer:
                 f"the film cannot be decoded after picture {self.decoder.pictures}: "
                 f"its last {self.decoder.lost_in_a_row} packets are damaged"
             )
+
+
+@dataclass(slots=True)
+class Since:
+    """What was read since the last picture."""
+
+    packets: int = 0
+    bytes: int = 0
 
 
 class Landmarks:

@@ -16,10 +16,11 @@ import numpy as np
 from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
-from film.errors import FilmCancelledError, FilmError
+from film.errors import FilmCancelledError, FilmError, FilmLimitError
 from film.facts import FilmFacts
 from film.limits import ReadLimits
 from film.read.batch import BatchMaker, FilmBatch
+from film.read.colour_cube import CubeSource, any_cube
 from film.read.demuxer import SOUND_BATCH_BYTES, Demuxer
 from film.read.pictures import Deinterlacer, Renderer, orientation_of
 from film.read.timeline import PictureTimes
@@ -61,6 +62,7 @@ class FilmReader:
         sound: bool = True,
         segmented: bool = False,
         resume: ResumePoint | None = None,
+        cubes: CubeSource = any_cube,
     ) -> None:
         """Open a film.
 
@@ -74,6 +76,7 @@ class FilmReader:
             resume: read on after whole segments (implies `segmented`): all sound from the film's
                 beginning on, which a `SegmentWriter` that goes on sorts out, then the pictures as
                 they would have come. Batches of sound alone come first.
+            cubes: where the tables for tone mapping come from.
 
         Raises:
             NotAFilmError: no film can be read from the bytes.
@@ -97,6 +100,7 @@ class FilmReader:
         self._sound_to_drop = 0
         self._deinterlacer = Deinterlacer()
         self._times = PictureTimes()
+        self._first_pts: int | None = None
         self._timely = True
         """Whether every picture so far had a usable time of its own."""
         self._last: tuple[int, NDArray[np.uint8]] | None = None
@@ -112,8 +116,8 @@ class FilmReader:
             self._plan = SegmentPlan(self.facts.time_base)
         try:
             size = picture_size(self.facts) if callable(picture_size) else picture_size
-            self._model = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT)
-            self._large = Renderer(*size) if size is not None else None
+            self._model = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT, cubes=cubes)
+            self._large = Renderer(*size, cubes=cubes) if size is not None else None
         except BaseException:
             self.close()
             raise
@@ -227,8 +231,16 @@ class FilmReader:
         stored = pair.stored
         duration = max(0, stored.duration or 0)
         pts = self._times.next(stored.pts, stored.dts, duration)
+        self._check_duration(pts)
         self._timely = self._timely and pts == stored.pts
         return _Timed(pair.shown, pts, duration)
+
+    def _check_duration(self, pts: int) -> None:
+        if self._first_pts is None:
+            self._first_pts = pts
+        most = self._limits.duration_seconds
+        if (pts - self._first_pts) * self.facts.time_base > most:
+            raise FilmLimitError(f"the film is longer than {most} seconds", "duration_seconds")
 
     def _deinterlaced(self, frame: av.VideoFrame | None) -> Iterator[_Pair | None]:
         """Yield the pictures from `frame` on; None where only sound came."""

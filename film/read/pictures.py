@@ -12,6 +12,7 @@ from av.sidedata.sidedata import SideData
 from numpy.typing import NDArray
 
 from film.letterbox import NO_BARS, Bars
+from film.read.colour_cube import CubeSource, any_cube
 from film.read.scaling import Scaler
 from film.read.tone_map import ToneMapper, needs_mapping
 
@@ -173,8 +174,18 @@ class Cropper:
 class Renderer:
     """Makes upright RGB of one size out of decoded pictures, whatever they are."""
 
-    def __init__(self, width: int, height: int, bars: Bars = NO_BARS) -> None:
-        """Take the size, and what is cut off the stored pictures before they are scaled."""
+    def __init__(
+        self, width: int, height: int, bars: Bars = NO_BARS, *, cubes: CubeSource = any_cube
+    ) -> None:
+        """Set up.
+
+        Args:
+            width: of what is rendered, in pixels.
+            height: likewise.
+            bars: what is cut off the stored pictures before they are scaled.
+            cubes: where the tables for tone mapping come from.
+        """
+        self._cubes = cubes
         self._width = width
         self._height = height
         self._cropper = Cropper(bars)
@@ -192,6 +203,6 @@ class Renderer:
         if scaler is None:
             # Scaled as it is stored and turned afterwards, when it is small.
             size = (self._height, self._width) if transposed else (self._width, self._height)
-            scaler = ToneMapper(*size).scale if mapped else Scaler(*size).scale
+            scaler = ToneMapper(*size, self._cubes).scale if mapped else Scaler(*size).scale
             self._scalers[transposed, mapped] = scaler
         return scaler

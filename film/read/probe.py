@@ -49,6 +49,8 @@ def open_container(source: FilmSource, limits: ReadLimits) -> InputContainer:
             metadata_errors="replace",
             io_open=_refuse_other_files,
         )
+    except MemoryError:
+        raise
     except (av.FFmpegError, OSError, ValueError):
         source.check()
         raise NotAFilmError(
@@ -94,7 +96,8 @@ def choose_picture(container: InputContainer, limits: ReadLimits) -> VideoStream
     if best.width * best.height > limits.picture_pixels:
         raise FilmLimitError(
             f"the film's pictures have {best.width} x {best.height} pixels; "
-            f"at most {limits.picture_pixels} are decoded"
+            f"at most {limits.picture_pixels} are decoded",
+            "picture_pixels",
         )
     return best
 

@@ -6,13 +6,13 @@ it would compute one for every size and film; so here it maps a cube of all colo
 kind of picture, and films are mapped through that cube (a Hald CLUT, tetrahedral interpolation).
 """
 
-from functools import lru_cache
-
 import av
 import av.filter
 import numpy as np
+from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
+from film.read.colour_cube import BT2020_PRIMARIES, Cube, CubeSource, any_cube
 from film.read.scaling import SCALING_FLAGS, source_matrix
 
 TRANSFER_NAMES = {
@@ -36,13 +36,10 @@ TRANSFER_NAMES = {
 }
 """H.273 TransferCharacteristics by the names that FFmpeg gives them."""
 
+_RGB = 0
 _BT709 = 1
 _UNSPECIFIED = 2
-_BT2020_PRIMARIES = 9
 _BT2020_MATRIX = 9
-
-_CUBE_LEVEL = 8
-"""64 steps a colour."""
 
 _HDR_TRANSFERS = frozenset((16, 18))
 _WIDE_PRIMARIES = frozenset((9, 11, 12))
@@ -61,7 +58,9 @@ def needs_mapping(frame: av.VideoFrame) -> bool:
 class ToneMapper:
     """Scales and maps pictures to BT.709 RGB at one size; not for several threads at once."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, cubes: CubeSource = any_cube) -> None:
+        """Take the size, and where the tables come from."""
+        self._cubes = cubes
         self.width = width
         self.height = height
         self._graph: av.filter.Graph | None = None
@@ -108,9 +107,11 @@ class ToneMapper:
             graph.add("buffersink"),
         )
         primaries = frame.color_primaries
-        cube = _cube(
-            frame.color_trc if frame.color_trc != _UNSPECIFIED else _BT709,
-            primaries if primaries != _UNSPECIFIED else _BT2020_PRIMARIES,
+        cube = _clut(
+            self._cubes(
+                frame.color_trc if frame.color_trc != _UNSPECIFIED else _BT709,
+                primaries if primaries != _UNSPECIFIED else BT2020_PRIMARIES,
+            )
         )
         _buffer(graph, cube).link_to(clut, 0, 1)
         graph.configure()
@@ -119,29 +120,13 @@ class ToneMapper:
         return graph
 
 
-@lru_cache(maxsize=16)
-def _cube(transfer: int, primaries: int) -> av.VideoFrame:
-    """Map all colours, in steps of 1/63, from a kind of picture to BT.709: a Hald CLUT."""
-    side = _CUBE_LEVEL**2
-    steps = np.round(np.linspace(0, 65535, side)).astype(np.uint16)
-    blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
-    colours = np.stack([red, green, blue], axis=-1).reshape(_CUBE_LEVEL**3, _CUBE_LEVEL**3, 3)
-    graph = av.filter.Graph()
-    graph.threads = 1
-    cube = av.VideoFrame.from_ndarray(colours, format="rgb48le")
-    cube.pts = 0
-    graph.link_nodes(
-        _buffer(graph, cube),
-        graph.add("setparams", color_primaries=str(primaries), color_trc=str(transfer)),
-        graph.add(
-            "scale",
-            f"flags={SCALING_FLAGS}:out_primaries=bt709:out_transfer=bt709:intent=perceptual",
-        ),
-        graph.add("format", "rgb48le"),
-        graph.add("buffersink"),
-    ).configure()
-    graph.push(cube)
-    return graph.vpull()
+def _clut(cube: Cube) -> av.VideoFrame:
+    """Return a cube as the filter takes it."""
+    picture = av.VideoFrame.from_ndarray(cube, format="rgb48le")
+    picture.pts = 0
+    picture.colorspace = _RGB
+    picture.color_range = ColorRange.JPEG
+    return picture
 
 
 def _buffer(graph: av.filter.Graph, frame: av.VideoFrame) -> av.filter.context.FilterContext:

@@ -18,6 +18,9 @@ from film.write.transcode import EncodedTrack
 _LIKELY_PRIMING = Fraction(1, 20)
 """Seconds of a track's sound that may lie before its start as the container tells it."""
 
+_UNIT_BYTES = 200
+"""Memory that a unit takes besides its data, which may be a single byte."""
+
 
 class QueuedTrack:
     """One track's units between the film and the output."""
@@ -34,7 +37,7 @@ class QueuedTrack:
         self.skipped = 0
         """Units to drop because an earlier writer wrote them."""
         self.bytes = 0
-        """Bytes that wait."""
+        """Memory of what waits."""
         self._told = Fraction(0)
         if source.start_time is not None and source.time_base is not None:
             self._told = source.start_time * source.time_base - _LIKELY_PRIMING
@@ -46,7 +49,7 @@ class QueuedTrack:
                 self.skipped -= 1
             else:
                 self.queue.append(unit)
-                self.bytes += len(unit.data)
+                self.bytes += len(unit.data) + _UNIT_BYTES
 
     def units(self, *, until: Fraction | None, final: bool) -> Iterator[tuple[SoundUnit, int]]:
         """Take out the units before a time in the film, or all, with how long each lasts.
@@ -84,7 +87,7 @@ class QueuedTrack:
 
     def _pop(self) -> SoundUnit:
         unit = self.queue.popleft()
-        self.bytes -= len(unit.data)
+        self.bytes -= len(unit.data) + _UNIT_BYTES
         self.left += 1
         return unit
 
@@ -118,7 +121,7 @@ class AudioQueue:
 
     @property
     def bytes(self) -> int:
-        """Bytes that wait."""
+        """Memory of what waits."""
         return sum(track.bytes for track in self)
 
     @property

@@ -193,7 +193,8 @@ class SegmentWriter:
         if self._tracks.bytes > _MAX_SOUND_AHEAD:
             raise FilmLimitError(
                 f"more than {_MAX_SOUND_AHEAD} bytes of sound lie before the pictures that they "
-                "belong to"
+                "belong to",
+                "bytes_between_pictures",
             )
         return segments
 

@@ -11,10 +11,11 @@ from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 from refilm.v1 import latents_pb2 as pb
 
+from film.clip_survey import ClipSurvey
 from film.errors import FilmError
 from film.letterbox import NO_BARS, Bars
 from film.quality import frame_detail
-from film.read.clip import ClipSurvey, clip_frames, survey_clip
+from film.read.clip import clip_frames, survey_clip
 from film.spool import Spool, SpoolRoom
 from service.aio import run_to_completion
 from service.errors import InvalidFieldError, OverloadedError

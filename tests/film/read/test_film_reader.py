@@ -210,7 +210,7 @@ def test_limits(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "a.mkv")
     for limits, message in (
         (ReadLimits(picture_pixels=320 * 180 - 1), "320 x 180 pixels"),
-        (ReadLimits(frames=10), "more than 10 pictures"),
+        (ReadLimits(pictures=10), "more than 10 pictures"),
         (ReadLimits(decoded_bytes=1_000_000), "more than 1000000 bytes"),
     ):
         count = 0
@@ -222,7 +222,7 @@ def test_limits(tmp_path: Path) -> None:
             for batch in reader.batches(4):
                 count += len(batch.pts)
         assert count <= 12
-    assert len(read(clip.path, limits=ReadLimits(frames=24))[2]) == 24
+    assert len(read(clip.path, limits=ReadLimits(pictures=24))[2]) == 24
 
 
 def test_a_films_name_is_never_looked_at(tmp_path: Path) -> None:

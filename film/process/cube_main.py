@@ -1,0 +1,18 @@
+"""What makes a table for tone mapping in a process of its own: it is given two numbers alone.
+
+Never a film's process for other films: what a hostile film made there would be everybody's.
+"""
+
+import socket
+from collections.abc import Sequence
+
+from film.process.channel import ChildChannel
+from film.process.protocol import Kind
+from film.read.colour_cube import make_cube
+
+
+def main(descriptors: Sequence[int]) -> None:
+    """Make one table, of the transfer curve and primaries asked for."""
+    channel = ChildChannel(socket.socket(fileno=descriptors[0]))
+    asked = channel.receive().fields()
+    channel.send(Kind.DONE, {}, make_cube(asked["transfer"], asked["primaries"]).tobytes())

@@ -1,0 +1,417 @@
+"""A film in a process of its own, as the service uses it.
+
+    async with processes.film(source) as film:
+        facts = await film.open(settings)
+        await film.begin_stream(settings)
+        while (batch := await film.next()) is not None:
+            written = await film.write(batch, decoded)
+        written = await film.close()
+
+Whoever leaves the block, for whatever reason, leaves no process behind: it is killed. Several
+batches may be read before the first is written; they are written in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from film.clip_survey import MOST_SAMPLES, ClipSurvey
+from film.errors import FilmCrashedError
+from film.facts import FilmFacts
+from film.letterbox import Bars
+from film.limits import FilmLimits, ReadLimits
+from film.output import OutputSettings, settings_to_json
+from film.process.answers import Answer, unpack_numbers
+from film.process.bytes_out import BytesOut, FilmBytes, GrowingBytes, StoredBytes
+from film.process.channel import Bounds, ChannelClosedError, ChannelError, Message, ServiceChannel
+from film.process.cubes import ColourCubes
+from film.process.frame_slots import SLOT_FRAMES, FrameSlots
+from film.process.protocol import FILM_MAIN, Kind
+from film.process.spawner import Spawner
+from film.process.supervised import SupervisedChild
+from film.segments import ResumePoint, Segment
+
+SLOTS = 6
+"""Batches that may be read and not yet written."""
+
+_BATCH_BOUNDS = Bounds(payload_bytes=SLOT_FRAMES * (8 + 8 + 4))
+_OUTPUT_BOUNDS = Bounds(json_bytes=4 << 20, payload_bytes=1 << 30)
+_LARGEST = 1 << 63
+_MAX_SEGMENTS = 4096
+_NO_DETAIL = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Consecutive pictures of a film, in presentation order; none where only sound came."""
+
+    frames: NDArray[np.uint8]
+    """Model frames, [N, 144, 256, 3] RGB."""
+    pts: NDArray[np.int64]
+    """Presentation times in the film's time base, [N], strictly increasing across batches."""
+    durations: NDArray[np.int64]
+    """How long each picture is shown in the film's time base, [N]; 0: the film does not say."""
+    detail: NDArray[np.float32]
+    """How much there is to see in each, [N], as `film.quality.frame_detail` says; empty where the
+    film is not read in segments."""
+    number: int = 0
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was made of a batch, or of the film's end."""
+
+    data: bytes = b""
+    """A stream's next bytes."""
+    segments: tuple[Segment, ...] = ()
+    """Segments that are whole now."""
+    init: bytes | None = None
+    """With the first segment of all: the header before it."""
+    warnings: tuple[str, ...] = ()
+    """With a stream's end: what was repaired or left out, one sentence each."""
+
+
+class FilmProcesses:
+    """Starts films' processes."""
+
+    def __init__(self, spawner: Spawner, limits: FilmLimits) -> None:
+        self._spawner = spawner
+        self._limits = limits
+        self._cubes = ColourCubes(spawner)
+
+    @asynccontextmanager
+    async def film(self, source: FilmBytes | None = None) -> AsyncIterator[FilmProcess]:
+        """Start a process for a film, which ends with the block.
+
+        Args:
+            source: the film's bytes; None: none is read.
+
+        Raises:
+            FilmProcessLostError: no process can be started.
+        """
+        async with AsyncExitStack() as ends:
+            slots, memory = FrameSlots.create(SLOTS)
+            ends.callback(slots.close)
+            pairs = [socket.socketpair() for _ in range(3)]
+            channels = []
+            for ours, _ in pairs:
+                channels.append(ServiceChannel(ours))
+                ends.callback(channels[-1].close)
+            descriptors = [theirs.fileno() for _, theirs in pairs] + [memory]
+            if isinstance(source, GrowingBytes):
+                descriptors.append(source.descriptor)
+            try:
+                child = await SupervisedChild.start(
+                    self._spawner, FILM_MAIN, descriptors, self._limits
+                )
+            finally:
+                os.close(memory)
+                for _, theirs in pairs:
+                    theirs.close()
+            ends.push_async_callback(child.end)
+            out = BytesOut(channels[2], source, self._cubes)
+            size = source.size if isinstance(source, StoredBytes) else None
+            film = FilmProcess(child, channels, slots, out, size, self._limits.read)
+            serving = asyncio.ensure_future(film.serve_bytes())
+            ends.push_async_callback(_cancelled, serving)
+            yield film
+
+
+class FilmProcess:
+    """One film; one coroutine reads and one writes at a time.
+
+    Every method raises FilmError as the reader and the writers do, FilmLimitError, FilmCrashedError
+    and FilmProcessLostError, UnexpectedError for a defect, and what the film's bytes raise.
+    """
+
+    def __init__(
+        self,
+        child: SupervisedChild,
+        channels: Sequence[ServiceChannel],
+        slots: FrameSlots,
+        out: BytesOut,
+        size: int | None,
+        limits: ReadLimits,
+    ) -> None:
+        self._child = child
+        self._out = out
+        child.waits_for_bytes = lambda: out.waiting_since is not None
+        self._reading, self._writing, _ = channels
+        self._slots = slots
+        self._free: asyncio.Queue[int] = asyncio.Queue()
+        for slot in range(slots.count):
+            self._free.put_nowait(slot)
+        self._source_fields = {"size": size, "limits": asdict(limits)}
+        self._time_base = Fraction(0)
+        self._first_pts: int | None = None
+        self._begins = 0.0
+        """Seconds of the film that were read before, by another process."""
+        self._numbered = 0
+        self._with_detail = False
+        self.read_seconds = 0.0
+        """How long reading took, waits for bytes not counted."""
+        self.write_seconds = 0.0
+        """How long writing took."""
+        self._waited = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._child.pid
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when it waits for the film's bytes (`time.monotonic`); None: it does not."""
+        return self._out.waiting_since
+
+    async def serve_bytes(self) -> None:
+        """Give the process what it asks for; runs as long as it does."""
+        try:
+            await self._out.serve()
+        except ChannelClosedError:
+            pass  # Whoever waits for an answer says why.
+        except ChannelError:
+            self._broken()
+        except Exception as error:
+            self._child.fail(error)
+
+    # Reading.
+
+    async def open(
+        self,
+        output: OutputSettings,
+        *,
+        segmented: bool = False,
+        resume: ResumePoint | None = None,
+    ) -> FilmFacts:
+        """Open the film, to be read for an output; returns what it is.
+
+        Args:
+            output: how the output shall look, which says what is read besides model frames.
+            segmented: whether batches shall end where segments do.
+            resume: read on after whole segments.
+        """
+        self._begins = float(resume.position) if resume is not None else 0.0
+        self._child.film_seconds = self._begins
+        self._with_detail = segmented
+        answer, _ = await self._read(
+            Kind.OPEN,
+            {
+                **self._source_fields,
+                "output": settings_to_json(output),
+                "segmented": segmented,
+                "resume": resume.to_json() if resume is not None else None,
+            },
+        )
+        with self._checked():
+            facts = answer.inner("facts").facts()
+        self._time_base = facts.time_base
+        return facts
+
+    async def next(self) -> FrameBatch | None:
+        """Return the next batch, None at the film's end; waits while as many as may are unwritten.
+
+        Everything that can be decoded comes before an error is raised.
+        """
+        slot = await self._free.get()
+        answer, payload = await self._read(Kind.NEXT, {"slot": slot}, _BATCH_BOUNDS)
+        if answer.has("end"):
+            self._free.put_nowait(slot)
+            return None
+        with self._checked():
+            count = answer.integer("count", 0, SLOT_FRAMES)
+            number = answer.integer("number", self._numbered, self._numbered)
+            kinds: list[tuple[type[np.generic], int]] = [(np.int64, count), (np.int64, count)]
+            if self._with_detail:
+                kinds.append((np.float32, count))
+            pts, durations, *detail = unpack_numbers(payload, kinds)
+        self._numbered += 1
+        self._note_position(pts)
+        return FrameBatch(
+            frames=self._slots.copy_out(slot, count),
+            pts=pts,
+            durations=durations,
+            detail=detail[0] if detail else _NO_DETAIL,
+            number=number,
+            slot=slot,
+        )
+
+    async def survey(self) -> ClipSurvey:
+        """Look through a clip that is asked about."""
+        answer, _ = await self._read(Kind.SURVEY, self._source_fields)
+        with self._checked():
+            return answer.survey()
+
+    async def clip(
+        self, bars: Bars
+    ) -> AsyncIterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """Read a clip again that was looked through, without bars.
+
+        Yields the chosen pictures as model frames, [N, 144, 256, 3], and their detail, [N].
+        """
+        await self._read(Kind.CLIP, {"bars": asdict(bars)})
+        count, slot = 1, 0
+        for _ in range(MOST_SAMPLES + 1):
+            answer, payload = await self._read(Kind.NEXT_OF_CLIP, {"slot": slot}, _BATCH_BOUNDS)
+            if answer.has("end"):
+                return
+            with self._checked():
+                count = answer.integer("count", 1, SLOT_FRAMES)
+                (detail,) = unpack_numbers(payload, [(np.float32, count)])
+            yield self._slots.copy_out(slot, count), detail
+        raise self._broken()
+
+    # Writing.
+
+    async def begin_stream(self, output: OutputSettings) -> None:
+        """Begin to write one MP4 of the film that is open."""
+        await self._write(Kind.BEGIN_STREAM, {"output": settings_to_json(output)})
+
+    async def begin_segments(self, output: OutputSettings, resume: ResumePoint | None) -> None:
+        """Begin to write segments of the film that is open; go on after `resume`."""
+        fields = {
+            "output": settings_to_json(output),
+            "resume": resume.to_json() if resume is not None else None,
+        }
+        await self._write(Kind.BEGIN_SEGMENTS, fields)
+
+    async def begin_sequence(self, frame_rate: Fraction, frames: int) -> None:
+        """Begin to write an MP4 of pictures that never were a film, evenly timed."""
+        fields = {"frame_rate": str(frame_rate), "frames": frames}
+        await self._write(Kind.BEGIN_SEQUENCE, fields)
+
+    async def write(self, batch: FrameBatch, decoded: NDArray[np.uint8]) -> Written:
+        """Write the reconstruction of a batch, [N, 144, 256, 3] RGB."""
+        self._slots.copy_in(batch.slot, decoded)
+        fields = {"number": batch.number, "slot": batch.slot, "count": len(decoded)}
+        written = await self._written(Kind.WRITE, fields)
+        self._free.put_nowait(batch.slot)
+        return written
+
+    async def write_frames(self, frames: NDArray[np.uint8]) -> Written:
+        """Write the next pictures of a sequence, [N, 144, 256, 3] RGB, at most 32."""
+        self._slots.copy_in(0, frames)
+        return await self._written(Kind.WRITE, {"number": -1, "slot": 0, "count": len(frames)})
+
+    async def close(self) -> Written:
+        """Write what is left; the output ends."""
+        return await self._written(Kind.CLOSE, {})
+
+    async def _written(self, kind: Kind, fields: dict[str, Any]) -> Written:
+        answer, payload = await self._write(kind, fields)
+        self._child.count_output(len(payload))
+        with self._checked():
+            warnings = answer.warnings() if answer.has("warnings") else ()
+            if not answer.has("segments"):
+                return Written(bytes(payload), warnings=warnings)
+            return _segments(answer, memoryview(payload), warnings)
+
+    def _note_position(self, pts: NDArray[np.int64]) -> None:
+        if len(pts):
+            if self._first_pts is None:
+                self._first_pts = int(pts[0])
+            read = (int(pts[-1]) - self._first_pts) * self._time_base
+            self._child.film_seconds = max(self._child.film_seconds, self._begins + float(read))
+
+    # Requests.
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Take an answer apart; one that is not as it must be ends the process."""
+        try:
+            yield
+        except ChannelError:
+            raise self._broken() from None
+
+    async def _read(
+        self, kind: Kind, fields: dict[str, Any], bounds: Bounds | None = None
+    ) -> tuple[Answer, bytearray]:
+        answer, payload = await self._ask(self._reading, kind, fields, bounds or Bounds())
+        with self._checked():
+            waited = answer.seconds("waited")
+            self.read_seconds += max(0.0, answer.seconds("seconds") - (waited - self._waited))
+            self._waited = waited
+        return answer, payload
+
+    async def _write(self, kind: Kind, fields: dict[str, Any]) -> tuple[Answer, bytearray]:
+        answer, payload = await self._ask(self._writing, kind, fields, _OUTPUT_BOUNDS)
+        with self._checked():
+            self.write_seconds += answer.seconds("seconds")
+        return answer, payload
+
+    async def _ask(
+        self, channel: ServiceChannel, kind: Kind, fields: dict[str, Any], bounds: Bounds
+    ) -> tuple[Answer, bytearray]:
+        self._child.owes_answer += 1
+        try:
+            await channel.send(kind, fields)
+            message = await self._answer(channel, bounds)
+            answer = Answer.of(message.data)
+            if message.kind == Kind.FAILED:
+                raise self._error(answer)
+            if message.kind != Kind.DONE:
+                raise ChannelError("an answer is of an unknown kind")
+            return answer, message.payload
+        except ChannelClosedError:
+            raise await self._child.why_ended() from None
+        except ChannelError:
+            raise self._broken() from None
+        finally:
+            self._child.owes_answer -= 1
+
+    async def _answer(self, channel: ServiceChannel, bounds: Bounds) -> Message:
+        """Return the answer, after what is told on the way."""
+        while (message := await channel.receive(bounds)).kind == Kind.PROGRESS:
+            self._child.film_seconds = Answer.of(message.data).seconds("film_seconds")
+        return message
+
+    def _error(self, answer: Answer) -> Exception:
+        if answer.word("error") == "MemoryError":
+            return self._child.over_memory()
+        return answer.error()
+
+    def _broken(self) -> Exception:
+        """Kill a process that does not keep to the protocol, and return what to tell of it."""
+        error = FilmCrashedError("the film's process went astray")
+        self._child.fail(error)
+        return error
+
+
+def _segments(answer: Answer, payload: memoryview, warnings: tuple[str, ...]) -> Written:
+    """Return the segments that an answer holds; raises ChannelError."""
+    init_size = answer.integer("init_size", 0, len(payload))
+    at = init_size
+    segments = []
+    for told in answer.objects("segments", _MAX_SEGMENTS):
+        size = told.integer("size", 0, len(payload) - at)
+        segments.append(
+            Segment(
+                number=told.integer("number", 1, _LARGEST - 1),
+                data=bytes(payload[at : at + size]),
+                frames=told.integer("frames", 0, _LARGEST - 1),
+                first_pts=told.integer("first_pts", -_LARGEST, _LARGEST - 1),
+                resume=told.resume_point("resume"),
+            )
+        )
+        at += size
+    if at != len(payload):
+        raise ChannelError("an answer holds more bytes than it tells of")
+    init = bytes(payload[:init_size]) if init_size else None
+    return Written(segments=tuple(segments), init=init, warnings=warnings)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
