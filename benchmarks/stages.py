@@ -18,8 +18,8 @@ from film.write.film_writer import FilmWriter
 from service.inference import Inference, Models
 from service.inference.admission import Admission
 from service.inference.connection import connect
+from service.limit import Limit
 from service.pipeline import pipeline
-from service.pipeline.limit import Limit
 from service.renditions import Reconstructor
 from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.settings import GIB, Settings
@@ -79,7 +79,7 @@ class Engine:
         self._reconstructor = Reconstructor(
             self._inference,
             SpoolRoom(None, GIB),
-            Limit(1),
+            Limit(1, "films are in work", setting="max_reconstructions"),
             film_bytes=GIB,
             idle_seconds=settings.idle_seconds,
         )

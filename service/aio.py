@@ -1,7 +1,13 @@
-"""Ends that are carried out, however often who waits for them is cancelled."""
+"""Tasks: ends that no cancellation cuts, and what runs beside everything else."""
 
 import asyncio
-from collections.abc import Coroutine
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 
 async def run_to_completion(end: Coroutine[object, object, None]) -> None:
@@ -21,3 +27,23 @@ async def run_to_completion(end: Coroutine[object, object, None]) -> None:
             ending.exception()  # Seen; the cancellation counts.
         raise cancelled
     ending.result()
+
+
+@asynccontextmanager
+async def background(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run `work` until the end of the block. It ends by itself only through a defect of ours."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_ended_early)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _ended_early(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        log.critical("a background task ended", exc_info=task.exception())
+        # Half a service is worse than none: whoever started it starts it again.
+        signal.raise_signal(signal.SIGTERM)

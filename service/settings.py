@@ -67,6 +67,17 @@ class Settings(BaseSettings):
         ge=1,
         description="Films in work at once, sent ones and those of the library; more are refused.",
     )
+    max_clips: int = Field(
+        default=8, ge=1, description="Clips that MatchClip works on at once; more are refused."
+    )
+    max_searches: int = Field(
+        default=32, ge=1, description="SearchFrames calls in work at once; more are refused."
+    )
+    max_duplicate_searches: int = Field(
+        default=2,
+        ge=1,
+        description="FindDuplicates calls in work at once, a thread each; more are refused.",
+    )
     lease_seconds: float = Field(
         default=8.0,
         ge=1,
@@ -82,6 +93,11 @@ class Settings(BaseSettings):
         default=16 * GIB,
         ge=1,
         description="Bytes of all films that are being reconstructed, together.",
+    )
+    storage_threads: int = Field(
+        default=32,
+        ge=4,
+        description="Requests to the library's store that run at once, a thread each; others wait.",
     )
     storage_directory: Path = Field(
         default=Path(".refilm/library"),

@@ -10,14 +10,17 @@ What is not certainly left over stays: a folder that something was written to la
 manifest names that cannot be read.
 """
 
+import asyncio
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import structlog
 
+from service import metrics
+from service.errors import ServiceError
 from service.library import layout
 from service.library.deletion import Deletion
 from service.library.films import FilmExistsError, Films
@@ -27,10 +30,15 @@ from service.library.upload_ends import UploadEnds
 from service.library.upload_records import UploadEnd, UploadRecord
 from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectInfo, ObjectNotFoundError, ObjectStore
+from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+_SWEEP_SECONDS: Final = 3600.0
+_RETRY_SECONDS: Final = 30.0
+"""After how long a store that did not answer is swept again."""
 
 Kind: TypeAlias = Literal["deletion", "upload", "film", "attempt", "write"]
 
@@ -229,3 +237,35 @@ class Sweep:
 
     def _remove(self, prefix: str) -> None:
         self._store.delete(info.key for info in self._store.list(prefix))
+
+
+async def keep_swept(store: ObjectStore, threads: StorageThreads, older_than: timedelta) -> None:
+    """Sweep now and every hour, for as long as the service runs."""
+    stopped = threading.Event()
+    try:
+        while True:
+            pause = _SWEEP_SECONDS
+            try:
+                await threads.run(_sweep, store, older_than, stopped)
+            except ServiceError as error:
+                log.warning("the library could not be swept", reason=error.reason)
+                pause = _RETRY_SECONDS
+            except Exception:
+                # Something that is not ours in the bucket: no reason to end the service.
+                log.exception("the sweep of the library failed")
+            await asyncio.sleep(pause)
+    finally:
+        # The process would wait for its thread.
+        stopped.set()
+
+
+def _sweep(store: ObjectStore, older_than: timedelta, stopped: threading.Event) -> None:
+    for found in Sweep(store, older_than=older_than, stopped=stopped).run():
+        metrics.LEFTOVERS.labels(found.kind).inc()
+        log.info(
+            "removed what interrupted work left",
+            kind=found.kind,
+            name=found.name,
+            objects=found.objects,
+            bytes=found.size,
+        )

@@ -9,7 +9,6 @@ from service.pipeline.events import (
     StageSeconds,
     Summary,
 )
-from service.pipeline.limit import Limit
 from service.renditions.ingest import Ingest
 from service.renditions.library_parts import LibraryParts, Target
 from service.renditions.reconstruction_settings import ReconstructionSettings
@@ -25,7 +24,6 @@ __all__ = [
     "JobRunner",
     "LatentsMade",
     "LibraryParts",
-    "Limit",
     "OutputChunk",
     "Progress",
     "Reconstruction",

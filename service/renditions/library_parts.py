@@ -7,31 +7,18 @@ from typing import Any, ParamSpec, TypeVar
 
 from film.output import OutputSettings
 from service.inference import ModelVersion
-from service.library.films import Film, Films
-from service.library.latents import Latents
-from service.library.leases import Leases
+from service.library.films import Film
+from service.library.library import Library
 from service.library.records import StoredModel
-from service.library.renditions import Renditions, rendition_id
-from service.library.segment_records import SegmentRecords
+from service.library.renditions import rendition_id
 from service.pipeline.retry import persistently
-from service.storage.objects import ObjectStore
 from service.storage.threads import StorageThreads
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryParts:
-    """What is kept, by kind. Blocks, so it is used through `threads`."""
-
-    store: ObjectStore
-    films: Films
-    latents: Latents
-    renditions: Renditions
-    records: SegmentRecords
-    leases: Leases
-    threads: StorageThreads
+LibraryParts = Library
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from service import metrics
 from service.errors import OverloadedError
 from service.inference import Inference
 from service.library.upload_records import UploadSettings
+from service.limit import Limit
 from service.pipeline.errors import spool_fault
 from service.pipeline.events import Event
-from service.pipeline.limit import Limit
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.source import ArrivingSource
 from service.pipeline.stats import Stats

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from service.inference import Inference
 from service.library.verified_reads import film_deleted
-from service.pipeline.limit import Limit
+from service.limit import Limit
 from service.renditions.job import RenditionJob
 from service.renditions.library_parts import LibraryParts, Target
 
@@ -39,8 +39,8 @@ class Registry:
 
     @property
     def free_for_jobs(self) -> bool:
-        """Whether a job may begin that nobody waits for."""
-        return self._limit.free_for_jobs
+        """Whether a job may begin that nobody waits for: it leaves a place to those who wait."""
+        return self._limit.taken < max(1, self._limit.places - 1)
 
     def running(self, film_uid: str, rendition: str) -> RenditionJob | None:
         """Return the job that makes a rendition, if one runs here."""

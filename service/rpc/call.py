@@ -1,11 +1,19 @@
-"""What is known of the call in work: for its log line, and for what it answers."""
+"""The call in work: its context, and what is known of it for its log line and its answer."""
 
 import re
 import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import grpc
 
 from service.inference import ModelVersion
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Context: TypeAlias = "grpc.aio.ServicerContext[Request, Response]"
+"""What gRPC hands to a method. Write it in quotes: only gRPC's stubs are generic."""
 
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")

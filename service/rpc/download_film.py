@@ -1,6 +1,6 @@
 """Downloads: a film's source, a rendition, latents; by range, or by URLs of the store."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,16 +14,17 @@ from refilm.v1 import library_pb2 as pb
 from service import metrics
 from service.errors import ClientSideError, InvalidFieldError, NotFoundError, Resource
 from service.library import layout
-from service.library.films import Film, Films
-from service.library.latents import Latents, LatentsManifest
-from service.library.renditions import RenditionManifest, Renditions
+from service.library.films import Film
+from service.library.latents import LatentsManifest
+from service.library.library import Library
+from service.library.renditions import RenditionManifest
 from service.library.upload_records import slug
 from service.library.verified_reads import exact_pieces
 from service.rpc import names
+from service.rpc.call import Context
 from service.rpc.film_watch import FilmWatch
 from service.rpc.messages import seconds_of
-from service.storage.objects import ObjectStore, PresigningUnsupportedError
-from service.storage.threads import StorageThreads
+from service.storage.objects import PresigningUnsupportedError
 
 DEFAULT_TIME_TO_LIVE: Final = timedelta(hours=1)
 MAX_TIME_TO_LIVE: Final = timedelta(days=7)
@@ -72,28 +73,23 @@ class _Bytes:
     file_name: str
 
 
-class Downloads:
-    """Answers DownloadFilm and CreateDownloadUrls."""
+class DownloadCalls:
+    """The calls that hand stored bytes out."""
 
-    def __init__(
+    def __init__(self, library: Library) -> None:
+        self._store = library.store
+        self._films = library.films
+        self._renditions = library.renditions
+        self._latents = library.latents
+        self._threads = library.threads
+        self._watch = FilmWatch(library.films, library.threads)
+
+    async def DownloadFilm(
         self,
-        store: ObjectStore,
-        films: Films,
-        renditions: Renditions,
-        latents: Latents,
-        threads: StorageThreads,
-    ) -> None:
-        self._store = store
-        self._films = films
-        self._renditions = renditions
-        self._latents = latents
-        self._threads = threads
-        self._watch = FilmWatch(films, threads)
-
-    async def responses(
-        self, request: pb.DownloadFilmRequest
-    ) -> AsyncGenerator[pb.DownloadFilmResponse, None]:
-        """Yield the answer of a download, as fast as the caller takes it."""
+        request: pb.DownloadFilmRequest,
+        context: "Context[pb.DownloadFilmRequest, pb.DownloadFilmResponse]",
+    ) -> AsyncIterator[pb.DownloadFilmResponse]:
+        """Download a source, a rendition or latents, as fast as the caller takes it."""
         wanted = await self._threads.run(self._find, request.name)
         start = request.read_offset
         if start > wanted.size:
@@ -113,8 +109,12 @@ class Downloads:
                 metrics.DOWNLOAD_BYTES.inc(len(piece))
                 yield pb.DownloadFilmResponse(chunk=piece)
 
-    async def urls(self, request: pb.CreateDownloadUrlsRequest) -> pb.CreateDownloadUrlsResponse:
-        """Return the answer of CreateDownloadUrls; raises PresigningError."""
+    async def CreateDownloadUrls(
+        self,
+        request: pb.CreateDownloadUrlsRequest,
+        context: "Context[pb.CreateDownloadUrlsRequest, pb.CreateDownloadUrlsResponse]",
+    ) -> pb.CreateDownloadUrlsResponse:
+        """Sign URLs at which the store serves the bytes; raises PresigningError."""
         valid = time_to_live(request.time_to_live if request.HasField("time_to_live") else None)
         wanted = await self._threads.run(self._find, request.name)
         response = pb.CreateDownloadUrlsResponse()

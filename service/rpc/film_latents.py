@@ -9,14 +9,14 @@ from refilm.v1 import autoencoder_pb2 as pb
 
 from service.errors import ClientSideError, InvalidFieldError, Resource
 from service.inference import Models, ModelVersion
-from service.library.films import Film, Films
-from service.library.latents import Latents, LatentsManifest
+from service.library.films import Film
+from service.library.latents import LatentsManifest
+from service.library.library import Library
 from service.library.verified_reads import DamagedError
 from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_watch import FilmWatch
 from service.rpc.names import parse_film_name
-from service.storage.threads import StorageThreads
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -33,14 +33,12 @@ class NoLatentsError(ClientSideError):
 class FilmLatents:
     """Finds films and their latents for requests."""
 
-    def __init__(
-        self, models: Models, films: Films, latents: Latents, threads: StorageThreads
-    ) -> None:
+    def __init__(self, models: Models, library: Library) -> None:
         self._models = models
-        self._films = films
-        self._latents = latents
-        self._threads = threads
-        self.watch = FilmWatch(films, threads)
+        self._films = library.films
+        self._latents = library.latents
+        self._threads = library.threads
+        self.watch = FilmWatch(library.films, library.threads)
 
     async def film(self, name: str, field: str = "film") -> Film:
         """Return the film of a name; raises InvalidFieldError or NotFoundError."""

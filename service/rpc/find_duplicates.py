@@ -1,24 +1,24 @@
 """FindDuplicates: pairs of passages, page by page."""
 
 import json
-import time
 from collections import OrderedDict
 from fractions import Fraction
 
 from refilm.v1 import latents_pb2 as pb
 
 from service import metrics
-from service.errors import InvalidFieldError, OverloadedError
+from service.errors import InvalidFieldError
 from service.inference import Models, ModelVersion
 from service.library.films import Film
+from service.limit import Limit
 from service.rpc import messages
-from service.rpc.call import current_call
+from service.rpc.call import Context, current_call
 from service.rpc.messages import seconds_of
 from service.rpc.names import film_name
 from service.rpc.pages import page_begins_after, page_token
 from service.rpc.search_query import Queries
 from service.search.duplicates import Wanted, rank
-from service.search.engine import DUPLICATES_AT_ONCE, Search
+from service.search.engine import Search
 from service.search.passage_pairs import PassagePairs, Stretch
 
 DEFAULT_PAIRS = 50
@@ -31,21 +31,24 @@ LEAST_SECONDS = Fraction(1)
 """Films are indexed once a second."""
 
 _KEPT_ANSWERS = 8
-_RETRY_SECONDS = 10.0
 
 
 class DuplicateCalls:
-    """Answers FindDuplicates. The answers given last are kept for their further pages."""
+    """The call that finds passages twice. Its last answers are kept for their further pages."""
 
-    def __init__(self, models: Models, queries: Queries, search: Search) -> None:
+    def __init__(self, models: Models, queries: Queries, search: Search, limit: Limit) -> None:
         self._models = models
         self._queries = queries
         self._search = search
-        self._running = 0
+        self._limit = limit
         self._kept: OrderedDict[str, list[PassagePairs]] = OrderedDict()
 
-    async def find(self, request: pb.FindDuplicatesRequest) -> pb.FindDuplicatesResponse:
-        """Return a page of pairs, the longest first."""
+    async def FindDuplicates(
+        self,
+        request: pb.FindDuplicatesRequest,
+        context: "Context[pb.FindDuplicatesRequest, pb.FindDuplicatesResponse]",
+    ) -> pb.FindDuplicatesResponse:
+        """Find passages that appear more than once: a page of pairs, the longest first."""
         size = _page_size(request.page_size)
         model, wanted = await self._wanted(request)
         chosen_by = json.dumps(
@@ -104,18 +107,8 @@ class DuplicateCalls:
         return model, Wanted(model.digest, films, similarity, float(seconds))
 
     async def _find(self, wanted: Wanted) -> list[PassagePairs]:
-        if self._running >= DUPLICATES_AT_ONCE:
-            raise OverloadedError(
-                f"{self._running} searches for duplicates are in work already; try again",
-                retry_after=_RETRY_SECONDS,
-            )
-        self._running += 1
-        began = time.monotonic()
-        try:
+        with self._limit, metrics.SEARCH_SECONDS.labels("FindDuplicates").time():
             return await self._search.duplicates(wanted)
-        finally:
-            self._running -= 1
-            metrics.SEARCH_SECONDS.labels("FindDuplicates").observe(time.monotonic() - began)
 
 
 def _page_size(value: int) -> int:

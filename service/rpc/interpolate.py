@@ -20,7 +20,7 @@ from service.inference import Inference, Models, ModelVersion
 from service.library.films import Film
 from service.library.latents import Latents
 from service.rpc import messages
-from service.rpc.call import current_call
+from service.rpc.call import Context, current_call
 from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.film_watch import FilmWatch
 from service.rpc.messages import seconds_of
@@ -64,8 +64,8 @@ class _Given:
     """Of the model that made it; empty: the request's."""
 
 
-class Interpolation:
-    """Answers Interpolate."""
+class InterpolateCalls:
+    """The call that shows what lies between two latents."""
 
     def __init__(
         self,
@@ -81,10 +81,12 @@ class Interpolation:
         self._latents = latents
         self._frame_threads = frame_threads
 
-    async def responses(
-        self, request: pb.InterpolateRequest
-    ) -> AsyncGenerator[pb.InterpolateResponse, None]:
-        """Yield the model, and then pictures or a film's bytes; close it where not exhausted."""
+    async def Interpolate(
+        self,
+        request: pb.InterpolateRequest,
+        context: "Context[pb.InterpolateRequest, pb.InterpolateResponse]",
+    ) -> AsyncIterator[pb.InterpolateResponse]:
+        """Show what lies between two latents: the model, and then pictures or a film's bytes."""
         steps, mode, rate = _settings(request)
         ends = [
             await self._end(getattr(request, "from"), "from"),

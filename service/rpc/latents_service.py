@@ -1,78 +1,32 @@
-"""LatentsService: questions to the encodings of the library's films."""
+"""ListLatents and ExportLatents: a film's latents as they are stored."""
 
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Protocol, TypeAlias, TypeVar
 
-import grpc
-from refilm.v1 import autoencoder_pb2, latents_pb2_grpc
+from refilm.v1 import autoencoder_pb2
 from refilm.v1 import latents_pb2 as pb
 
 from service.errors import InvalidFieldError
-from service.inference import Inference, Models
-from service.library.films import Film, Films
-from service.library.latents import Latents, LatentsManifest
+from service.library.films import Film
+from service.library.latents import LatentsManifest
 from service.library.latents_arrow import arrow_bytes
 from service.library.latents_reader import time_out_of_range
-from service.rpc.call import current_call
+from service.library.library import Library
+from service.rpc.call import Context, current_call
 from service.rpc.film_latents import FilmLatents
-from service.rpc.interpolate import Interpolation
 from service.rpc.messages import seconds_of
-from service.storage.threads import StorageThreads
 
 ROWS_A_MESSAGE = 256
 
 _NPY = (pb.LATENTS_FORMAT_UNSPECIFIED, pb.LATENTS_FORMAT_NPY)
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Context: TypeAlias = "grpc.aio.ServicerContext[Request, Response]"
 
+class LatentsCalls:
+    """The calls that hand latents out."""
 
-class Search(Protocol):
-    """service.rpc.search_frames: the questions that an index answers."""
-
-    async def search_frames(self, request: pb.SearchFramesRequest) -> pb.SearchFramesResponse:
-        """Answer SearchFrames."""
-
-    async def find_duplicates(self, request: pb.FindDuplicatesRequest) -> pb.FindDuplicatesResponse:
-        """Answer FindDuplicates."""
-
-
-class MatchClip(Protocol):
-    """service.rpc.match_clip: where a clip comes from."""
-
-    async def __call__(
-        self,
-        requests: AsyncIterator[pb.MatchClipRequest],
-        context: "Context[pb.MatchClipRequest, pb.MatchClipResponse]",
-    ) -> pb.MatchClipResponse:
-        """Answer MatchClip."""
-
-
-class LatentsService(latents_pb2_grpc.LatentsServiceServicer):
-    """The servicer; it raises `service.errors`, of which the interceptor makes statuses."""
-
-    def __init__(
-        self,
-        models: Models,
-        inference: Inference,
-        films: Films,
-        latents: Latents,
-        storage_threads: StorageThreads,
-        frame_threads: ThreadPoolExecutor,
-        *,
-        search: Search | None = None,
-        match_clip: MatchClip | None = None,
-    ) -> None:
-        self._latents = latents
-        self._film_latents = FilmLatents(models, films, latents, storage_threads)
-        self._interpolation = Interpolation(
-            models, inference, self._film_latents, latents, frame_threads
-        )
-        self._search = search
-        self._match_clip = match_clip
+    def __init__(self, film_latents: FilmLatents, library: Library) -> None:
+        self._film_latents = film_latents
+        self._latents = library.latents
 
     async def ListLatents(
         self,
@@ -112,46 +66,6 @@ class LatentsService(latents_pb2_grpc.LatentsServiceServicer):
             async for chunk in stream:
                 yield pb.ExportLatentsResponse(chunk=chunk)
         current_call().frames = manifest.rows
-
-    async def SearchFrames(
-        self,
-        request: pb.SearchFramesRequest,
-        context: "Context[pb.SearchFramesRequest, pb.SearchFramesResponse]",
-    ) -> pb.SearchFramesResponse:
-        """Search the library for frames that look like the query."""
-        if self._search is None:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this service does not search")
-        return await self._search.search_frames(request)
-
-    async def FindDuplicates(
-        self,
-        request: pb.FindDuplicatesRequest,
-        context: "Context[pb.FindDuplicatesRequest, pb.FindDuplicatesResponse]",
-    ) -> pb.FindDuplicatesResponse:
-        """Find passages that appear more than once."""
-        if self._search is None:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this service does not search")
-        return await self._search.find_duplicates(request)
-
-    async def MatchClip(
-        self,
-        request_iterator: AsyncIterator[pb.MatchClipRequest],
-        context: "Context[pb.MatchClipRequest, pb.MatchClipResponse]",
-    ) -> pb.MatchClipResponse:
-        """Say which film a clip comes from."""
-        if self._match_clip is None:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this service does not match clips")
-        return await self._match_clip(request_iterator, context)
-
-    async def Interpolate(
-        self,
-        request: pb.InterpolateRequest,
-        context: "Context[pb.InterpolateRequest, pb.InterpolateResponse]",
-    ) -> AsyncIterator[pb.InterpolateResponse]:
-        """Show what lies between two latents."""
-        async with aclosing(self._interpolation.responses(request)) as stream:
-            async for response in stream:
-                yield response
 
     async def _rows(
         self, film: Film, manifest: LatentsManifest, range: pb.TimeRange

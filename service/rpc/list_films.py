@@ -1,4 +1,4 @@
-"""Films as messages, one or page by page."""
+"""The library's films: one, page by page, and their end."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,16 +11,18 @@ from refilm.v1 import autoencoder_pb2 as auto
 from refilm.v1 import library_pb2 as pb
 
 from film.output import Layout, OutputSettings, Quality, Size
-from service.library.films import Film, Films
-from service.library.latents import Latents, LatentsManifest
+from service.library.films import Film
+from service.library.latents import LatentsManifest
+from service.library.library import Library
 from service.library.records import StoredModel
-from service.library.renditions import RenditionManifest, Renditions
+from service.library.renditions import RenditionManifest
 from service.library.verified_reads import DamagedError
 from service.rpc import names
+from service.rpc.call import Context
 from service.rpc.filters import Filter
 from service.rpc.messages import exact_duration, facts_message
 from service.rpc.pages import page_begins_after, page_size, page_token
-from service.storage.threads import StorageThreads
+from service.rpc.requests import check_request_id
 
 log = structlog.get_logger(__name__)
 
@@ -41,21 +43,33 @@ _QUALITIES = {
 }
 
 
-class FilmLists:
-    """Answers GetFilm and ListFilms."""
+class FilmCalls:
+    """The calls about films that are there."""
 
-    def __init__(
-        self, films: Films, renditions: Renditions, latents: Latents, threads: StorageThreads
-    ) -> None:
-        self._films = films
-        self._renditions = renditions
-        self._latents = latents
-        self._threads = threads
+    def __init__(self, library: Library) -> None:
+        self._films = library.films
+        self._renditions = library.renditions
+        self._latents = library.latents
+        self._deletion = library.deletion
+        self._threads = library.threads
 
-    async def get(self, name: str) -> pb.Film:
-        """Return a film with what was made of it; raises InvalidFieldError, NotFoundError."""
-        film_id = names.parse_film_name(name, "name")
-        return await self._threads.run(self._whole, film_id)
+    async def GetFilm(
+        self, request: pb.GetFilmRequest, context: "Context[pb.GetFilmRequest, pb.GetFilmResponse]"
+    ) -> pb.GetFilmResponse:
+        """Get a film with what was made of it."""
+        film_id = names.parse_film_name(request.name, "name")
+        return pb.GetFilmResponse(film=await self._threads.run(self._whole, film_id))
+
+    async def DeleteFilm(
+        self,
+        request: pb.DeleteFilmRequest,
+        context: "Context[pb.DeleteFilmRequest, pb.DeleteFilmResponse]",
+    ) -> pb.DeleteFilmResponse:
+        """Delete a film. A caller who leaves does not stop it."""
+        film_id = names.parse_film_name(request.name, "name")
+        check_request_id(request.request_id)
+        await self._threads.run(self._deletion.delete, film_id, request.request_id)
+        return pb.DeleteFilmResponse()
 
     def _whole(self, film_id: str) -> pb.Film:
         film = self._films.get(film_id)
@@ -74,8 +88,12 @@ class FilmLists:
         self._films.get(film_id)
         return message
 
-    async def page(self, request: pb.ListFilmsRequest) -> pb.ListFilmsResponse:
-        """Return a page of films; raises InvalidFieldError."""
+    async def ListFilms(
+        self,
+        request: pb.ListFilmsRequest,
+        context: "Context[pb.ListFilmsRequest, pb.ListFilmsResponse]",
+    ) -> pb.ListFilmsResponse:
+        """List films."""
         wanted = Filter(request.filter)
         size = page_size(request.page_size)
         after = page_begins_after(request.page_token, request.filter)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TypeVar
 
-import grpc
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
@@ -18,14 +17,15 @@ from film.quality import frame_detail
 from film.read.clip import clip_frames, survey_clip
 from film.spool import Spool, SpoolRoom
 from service.aio import run_to_completion
-from service.errors import InvalidFieldError, OverloadedError
+from service.errors import InvalidFieldError
 from service.inference import Inference, Models, ModelVersion
+from service.limit import Limit
 from service.pipeline.errors import spool_fault
 from service.pipeline.serial_executor import SerialExecutor
 from service.pipeline.source import ArrivingSource
 from service.pipeline.stats import Stats
 from service.rpc import messages
-from service.rpc.call import current_call
+from service.rpc.call import Context, current_call
 from service.rpc.names import film_name, parse_film_name
 from service.rpc.requests import chunks_of, first_request
 from service.rpc.search_query import MAX_FILMS
@@ -33,18 +33,15 @@ from service.search.engine import Search
 from service.search.match import ClipFound, ClipMatcher, EncodedClip
 
 MAX_MATCHES = 20
-MAX_CLIPS = 8
-"""Clips that may be in work at once."""
 BATCH_FRAMES = 32
 
-_RETRY_SECONDS = 5.0
 _WATCH_SECONDS = 0.5
 
 Result = TypeVar("Result")
 
 
-class MatchClip:
-    """Answers MatchClip calls."""
+class ClipCalls:
+    """The call that takes a clip in and says where it comes from."""
 
     def __init__(
         self,
@@ -53,6 +50,7 @@ class MatchClip:
         search: Search,
         matcher: ClipMatcher,
         spools: SpoolRoom,
+        limit: Limit,
         *,
         clip_bytes: int,
         idle_seconds: float,
@@ -64,32 +62,22 @@ class MatchClip:
         self._spools = spools
         self._clip_bytes = clip_bytes
         self._idle_seconds = idle_seconds
-        self._clips = 0
+        self._limit = limit
 
-    async def __call__(
+    async def MatchClip(
         self,
         requests: AsyncIterator[pb.MatchClipRequest],
-        context: "grpc.aio.ServicerContext[pb.MatchClipRequest, pb.MatchClipResponse]",
+        context: "Context[pb.MatchClipRequest, pb.MatchClipResponse]",
     ) -> pb.MatchClipResponse:
-        """Answer one call; raises service.errors."""
+        """Say which film a clip comes from, and where in it."""
         first = await first_request(requests, "settings", "the clip's bytes", self._idle_seconds)
         settings = first.settings
         model = messages.resolve(self._models, settings.model, "settings.model")
         current_call().model = model
         count = _count(settings.max_matches)
         films = await self._films(settings.films)
-        if self._clips >= MAX_CLIPS:
-            raise OverloadedError(
-                f"{self._clips} clips are being matched, as many as this service takes at once; "
-                "try again",
-                reason="TOO_MANY_CLIPS",
-                retry_after=_RETRY_SECONDS,
-            )
-        self._clips += 1
-        try:
+        with self._limit:
             survey, variants = await self._encoded(settings, model, chunks_of(requests, "settings"))
-        finally:
-            self._clips -= 1
         found = await self._matcher.match(model.digest, variants, count, films)
         gone = await self._search.vanished([one.film for one in found])
         coverage = self._search.coverage(model.digest, films)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-import grpc
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import library_pb2
 
@@ -27,15 +26,15 @@ from service.renditions import (
     watch,
 )
 from service.rpc import messages
-from service.rpc.call import current_call
+from service.rpc.call import Context, current_call
 from service.rpc.messages import exact_duration, facts_message, output_settings
 from service.rpc.names import film_name, parse_film_name, rendition_name
 from service.rpc.requests import chunks_of, first_request
 from service.rpc.upload_film import upload_settings
 
 
-class ReconstructVideo:
-    """Answers ReconstructVideo calls."""
+class VideoCalls:
+    """The call that reconstructs a film while it is sent."""
 
     def __init__(
         self,
@@ -50,12 +49,12 @@ class ReconstructVideo:
         self._registry = registry
         self._idle_seconds = idle_seconds
 
-    async def __call__(
+    async def ReconstructVideo(
         self,
         requests: AsyncIterator[pb.ReconstructVideoRequest],
-        context: grpc.aio.ServicerContext[pb.ReconstructVideoRequest, pb.ReconstructVideoResponse],
+        context: "Context[pb.ReconstructVideoRequest, pb.ReconstructVideoResponse]",
     ) -> AsyncIterator[pb.ReconstructVideoResponse]:
-        """Yield the responses of one call; raises service.errors."""
+        """Reconstruct a film."""
         first = await first_request(requests, "settings", "the film's bytes", self._idle_seconds)
         settings = first.settings
         call = current_call()

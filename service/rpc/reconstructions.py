@@ -13,16 +13,16 @@ from film.output import OutputSettings
 from service.errors import InvalidFieldError, NotFoundError, Resource
 from service.inference import Models, ModelVersion
 from service.library.films import Film
-from service.library.job_records import Job, JobEnd, JobName, Jobs
+from service.library.job_records import Job, JobEnd, JobName
 from service.library.segment_records import newest_record
-from service.renditions import JobRunner, LibraryParts, Registry, Target
+from service.renditions import JobRunner, Registry, Target
 from service.rpc import messages, names
-from service.rpc.call import current_call
+from service.rpc.call import Context, current_call
 from service.rpc.list_films import settings_message, stored_model_message
 from service.rpc.messages import exact_duration, output_settings
 from service.rpc.pages import page_begins_after, page_size, page_token
+from service.rpc.requests import check_request_id
 
-MAX_REQUEST_ID: Final = 128
 _FILMS_LOOKED_AT: Final = 500
 """Films whose reconstructions are looked for at most, for one page of those of all films."""
 
@@ -34,20 +34,24 @@ _STATES = {
 
 
 class ReconstructionCalls:
-    """Answers StartReconstruction, GetReconstruction, CancelReconstruction, ListReconstructions."""
+    """The calls about work that outlives calls."""
 
-    def __init__(self, models: Models, registry: Registry, jobs: Jobs, runner: JobRunner) -> None:
+    def __init__(self, models: Models, registry: Registry, runner: JobRunner) -> None:
         self._models = models
         self._registry = registry
-        self._jobs = jobs
+        self._jobs = registry.library.jobs
         self._runner = runner
-        self._library: LibraryParts = registry.library
+        self._library = registry.library
         self._run = self._library.threads.run
 
-    async def start(self, request: pb.StartReconstructionRequest) -> pb.StartReconstructionResponse:
-        """Answer StartReconstruction; the same request id again is the same reconstruction."""
+    async def StartReconstruction(
+        self,
+        request: pb.StartReconstructionRequest,
+        context: "Context[pb.StartReconstructionRequest, pb.StartReconstructionResponse]",
+    ) -> pb.StartReconstructionResponse:
+        """Start one; the same request id again is the same reconstruction."""
         film_id = names.parse_film_name(request.film, "film")
-        _check_request_id(request.request_id)
+        check_request_id(request.request_id)
         settings = output_settings(request.settings)
         film = await self._run(self._library.films.get, film_id)
         asked = hashlib.sha256(
@@ -72,17 +76,23 @@ class ReconstructionCalls:
             reconstruction=await self._run(self._message, job, film)
         )
 
-    async def get(self, request: pb.GetReconstructionRequest) -> pb.GetReconstructionResponse:
-        """Answer GetReconstruction."""
+    async def GetReconstruction(
+        self,
+        request: pb.GetReconstructionRequest,
+        context: "Context[pb.GetReconstructionRequest, pb.GetReconstructionResponse]",
+    ) -> pb.GetReconstructionResponse:
+        """Say how far one is."""
         job, film = await self._run(self._find, request.name)
         return pb.GetReconstructionResponse(
             reconstruction=await self._run(self._message, job, film)
         )
 
-    async def cancel(
-        self, request: pb.CancelReconstructionRequest
+    async def CancelReconstruction(
+        self,
+        request: pb.CancelReconstructionRequest,
+        context: "Context[pb.CancelReconstructionRequest, pb.CancelReconstructionResponse]",
     ) -> pb.CancelReconstructionResponse:
-        """Answer CancelReconstruction; whoever works on it notices within a second or two."""
+        """Stop one; whoever works on it notices within a second or two."""
         job, film = await self._run(self._find, request.name)
         await self._run(self._jobs.end, job.name, JobEnd.now("cancelled"))
         self._runner.look_soon()
@@ -90,8 +100,12 @@ class ReconstructionCalls:
             reconstruction=await self._run(self._message, job, film)
         )
 
-    async def list(self, request: pb.ListReconstructionsRequest) -> pb.ListReconstructionsResponse:
-        """Answer ListReconstructions."""
+    async def ListReconstructions(
+        self,
+        request: pb.ListReconstructionsRequest,
+        context: "Context[pb.ListReconstructionsRequest, pb.ListReconstructionsResponse]",
+    ) -> pb.ListReconstructionsResponse:
+        """List them, of a film or of all films."""
         film_id = names.parse_parent_name(request.parent, "parent")
         size = page_size(request.page_size)
         after = page_begins_after(request.page_token, request.parent)
@@ -183,15 +197,6 @@ class ReconstructionCalls:
     def _is_worked_on(self, job: Job) -> bool:
         newest = self._library.leases.newest(job.film, job.rendition)
         return newest is not None and newest.seems_held
-
-
-def _check_request_id(request_id: str) -> None:
-    if len(request_id) > MAX_REQUEST_ID:
-        raise InvalidFieldError(
-            "request_id",
-            f"has {len(request_id)} characters; must have at most {MAX_REQUEST_ID}",
-            reason="INVALID_REQUEST_ID",
-        )
 
 
 def _job_id(request_id: str) -> str:

@@ -11,6 +11,8 @@ from refilm.v1 import latents_pb2, library_pb2
 from service.errors import IdleCallerError, InvalidFieldError
 
 MAX_CHUNK_BYTES = 2**20
+MAX_REQUEST_ID = 128
+"""Characters."""
 
 Request = TypeVar("Request", pb.EncodeStreamRequest, pb.DecodeStreamRequest)
 FilmRequest = TypeVar(
@@ -145,3 +147,13 @@ async def ended_by_caller(
     not do it on a broken stream. So it is for calls that have not answered yet, and once.
     """
     await context.send_initial_metadata(())
+
+
+def check_request_id(request_id: str) -> None:
+    """Raise InvalidFieldError for a request id (AIP-155) that is too long; it may be empty."""
+    if len(request_id) > MAX_REQUEST_ID:
+        raise InvalidFieldError(
+            "request_id",
+            f"has {len(request_id)} characters; must have at most {MAX_REQUEST_ID}",
+            reason="INVALID_REQUEST_ID",
+        )

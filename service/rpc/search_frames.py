@@ -1,10 +1,8 @@
-"""SearchFrames and FindDuplicates: what an index answers."""
+"""SearchFrames: frames of the library that look like a picture."""
 
 import asyncio
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
@@ -14,60 +12,54 @@ from refilm.v1 import latents_pb2 as pb
 
 from film.image import encode_image
 from service import metrics
-from service.errors import InvalidFieldError, OverloadedError
-from service.inference import MAX_BATCH, Inference, Models, ModelVersion
-from service.library.films import Films
-from service.library.latents import Latents
+from service.errors import InvalidFieldError
+from service.inference import MAX_BATCH, Inference, ModelVersion
+from service.library.library import Library
+from service.limit import Limit
 from service.rpc import messages
-from service.rpc.call import current_call
-from service.rpc.find_duplicates import DuplicateCalls
+from service.rpc.call import Context, current_call
 from service.rpc.names import film_name
 from service.rpc.search_query import Queries
 from service.search.engine import Hit, Search
-from service.storage.threads import StorageThreads
 
 DEFAULT_HITS = 10
 MAX_HITS = 100
 MAX_SKIP = 1000
 """Hits are known to no greater depth than some thousand candidates."""
-MAX_SEARCHES = 32
-"""Searches that may be in work; more are refused."""
-_RETRY_SECONDS = 1.0
 
 
 class SearchCalls:
-    """Answers the calls; `LatentsService` hands them over."""
+    """The call that searches for frames."""
 
     def __init__(
         self,
-        models: Models,
         inference: Inference,
-        films: Films,
-        latents: Latents,
+        library: Library,
+        queries: Queries,
         search: Search,
-        storage_threads: StorageThreads,
         frame_threads: ThreadPoolExecutor,
-        *,
-        max_searches: int = MAX_SEARCHES,
+        limit: Limit,
     ) -> None:
         self._inference = inference
-        self._latents = latents
+        self._latents = library.latents
         self._search = search
-        self._storage_threads = storage_threads
+        self._storage_threads = library.threads
         self._frame_threads = frame_threads
-        self._queries = Queries(models, inference, films, latents, storage_threads, frame_threads)
-        self._duplicates = DuplicateCalls(models, self._queries, search)
-        self._max_searches = max_searches
-        self._searches = 0
+        self._queries = queries
+        self._limit = limit
 
-    async def search_frames(self, request: pb.SearchFramesRequest) -> pb.SearchFramesResponse:
+    async def SearchFrames(
+        self,
+        request: pb.SearchFramesRequest,
+        context: "Context[pb.SearchFramesRequest, pb.SearchFramesResponse]",
+    ) -> pb.SearchFramesResponse:
         """Search the library for frames that look like the query."""
         size = _size(request.page_size, DEFAULT_HITS, MAX_HITS)
         if not 0 <= request.skip <= MAX_SKIP:
             raise InvalidFieldError(
                 "skip", f"is {request.skip}; must be from 0 to {MAX_SKIP}", reason="INVALID_SKIP"
             )
-        with self._place("SearchFrames"):
+        with self._limit, metrics.SEARCH_SECONDS.labels("SearchFrames").time():
             query = await self._queries.read(request)
             current_call().model = query.model
             while True:
@@ -96,10 +88,6 @@ class SearchCalls:
             films_left_out=coverage.left_out,
         )
 
-    async def find_duplicates(self, request: pb.FindDuplicatesRequest) -> pb.FindDuplicatesResponse:
-        """Find passages that appear more than once."""
-        return await self._duplicates.find(request)
-
     async def _previews(self, model: ModelVersion, hits: Sequence[Hit]) -> list[bytes]:
         """Return the best frames as the model remembers them, as JPEG."""
         rows = await asyncio.gather(
@@ -124,22 +112,6 @@ class SearchCalls:
                 )
             )
         return previews
-
-    @contextmanager
-    def _place(self, method: str) -> Iterator[None]:
-        """Bound the calls in work, and take their time."""
-        if self._searches >= self._max_searches:
-            raise OverloadedError(
-                f"{self._max_searches} searches are in work already; try again",
-                retry_after=_RETRY_SECONDS,
-            )
-        self._searches += 1
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._searches -= 1
-            metrics.SEARCH_SECONDS.labels(method).observe(time.monotonic() - began)
 
 
 def _size(value: int, default: int, largest: int) -> int:

@@ -20,8 +20,7 @@ from film.quality import frame_detail, is_flat
 from film.read.scaling import to_model_frame
 from service.errors import DigestMismatchError, InvalidFieldError
 from service.inference import LATENT_SIZE, Inference, Models, ModelVersion
-from service.library.films import Films
-from service.library.latents import Latents
+from service.library.library import Library
 from service.rpc import messages
 from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.messages import seconds_of
@@ -30,7 +29,6 @@ from service.rpc.pages import page_begins_after, page_token
 from service.search.engine import Place
 from service.search.rerank import Question
 from service.search.vectors import unit
-from service.storage.threads import StorageThreads
 
 MAX_FILMS = 1000
 """Films that a request can name."""
@@ -93,17 +91,16 @@ class Queries:
         self,
         models: Models,
         inference: Inference,
-        films: Films,
-        latents: Latents,
-        storage_threads: StorageThreads,
+        library: Library,
+        film_latents: FilmLatents,
         frame_threads: ThreadPoolExecutor,
     ) -> None:
         self._models = models
         self._inference = inference
-        self._films = films
-        self._latents = latents
-        self._film_latents = FilmLatents(models, films, latents, storage_threads)
-        self._storage_threads = storage_threads
+        self._films = library.films
+        self._latents = library.latents
+        self._film_latents = film_latents
+        self._storage_threads = library.threads
         self._frame_threads = frame_threads
 
     async def read(self, request: pb.SearchFramesRequest) -> Query:

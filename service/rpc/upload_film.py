@@ -4,64 +4,55 @@ import asyncio
 import re
 import threading
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
-import grpc
 from refilm.v1 import library_pb2 as pb
 
 from service import metrics
 from service.errors import (
     IdleCallerError,
     InvalidFieldError,
-    OverloadedError,
     ServiceError,
 )
 from service.library import layout
+from service.library.library import Library
 from service.library.upload import Upload
-from service.library.uploads import Uploads, UploadSettings
+from service.library.uploads import UploadSettings
+from service.limit import Limit
+from service.rpc.call import Context
 from service.rpc.download_film import PresigningError, time_to_live
 from service.rpc.list_films import film_message
 from service.rpc.requests import chunk_of, ended_by_caller, first_request
 from service.storage.objects import PresigningUnsupportedError
-from service.storage.threads import StorageThreads
 
 MAX_TITLE: Final = 200
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_RETRY_SECONDS = 5.0
 
 
 class UploadCalls:
-    """Answers the calls that bring films into the library."""
+    """The calls that bring films into the library."""
 
-    def __init__(
-        self,
-        uploads: Uploads,
-        threads: StorageThreads,
-        *,
-        max_running: int,
-        idle_seconds: float,
-    ) -> None:
-        self._uploads = uploads
-        self._threads = threads
-        self._max_running = max_running
+    def __init__(self, library: Library, limit: Limit, *, idle_seconds: float) -> None:
+        self._uploads = library.uploads
+        self._threads = library.threads
+        self._limit = limit
         self._idle_seconds = idle_seconds
-        self._running = 0
 
-    async def upload(
+    async def UploadFilm(
         self,
         requests: AsyncIterator[pb.UploadFilmRequest],
-        context: "grpc.aio.ServicerContext[pb.UploadFilmRequest, pb.UploadFilmResponse]",
+        context: "Context[pb.UploadFilmRequest, pb.UploadFilmResponse]",
     ) -> pb.UploadFilmResponse:
-        """Answer UploadFilm. Leaves what is committed, however it ends."""
+        """Take a film in as it comes. Leaves what is committed, however it ends."""
         first = await first_request(requests, "opening", "the film's bytes", self._idle_seconds)
         opening = first.opening
         settings = upload_settings(opening.settings, "opening.settings")
-        with self._place():
+        with self._limit:
             upload = await self._threads.run(self._uploads.open, settings, opening.write_offset)
             try:
                 await self._receive(upload, requests)
@@ -75,21 +66,33 @@ class UploadCalls:
                 raise
         return pb.UploadFilmResponse(film=film_message(film))
 
-    async def get(self, request: pb.GetUploadRequest) -> pb.GetUploadResponse:
-        """Answer GetUpload."""
+    async def GetUpload(
+        self,
+        request: pb.GetUploadRequest,
+        context: "Context[pb.GetUploadRequest, pb.GetUploadResponse]",
+    ) -> pb.GetUploadResponse:
+        """Say how far an upload is."""
         progress = await self._threads.run(
             self._uploads.progress, _upload_id(request.upload_id, "upload_id")
         )
         film = None if progress.film is None else film_message(progress.film)
         return pb.GetUploadResponse(committed_size=progress.committed, film=film)
 
-    async def cancel(self, request: pb.CancelUploadRequest) -> pb.CancelUploadResponse:
-        """Answer CancelUpload."""
+    async def CancelUpload(
+        self,
+        request: pb.CancelUploadRequest,
+        context: "Context[pb.CancelUploadRequest, pb.CancelUploadResponse]",
+    ) -> pb.CancelUploadResponse:
+        """Give an upload up."""
         await self._threads.run(self._uploads.cancel, _upload_id(request.upload_id, "upload_id"))
         return pb.CancelUploadResponse()
 
-    async def create_url(self, request: pb.CreateUploadUrlRequest) -> pb.CreateUploadUrlResponse:
-        """Answer CreateUploadUrl; raises PresigningError."""
+    async def CreateUploadUrl(
+        self,
+        request: pb.CreateUploadUrlRequest,
+        context: "Context[pb.CreateUploadUrlRequest, pb.CreateUploadUrlResponse]",
+    ) -> pb.CreateUploadUrlResponse:
+        """Begin an upload that goes to the store directly; raises PresigningError."""
         _upload_id(request.settings.upload_id, "settings.upload_id")
         settings = upload_settings(request.settings, "settings")
         valid = time_to_live(request.time_to_live if request.HasField("time_to_live") else None)
@@ -101,11 +104,15 @@ class UploadCalls:
             raise PresigningError("UploadFilm") from None
         return response
 
-    async def complete(self, request: pb.CompleteUploadRequest) -> pb.CompleteUploadResponse:
-        """Answer CompleteUpload."""
+    async def CompleteUpload(
+        self,
+        request: pb.CompleteUploadRequest,
+        context: "Context[pb.CompleteUploadRequest, pb.CompleteUploadResponse]",
+    ) -> pb.CompleteUploadResponse:
+        """Make a film of what was put to the store."""
         upload_id = _upload_id(request.upload_id, "upload_id")
         cancelled = threading.Event()
-        with self._place():
+        with self._limit:
             try:
                 film = await self._threads.run(self._uploads.complete, upload_id, cancelled)
             finally:
@@ -132,23 +139,6 @@ class UploadCalls:
                 "with the same upload_id",
                 metadata={"committed_size": str(upload.committed)},
             ) from None
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Bound the uploads that hold a part in memory each."""
-        if self._running >= self._max_running:
-            raise OverloadedError(
-                f"{self._max_running} uploads are under way already; try again later",
-                reason="TOO_MANY_UPLOADS",
-                retry_after=_RETRY_SECONDS,
-            )
-        self._running += 1
-        metrics.UPLOADS_RUNNING.set(self._running)
-        try:
-            yield
-        finally:
-            self._running -= 1
-            metrics.UPLOADS_RUNNING.set(self._running)
 
 
 def upload_settings(message: pb.UploadSettings, field: str) -> UploadSettings:

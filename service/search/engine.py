@@ -32,9 +32,6 @@ _DEPTH_A_HIT = 4
 _DEEPEST = 4096
 """Candidates that are looked at: at least, for each hit that is wanted, and at most."""
 _DEEPER = 4
-DUPLICATES_AT_ONCE = 2
-"""Searches for duplicates that can be in work."""
-
 _FILMS_AT_ONCE = 12
 """Films whose rows one question reads at the same time."""
 
@@ -92,15 +89,22 @@ class Search:
     """Finds what looks alike. Its methods are coroutines of one event loop."""
 
     def __init__(
-        self, films: Films, latents: Latents, threads: StorageThreads, indexes: IndexRefresher
+        self,
+        films: Films,
+        latents: Latents,
+        threads: StorageThreads,
+        indexes: IndexRefresher,
+        *,
+        duplicate_searches: int,
     ) -> None:
+        """Begin nothing yet; `duplicate_searches`: so many for duplicates can be in work."""
         self._films = films
         self._latents = latents
         self._threads = threads
         self.indexes = indexes
         self._searching = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search")
         # Of their own: they take minutes.
-        self._duplicating = ThreadPoolExecutor(DUPLICATES_AT_ONCE, thread_name_prefix="duplicates")
+        self._duplicating = ThreadPoolExecutor(duplicate_searches, thread_name_prefix="duplicates")
         self._closed = Event()
 
     def close(self) -> None:

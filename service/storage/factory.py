@@ -44,6 +44,7 @@ def open_store(settings: Settings) -> ObjectStore:
                 create_bucket=settings.s3_create_bucket,
                 ca_file=settings.s3_ca_file,
                 public_endpoint=settings.s3_public_url,
+                connections=settings.storage_threads,
             )
         )
     )

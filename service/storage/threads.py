@@ -10,15 +10,13 @@ from typing import Final, ParamSpec, TypeVar, cast
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 32
-
 _END: Final = object()
 
 
 class StorageThreads:
     """A pool for calls that wait for the store, and for nothing else."""
 
-    def __init__(self, count: int = THREADS) -> None:
+    def __init__(self, count: int = 32) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="storage")
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

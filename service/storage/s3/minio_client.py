@@ -21,7 +21,6 @@ from service import metrics
 from service.errors import ServiceError
 from service.storage.errors import full, refused, unavailable
 from service.storage.s3.errors import FAILURES, Fault, description, fault_of
-from service.storage.threads import THREADS
 
 T = TypeVar("T")
 
@@ -57,6 +56,8 @@ class S3Access:
     """Certificates to trust, PEM; None: those of the system's SSL_CERT_FILE, or of certifi."""
     public_endpoint: str = ""
     """Where callers reach the server; empty: at `endpoint`. Signed URLs point there."""
+    connections: int = 32
+    """So many are kept open for further requests: as many as there are threads that send them."""
 
 
 class S3Client:
@@ -111,7 +112,7 @@ def _connect(access: S3Access, endpoint: str, timeout: urllib3.Timeout) -> Minio
     scheme, _, host = endpoint.partition("://")
     ca_file = access.ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where()
     pool = urllib3.PoolManager(
-        maxsize=THREADS,
+        maxsize=access.connections,
         timeout=timeout,
         retries=False,
         cert_reqs="CERT_REQUIRED",

@@ -9,10 +9,10 @@ from film.output import OutputSettings
 from service.inference import Inference, ModelVersion
 from service.inference.admission import Admission
 from service.inference.connection import connect
+from service.library.library import Library
 from service.library.uploads import UploadSettings
-from service.open_library import Library
-from service.renditions import Limit, Registry, Target
-from service.settings import Settings
+from service.limit import Limit
+from service.renditions import Registry, Target
 from service.storage.folder import FolderStore
 from service.storage.threads import StorageThreads
 from tests.support.library_calls import film_bytes
@@ -38,22 +38,23 @@ class HeldReads(FolderStore):
 async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_film(
     tmp_path: Path,
 ) -> None:
-    settings = Settings(lease_seconds=1.0)
     store = HeldReads(tmp_path / "library")
     store.prepare()
     store.may_go_on.set()
-    library = Library.of(store, StorageThreads(), settings)
+    library = Library.of(store, StorageThreads(), film_bytes=1 << 30, lease_seconds=1.0)
     upload = library.uploads.open(UploadSettings(film_id="film"))
     upload.write(film_bytes())
     film = upload.finish()
     store.may_go_on.clear()
     nowhere = Inference(connect("127.0.0.1:9"), Admission(64, max_wait_seconds=1))
-    registry = Registry(library.parts(settings), nowhere, Limit(1))
+    registry = Registry(
+        library, nowhere, Limit(1, "films are in work", setting="max_reconstructions")
+    )
 
     participation = registry.join(Target(film, MODEL, OutputSettings()))
-    await asyncio.to_thread(wait_for, lambda: participation.work.is_making, "the work")
+    await asyncio.to_thread(wait_for, lambda: participation.job.is_making, "the work")
     await asyncio.to_thread(library.deletion.delete, "film")
-    await asyncio.to_thread(wait_for, lambda: not participation.work.is_making, "the work's end")
+    await asyncio.to_thread(wait_for, lambda: not participation.job.is_making, "the work's end")
     # It waits for the thread that reads, and has yet to give its lease back.
     participation.leave()
     ending = asyncio.ensure_future(registry.close())

@@ -14,6 +14,8 @@ from service.library import layout
 from service.library.deletion import Deletion
 from service.library.films import Films
 from service.library.latents import Latents
+from service.library.library import Library
+from service.limit import Limit
 from service.rpc.search_frames import SearchCalls
 from service.search.duplicates import Wanted, find_duplicates
 from service.search.ivf_index import StoppedError
@@ -140,11 +142,13 @@ async def test_an_index_is_trained_in_the_background(tmp_path: Path) -> None:
         assert {one.row for one in found} == {40}
 
 
-async def test_too_many_searches_are_refused() -> None:
-    calls = SearchCalls(*[None] * 7, max_searches=0)
+async def test_too_many_searches_are_refused(tmp_path: Path) -> None:
+    library = Library.of(FolderStore(tmp_path), StorageThreads(), film_bytes=1, lease_seconds=1)
+    full = Limit(0, "searches are in work", setting="max_searches")
+    calls = SearchCalls(None, library, None, None, None, full)
 
     with pytest.raises(OverloadedError) as refusal:
-        await calls.search_frames(pb.SearchFramesRequest())
+        await calls.SearchFrames(pb.SearchFramesRequest(), None)
 
     assert refusal.value.retry_after
 

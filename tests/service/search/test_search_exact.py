@@ -65,7 +65,7 @@ def small_library(folder: Path, rows: dict[str, Rows]) -> Iterator[Library]:
         store_film(store, film, PCA, of_film, part_rows=(25, 40))
         manifest = latents.find(film, PCA.digest)
         indexes.get(PCA.digest).add(film, manifest.film_uid, latents.index_rows(manifest))
-    search = Search(films, latents, threads, indexes)
+    search = Search(films, latents, threads, indexes, duplicate_searches=1)
     try:
         yield Library(rows, store, search)
     finally:

@@ -1,0 +1,58 @@
+"""The library as one process holds it: what is kept, by kind."""
+
+import uuid
+from dataclasses import dataclass
+
+from service.library.deletion import Deletion
+from service.library.films import Films
+from service.library.job_records import Jobs
+from service.library.latents import Latents
+from service.library.leases import Leases
+from service.library.renditions import Renditions
+from service.library.segment_records import SegmentRecords
+from service.library.uploads import Uploads
+from service.storage.objects import ObjectStore
+from service.storage.threads import StorageThreads
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Everything that is kept in one store. Blocks, so it is used through `threads`."""
+
+    store: ObjectStore
+    threads: StorageThreads
+    films: Films
+    renditions: Renditions
+    latents: Latents
+    records: SegmentRecords
+    leases: Leases
+    jobs: Jobs
+    uploads: Uploads
+    deletion: Deletion
+
+    @classmethod
+    def of(
+        cls, store: ObjectStore, threads: StorageThreads, *, film_bytes: int, lease_seconds: float
+    ) -> "Library":
+        """Return the library that a store keeps.
+
+        Args:
+            store: keeps it; need not answer yet.
+            threads: what calls to the store run on.
+            film_bytes: the largest film that is taken in.
+            lease_seconds: after how long without a sign of life from the replica that works on a
+                film another one takes over.
+        """
+        films = Films(store)
+        return cls(
+            store,
+            threads,
+            films,
+            Renditions(store),
+            Latents(store),
+            SegmentRecords(store),
+            Leases(store, owner=uuid.uuid4().hex, seconds=lease_seconds),
+            Jobs(store),
+            Uploads(store, films, film_bytes=film_bytes),
+            Deletion(store, films),
+        )

@@ -1,0 +1,137 @@
+"""How many of one kind may be in work at once: what the service takes on, and what it refuses."""
+
+from dataclasses import dataclass
+from types import TracebackType
+
+from service import metrics
+from service.errors import OverloadedError
+from service.settings import Settings
+
+
+class Limit:
+    """Places for work of one kind. Who finds none is refused at once, and told when to try again.
+
+    A place is held for a block (`with limit:`), or from `enter` to `leave` where the work ends
+    somewhere else. Used on one event loop. Nobody waits here: what may wait, waits in turn in front
+    of Triton (`service.inference.admission`), with its frames counted.
+    """
+
+    def __init__(
+        self,
+        places: int,
+        what: str,
+        *,
+        setting: str,
+        reason: str = "OVERLOADED",
+        retry_after: float = 5.0,
+        advice: str = "try again later",
+    ) -> None:
+        """Make `places` places, all of them free.
+
+        Args:
+            places: how many.
+            what: says of several what they do, for the error: "films are being reconstructed".
+            setting: the one that `places` is from; errors name it.
+            reason: of the error, stable.
+            retry_after: seconds after which a place is likely to be free.
+            advice: what the caller can do.
+        """
+        self.places = places
+        self.taken = 0
+        """Places that are held."""
+        self._what = what
+        self._reason = reason
+        self._setting = setting
+        self._retry_after = retry_after
+        self._advice = advice
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `enter` would refuse."""
+        return self.taken >= self.places
+
+    def enter(self) -> None:
+        """Take a place; raises OverloadedError where there is none."""
+        if self.is_full:
+            raise OverloadedError(
+                f"{self.taken} {self._what}, as many as this service takes at once; {self._advice}",
+                reason=self._reason,
+                retry_after=self._retry_after,
+                metadata={"setting": f"REFILM_{self._setting.upper()}"},
+            )
+        self.taken += 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        if not self.taken:
+            raise ValueError("no place is taken")
+        self.taken -= 1
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the service takes on at once, of each kind."""
+
+    films: Limit
+    uploads: Limit
+    clips: Limit
+    single_calls: Limit
+    searches: Limit
+    duplicate_searches: Limit
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        """Return the limits that the settings set, all of them free."""
+        limits = cls(
+            films=Limit(
+                settings.max_reconstructions,
+                "films are being reconstructed",
+                setting="max_reconstructions",
+                reason="TOO_MANY_RECONSTRUCTIONS",
+                retry_after=10.0,
+            ),
+            uploads=Limit(
+                settings.max_uploads,
+                "uploads are under way",
+                setting="max_uploads",
+                reason="TOO_MANY_UPLOADS",
+            ),
+            clips=Limit(
+                settings.max_clips,
+                "clips are being matched",
+                setting="max_clips",
+                reason="TOO_MANY_CLIPS",
+            ),
+            single_calls=Limit(
+                settings.max_calls_waiting,
+                "single calls are in work or wait",
+                setting="max_calls_waiting",
+                retry_after=1.0,
+                advice="try again, or use one stream",
+            ),
+            searches=Limit(
+                settings.max_searches,
+                "searches are in work",
+                setting="max_searches",
+                retry_after=1.0,
+            ),
+            duplicate_searches=Limit(
+                settings.max_duplicate_searches,
+                "searches for duplicates are in work",
+                setting="max_duplicate_searches",
+                retry_after=10.0,
+            ),
+        )
+        metrics.UPLOADS_RUNNING.set_function(lambda: limits.uploads.taken)
+        return limits

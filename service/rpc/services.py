@@ -1,0 +1,139 @@
+"""The gRPC services, each put together from groups of its methods, a module a group.
+
+A group is an object that has some of a service's methods, under their names and with gRPC's
+signature; it raises `service.errors`, of which the interceptor makes statuses.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from refilm.v1 import (
+    autoencoder_pb2,
+    autoencoder_pb2_grpc,
+    latents_pb2,
+    latents_pb2_grpc,
+    library_pb2,
+    library_pb2_grpc,
+)
+
+from film.spool import SpoolRoom
+from service.inference import Inference, Models
+from service.library.library import Library
+from service.limit import Limits
+from service.renditions import JobRunner, Reconstructor, Registry
+from service.rpc.autoencoder_service import FrameCalls
+from service.rpc.download_film import DownloadCalls
+from service.rpc.film_latents import FilmLatents
+from service.rpc.find_duplicates import DuplicateCalls
+from service.rpc.interpolate import InterpolateCalls
+from service.rpc.latents_service import LatentsCalls
+from service.rpc.list_films import FilmCalls
+from service.rpc.list_models import ModelCalls
+from service.rpc.match_clip import ClipCalls
+from service.rpc.reconstruct_video import VideoCalls
+from service.rpc.reconstructions import ReconstructionCalls
+from service.rpc.search_frames import SearchCalls
+from service.rpc.search_query import Queries
+from service.rpc.upload_film import UploadCalls
+from service.search.engine import Search
+from service.search.match import ClipMatcher
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the services stand on."""
+
+    settings: Settings
+    limits: Limits
+    models: Models
+    inference: Inference
+    library: Library
+    registry: Registry
+    jobs: JobRunner
+    reconstructor: Reconstructor
+    spools: SpoolRoom
+    search: Search
+    threads: ThreadPoolExecutor
+    """On which pictures of single calls are scaled and compressed."""
+
+
+def add_services(server: grpc.aio.Server, parts: Parts) -> None:
+    """Have a server answer the calls of all services."""
+    autoencoder_pb2_grpc.add_AutoencoderServiceServicer_to_server(
+        _autoencoder_service(parts), server
+    )
+    library_pb2_grpc.add_LibraryServiceServicer_to_server(_library_service(parts), server)
+    latents_pb2_grpc.add_LatentsServiceServicer_to_server(_latents_service(parts), server)
+
+
+def _autoencoder_service(parts: Parts) -> Any:
+    return composed(
+        autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"],
+        ModelCalls(parts.models),
+        FrameCalls(parts.models, parts.inference, parts.threads, parts.limits.single_calls),
+        VideoCalls(
+            parts.models,
+            parts.reconstructor,
+            parts.registry,
+            idle_seconds=parts.settings.idle_seconds,
+        ),
+    )
+
+
+def _library_service(parts: Parts) -> Any:
+    return composed(
+        library_pb2.DESCRIPTOR.services_by_name["LibraryService"],
+        UploadCalls(parts.library, parts.limits.uploads, idle_seconds=parts.settings.idle_seconds),
+        FilmCalls(parts.library),
+        DownloadCalls(parts.library),
+        ReconstructionCalls(parts.models, parts.registry, parts.jobs),
+    )
+
+
+def _latents_service(parts: Parts) -> Any:
+    models, inference, library, search = parts.models, parts.inference, parts.library, parts.search
+    film_latents = FilmLatents(models, library)
+    queries = Queries(models, inference, library, film_latents, parts.threads)
+    return composed(
+        latents_pb2.DESCRIPTOR.services_by_name["LatentsService"],
+        LatentsCalls(film_latents, library),
+        SearchCalls(inference, library, queries, search, parts.threads, parts.limits.searches),
+        DuplicateCalls(models, queries, search, parts.limits.duplicate_searches),
+        ClipCalls(
+            models,
+            inference,
+            search,
+            ClipMatcher(search, library.films, library.latents, library.threads),
+            parts.spools,
+            parts.limits.clips,
+            clip_bytes=parts.settings.spool_film_bytes,
+            idle_seconds=parts.settings.idle_seconds,
+        ),
+        InterpolateCalls(models, inference, film_latents, library.latents, parts.threads),
+    )
+
+
+def composed(service: ServiceDescriptor, *groups: object) -> Any:
+    """Return a servicer each of whose methods is that of the one group that has it.
+
+    Raises TypeError for a method that no group has, that two have, or that the service lacks.
+    """
+    found: dict[str, object] = {}
+    for group in groups:
+        for name in dir(group):
+            if name.startswith("_"):
+                continue
+            if name not in service.methods_by_name:
+                raise TypeError(f"{service.name} has no method {name}")
+            if name in found:
+                raise TypeError(f"{service.name}.{name} is in two groups")
+            found[name] = getattr(group, name)
+    if missing := sorted(service.methods_by_name.keys() - found.keys()):
+        raise TypeError(f"no group has {', '.join(missing)} of {service.name}")
+    # What adds it to a server asks for the methods by name, and for nothing else.
+    return SimpleNamespace(**found)
