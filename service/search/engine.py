@@ -120,7 +120,17 @@ class Search:
         count: int,
         films: Collection[str] | None = None,
     ) -> list[Sequence[Candidate]]:
-        """Return the rows most like each query; see `CandidateSource`."""
+        """Return for each query the rows most like it, the most similar first.
+
+        Flat rows are left out, films whose latents are not indexed yet are missing, and films that
+        were just deleted may still be there: ask `Films.exists` before answering.
+
+        Args:
+            digest: the model's, "sha256:…".
+            embeddings: [N, 200], of unit length.
+            count: at most so many rows a query.
+            films: only of films with these ids; None: of all.
+        """
         index = self.indexes.get(digest)
 
         def search() -> list[Sequence[Candidate]]:

@@ -24,7 +24,7 @@ from service.search.alignment import (
     similarities,
     windows,
 )
-from service.search.candidates import CandidateSource
+from service.search.engine import Search
 from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
@@ -88,9 +88,9 @@ class ClipMatcher:
     """Finds where clips come from. A coroutine of one event loop."""
 
     def __init__(
-        self, candidates: CandidateSource, films: Films, latents: Latents, threads: StorageThreads
+        self, search: Search, films: Films, latents: Latents, threads: StorageThreads
     ) -> None:
-        self._candidates = candidates
+        self._search = search
         self._films = films
         self._latents = latents
         self._threads = threads
@@ -139,7 +139,7 @@ class ClipMatcher:
     ) -> list[Alignment]:
         if not len(clip.seconds):
             return []
-        candidates = await self._candidates.candidates(digest, clip.embeddings, _CANDIDATES, films)
+        candidates = await self._search.candidates(digest, clip.embeddings, _CANDIDATES, films)
         places = propose(clip, candidates)
         alignments = await asyncio.gather(
             *(self._threads.run(self._align, digest, clip, place) for place in places)
