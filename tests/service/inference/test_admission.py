@@ -27,6 +27,25 @@ async def test_places_are_given_in_order_and_given_back() -> None:
     assert (gate.in_flight, gate.waiting) == (0, 0)
 
 
+async def test_places_that_come_free_go_to_all_for_whom_they_suffice() -> None:
+    gate = Admission(4, max_wait_seconds=60)
+    leave = asyncio.Event()
+
+    async def work(size: int) -> None:
+        async with gate.places(size, patient=True):
+            await leave.wait()
+
+    async with gate.places(4, patient=True):
+        tasks = [asyncio.create_task(work(size)) for size in (2, 1, 2)]
+        await asyncio.sleep(0)
+        assert (gate.in_flight, gate.waiting) == (4, 5)
+    # At once, and no more than there are places: the third must wait for one of the others.
+    assert (gate.in_flight, gate.waiting) == (3, 2)
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert (gate.in_flight, gate.waiting) == (0, 0)
+
+
 async def test_the_impatient_are_refused_with_a_delay_and_leave_no_trace() -> None:
     gate = Admission(4, max_wait_seconds=0.01)
     async with gate.places(4, patient=True):

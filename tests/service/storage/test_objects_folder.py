@@ -6,7 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.synchronize import Barrier
@@ -238,6 +238,72 @@ def test_ten_thousand_films_are_listed_in_little_memory(tmp_path: Path, store: F
     assert (objects, folders) == (20_000, 9_900)
     # The names in one folder take 1.5 MiB; all objects at once would take 5.
     assert peak < 3 * MIB
+
+
+class Disk:
+    """Writes down what is forced onto the disk, and when a file gets its name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self._root = root
+        self.events: list[tuple[str, str]] = []
+        sync, replace, link = os.fsync, os.replace, os.link
+
+        def synced(descriptor: int) -> None:
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            if path.is_dir():
+                self.events.append(("folder synced", self._name(path)))
+            else:
+                self.events.append(("file synced", path.read_text()))
+            sync(descriptor)
+
+        def named(real: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+            def name(source: Path, target: Path) -> None:
+                real(source, target)
+                if target.is_relative_to(root / "films"):
+                    self.events.append(("named", self._name(target)))
+
+            return name
+
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(os, "replace", named(replace))
+        monkeypatch.setattr(os, "link", named(link))
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self._root))
+
+
+@pytest.mark.parametrize("how", ["put", "create", "compose"])
+def test_a_write_that_returned_outlives_a_power_cut(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    for name, data in (("one", b"fi"), ("two", b"lm")):
+        store.put(f"parts/{name}", data)
+    disk = Disk(monkeypatch, tmp_path / "library")
+    if how == "put":
+        store.put("films/a/source", b"film")
+    elif how == "create":
+        assert store.create("films/a/source", b"film")
+    else:
+        store.compose("films/a/source", ["parts/one", "parts/two"])
+    # Its bytes first, whole, then its name, and with it the folders that were made for it.
+    assert disk.events == [
+        ("file synced", "film"),
+        ("named", "films/a/source"),
+        ("folder synced", "films/a"),
+        ("folder synced", "films"),
+        ("folder synced", "."),
+    ]
+
+
+def test_a_deletion_that_returned_outlives_a_power_cut(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("films/a/source", b"film")
+    store.put("films/b/source", b"film")
+    disk = Disk(monkeypatch, tmp_path / "library")
+    store.delete(["films/a/source"])
+    # Folder "a" is gone: what is to last is that "films" no longer has it.
+    assert disk.events == [("folder synced", "films"), ("folder synced", ".")]
 
 
 def test_a_folder_has_no_urls(store: FolderStore) -> None:
