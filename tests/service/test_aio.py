@@ -1,10 +1,11 @@
-"""Ends that nobody's cancellation cuts short or leaves behind."""
+"""Ends that nobody's cancellation cuts short or leaves behind, and what runs in the background."""
 
 import asyncio
+import signal
 
 import pytest
 
-from service.aio import run_to_completion
+from service.aio import background, run_to_completion
 
 
 async def turns() -> None:
@@ -49,3 +50,36 @@ async def test_its_error_is_raised_unless_a_cancellation_is(cancelled: bool) -> 
     may_end.set()
     with pytest.raises(asyncio.CancelledError if cancelled else ValueError):
         await waiting
+
+
+async def test_what_runs_in_the_background_is_ended_with_the_block() -> None:
+    began, ended = asyncio.Event(), False
+
+    async def work() -> None:
+        nonlocal ended
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await turns()
+            ended = True
+
+    async with background(work()):
+        await began.wait()
+        assert not ended
+    assert ended
+
+
+async def test_the_service_is_told_to_end_when_something_in_the_background_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised: list[signal.Signals] = []
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+
+    async def work() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        async with background(work()):
+            await turns()
+            assert raised == [signal.SIGTERM]
