@@ -3,11 +3,11 @@
 import io
 import threading
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from film.errors import FilmCancelledError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 class SourceFile(io.RawIOBase):
     """A binary file over objects joined in order. One thread reads, any may cancel.
 
-    Memory: four blocks of 2 MiB.
+    Memory: four blocks of 2 MiB, and one that is fetched.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SourceFile(io.RawIOBase):
         """Bytes."""
         self._missing = missing
         self._position = 0
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._block = lru_cache(_BLOCKS_KEPT)(self._fetch_block)
         self._cancelled = cancelled or threading.Event()
 
     def cancel(self) -> None:
@@ -117,18 +117,11 @@ class SourceFile(io.RawIOBase):
 
     def close(self) -> None:
         """Free the blocks; safe to call twice."""
-        self._blocks.clear()
+        self._block.cache_clear()
         super().close()
 
-    def _block(self, number: int) -> bytes:
-        if number in self._blocks:
-            self._blocks.move_to_end(number)
-            return self._blocks[number]
-        while len(self._blocks) >= _BLOCKS_KEPT:
-            self._blocks.popitem(last=False)
-        block = self._fetch(number * BLOCK_BYTES, min(self.size, (number + 1) * BLOCK_BYTES))
-        self._blocks[number] = block
-        return block
+    def _fetch_block(self, number: int) -> bytes:
+        return self._fetch(number * BLOCK_BYTES, min(self.size, (number + 1) * BLOCK_BYTES))
 
     def _fetch(self, start: int, stop: int) -> bytes:
         parts: list[bytes] = []
@@ -145,7 +138,7 @@ class SourceFile(io.RawIOBase):
     def _pull(self, key: str, start: int, size: int) -> list[bytes]:
         parts: list[bytes] = []
         try:
-            with closing(cast("Generator[bytes]", self._store.read(key, start, size))) as pieces:
+            with closing(self._store.read(key, start, size)) as pieces:
                 for piece in pieces:
                     self._check()
                     parts.append(piece)

@@ -11,7 +11,7 @@ from service.library import layout
 from service.library.film_source import Piece, SourceFile
 from service.library.records import Moment, RecordFormat, UnreadableRecordError
 from service.library.verified_reads import DamagedError
-from service.storage.objects import ObjectNotFoundError, ObjectStore
+from service.storage.objects import ObjectNotFoundError, ObjectStore, is_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,11 @@ class Films:
         film = self.find(film_id)
         return film is not None and film.uid == uid
 
+    def require(self, film_id: str, uid: str) -> None:
+        """Raise NotFoundError (FILM_NOT_FOUND) where work goes on for a film that is gone."""
+        if not self.exists(film_id, uid):
+            raise film_deleted(film_id)
+
     def ids(self, *, after: str = "") -> Iterator[str]:
         """Yield the ids of all films, those after `after`, in the order of their keys.
 
@@ -134,16 +139,19 @@ class Films:
 
     def was_deleted(self, film_id: str) -> bool:
         """Say whether there was a film with this id that was deleted."""
-        try:
-            self._store.info(layout.deleted(film_id))
-        except ObjectNotFoundError:
-            return False
-        return True
+        return is_there(self._store, layout.deleted(film_id))
 
 
 def film_resource(film_id: str) -> Resource:
     """Return what an error about a film names."""
     return Resource("film", f"films/{film_id}")
+
+
+def film_deleted(film_id: str) -> NotFoundError:
+    """Return the error of work for a film that was deleted while it went on."""
+    return NotFoundError(
+        f"films/{film_id} was deleted", reason="FILM_NOT_FOUND", resource=film_resource(film_id)
+    )
 
 
 def film_not_found(film_id: str) -> NotFoundError:

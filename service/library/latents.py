@@ -5,25 +5,31 @@ still exists is the caller's question, before each answer.
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from threading import Lock
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.library import layout
+from service.library.films import film_deleted
 from service.library.latents_manifest import LatentsManifest as LatentsManifest
 from service.library.latents_manifest import LatentsPart as LatentsPart
-from service.library.latents_reader import DETAIL, EMBEDDINGS, LATENTS, PTS, LatentsReader, beside
+from service.library.latents_reader import (
+    DETAIL,
+    EMBEDDINGS,
+    LATENTS,
+    PTS,
+    LatentsReader,
+    NpyKind,
+    beside,
+)
 from service.library.latents_reader import LATENT_SIZE as LATENT_SIZE
 from service.library.latents_reader import LatentsChunk as LatentsChunk
 from service.library.latents_reader import TimeOutOfRangeError as TimeOutOfRangeError
-from service.library.npy import NpyKind
-from service.library.verified_reads import film_deleted
-from service.storage.objects import ObjectNotFoundError, ObjectStore
+from service.storage.objects import ObjectNotFoundError, ObjectStore, is_there
 
 Listener: TypeAlias = Callable[[str, str], None]
 """Called with a film's id and a model's digest, on any thread; must not block, must not raise."""
@@ -55,8 +61,7 @@ class Latents(LatentsReader):
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__(store)
-        self._kept: OrderedDict[tuple[str, str], LatentsManifest] = OrderedDict()
-        self._lock = Lock()
+        self._manifest = lru_cache(_MANIFESTS_KEPT)(self._read_manifest)
         self._listeners: list[Listener] = []
 
     def on_committed(self, listener: Listener) -> None:
@@ -144,22 +149,10 @@ class Latents(LatentsReader):
 
     def find(self, film: str, digest: str) -> LatentsManifest | None:
         """Return a film's latents of a model, or None; raises DamagedError."""
-        place = film, layout.hexadecimal(digest)
-        with self._lock:
-            if place in self._kept:
-                self._kept.move_to_end(place)
-                return self._kept[place]
         try:
-            data = self._store.get(_manifest_key(film, digest))
+            return self._manifest(film, layout.hexadecimal(digest))
         except ObjectNotFoundError:
             return None
-        manifest = LatentsManifest.decode(data, film, digest)
-        self._complete_catalog(film, digest)
-        with self._lock:
-            self._kept[place] = manifest
-            while len(self._kept) > _MANIFESTS_KEPT:
-                self._kept.popitem(last=False)
-        return manifest
 
     def list(self, film: str) -> Iterator[LatentsManifest]:
         """Yield a film's latents of all models that it has been through, by digest."""
@@ -192,6 +185,12 @@ class Latents(LatentsReader):
             detail.astype(np.float32, copy=False),
             seconds.astype(np.float64, copy=False),
         )
+
+    def _read_manifest(self, film: str, digest: str) -> LatentsManifest:
+        data = self._store.get(_manifest_key(film, digest))
+        manifest = LatentsManifest.decode(data, film, digest)
+        self._complete_catalog(film, digest)
+        return manifest
 
     def _make_index(self, manifest: LatentsManifest) -> IndexRows:
         """Pick the rows, reading the stored parts one by one."""
@@ -226,19 +225,12 @@ class Latents(LatentsReader):
     def _complete_catalog(self, film: str, digest: str) -> None:
         """Name the film in the model's catalog, unless it is there or was deleted meanwhile."""
         entry, facts = layout.catalog(digest, film), layout.film_facts(film)
-        if self._is_there(entry) or not self._is_there(facts):
+        if is_there(self._store, entry) or not is_there(self._store, facts):
             return
         self._store.put(entry, b"")
         # Who deletes a film removes its facts first: what was written after that is taken back.
-        if not self._is_there(facts):
+        if not is_there(self._store, facts):
             self._store.delete([entry])
-
-    def _is_there(self, key: str) -> bool:
-        try:
-            self._store.info(key)
-        except ObjectNotFoundError:
-            return False
-        return True
 
 
 def _manifest_key(film: str, digest: str) -> str:

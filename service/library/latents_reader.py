@@ -1,5 +1,7 @@
 """Reads of a film's latents by row and by time, taking from the bucket only what is asked for."""
 
+import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -7,13 +9,56 @@ from typing import Final
 
 import grpc
 import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from service.errors import ClientSideError, Resource
 from service.library.latents_manifest import LatentsManifest, LatentsPart
-from service.library.npy import NpyKind
 from service.library.verified_reads import checked, exact_bytes, exact_pieces
 from service.storage.objects import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class NpyKind:
+    """NumPy files of one element type and row shape, which differ only in the number of rows.
+
+    Version 1.0 of the format, little-endian, in C order: what `np.save` writes, to the byte.
+    """
+
+    suffix: str
+    """How their names end, after the part's number."""
+    dtype: np.dtype[np.generic]
+    """Little-endian."""
+    row_shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.dtype.itemsize * math.prod(self.row_shape)
+
+    def header(self, rows: int) -> bytes:
+        """Return the beginning of a file of `rows` rows."""
+        buffer = io.BytesIO()
+        description = dtype_to_descr(self.dtype)
+        shape = (rows, *self.row_shape)
+        write_array_header_1_0(
+            buffer, {"descr": description, "fortran_order": False, "shape": shape}
+        )
+        return buffer.getvalue()
+
+    def encode(self, array: NDArray[np.generic]) -> bytes:
+        """Return the file of an array [N, *row_shape], converted to the element type.
+
+        Raises ValueError where the shape is another.
+        """
+        if array.shape[1:] != self.row_shape or array.ndim != 1 + len(self.row_shape):
+            raise ValueError(f"expected [N, {self.row_shape}], got {list(array.shape)}")
+        return self.header(len(array)) + array.astype(self.dtype).tobytes()
+
+    def decode(self, data: bytes) -> NDArray[np.generic]:
+        """Return rows [N, *row_shape] of their bytes, without a header; read-only."""
+        return np.frombuffer(data, self.dtype).reshape(-1, *self.row_shape)
+
 
 LATENT_SIZE: Final = 200
 LATENTS = NpyKind(".npy", np.dtype("<f4"), (LATENT_SIZE,))

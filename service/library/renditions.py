@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from threading import Lock
+from functools import lru_cache
 
 from film.output import OutputSettings, settings_to_json
 from service.library import layout
+from service.library.films import film_deleted
 from service.library.records import (
     Key,
     Moment,
@@ -18,7 +18,7 @@ from service.library.records import (
     StoredSettings,
     UnreadableRecordError,
 )
-from service.library.verified_reads import DamagedError, checked, exact_pieces, film_deleted
+from service.library.verified_reads import DamagedError, checked, exact_pieces
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 _MANIFESTS_KEPT = 32
@@ -89,8 +89,7 @@ class Renditions:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._kept: OrderedDict[tuple[str, str], RenditionManifest] = OrderedDict()
-        self._lock = Lock()
+        self._manifest = lru_cache(_MANIFESTS_KEPT)(self._read_manifest)
 
     def commit(self, manifest: RenditionManifest) -> RenditionManifest:
         """Make an attempt the rendition, unless another was faster; return what now is.
@@ -114,21 +113,10 @@ class Renditions:
 
     def find(self, film: str, rendition: str) -> RenditionManifest | None:
         """Return a rendition by its id, or None where it is not finished; raises DamagedError."""
-        place = film, rendition
-        with self._lock:
-            if place in self._kept:
-                self._kept.move_to_end(place)
-                return self._kept[place]
         try:
-            data = self._store.get(_manifest_key(film, rendition))
+            return self._manifest(film, rendition)
         except ObjectNotFoundError:
             return None
-        manifest = RenditionManifest.decode(data, film, rendition)
-        with self._lock:
-            self._kept[place] = manifest
-            while len(self._kept) > _MANIFESTS_KEPT:
-                self._kept.popitem(last=False)
-        return manifest
 
     def list(self, film: str) -> Iterator[RenditionManifest]:
         """Yield a film's finished renditions, by id."""
@@ -160,6 +148,10 @@ class Renditions:
                     pieces = checked(pieces, digest, film=manifest.film, what=what)
                 yield from pieces
             at += length
+
+    def _read_manifest(self, film: str, rendition: str) -> RenditionManifest:
+        data = self._store.get(_manifest_key(film, rendition))
+        return RenditionManifest.decode(data, film, rendition)
 
 
 def rendition_id(model_digest: str, settings: OutputSettings) -> str:

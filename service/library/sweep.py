@@ -29,7 +29,7 @@ from service.library.renditions import Renditions
 from service.library.upload_ends import UploadEnds
 from service.library.upload_records import UploadEnd, UploadRecord
 from service.library.verified_reads import DamagedError
-from service.storage.objects import ObjectInfo, ObjectNotFoundError, ObjectStore
+from service.storage.objects import ObjectInfo, ObjectNotFoundError, ObjectStore, is_there
 from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
@@ -156,7 +156,7 @@ class Sweep:
 
     def _film_folders(self) -> Iterator[Leftover]:
         for film in self._until_stopped(self._store.folders(layout.FILMS)):
-            if self._exists(film):
+            if is_there(self._store, layout.film_facts(film)):
                 yield from self._attempts(film)
                 continue
             prefix = layout.film_folder(film)
@@ -167,13 +167,6 @@ class Sweep:
                 yield Leftover("film", f"films/{film}", found.objects, found.size)
                 if not self._dry_run:
                     self._remove(prefix)
-
-    def _exists(self, film: str) -> bool:
-        try:
-            self._store.info(layout.film_facts(film))
-        except ObjectNotFoundError:
-            return False
-        return True
 
     def _is_awaited(self, film: str) -> bool:
         """Say whether an upload under way has the film's id."""

@@ -8,11 +8,9 @@ next, or by the sweep.
 import hashlib
 import secrets
 import threading
-from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
 
 from film.errors import FilmCancelledError
 from service.errors import ClientSideError, InvalidFieldError
@@ -162,7 +160,7 @@ class Uploads:
     def _digest(self, taken: Piece, cancelled: threading.Event) -> str:
         digest, size = hashlib.sha256(), 0
         try:
-            with closing(cast("Generator[bytes]", self._store.read(taken.key))) as pieces:
+            with closing(self._store.read(taken.key)) as pieces:
                 for piece in pieces:
                     check_cancelled(cancelled)
                     digest.update(piece)

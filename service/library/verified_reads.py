@@ -1,13 +1,12 @@
 """Reads that give exactly the bytes that must be there, or say what is damaged."""
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from typing import cast
 
 import grpc
 
-from service.errors import NotFoundError, Resource, ServerSideError
+from service.errors import Resource, ServerSideError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 
@@ -26,14 +25,6 @@ class DamagedError(ServerSideError):
         )
 
 
-def film_deleted(film: str) -> NotFoundError:
-    """Return the error of work for a film that was deleted while it went on; `film`: its id."""
-    name = f"films/{film}"
-    return NotFoundError(
-        f"{name} was deleted", reason="FILM_NOT_FOUND", resource=Resource("film", name)
-    )
-
-
 def exact_pieces(
     store: ObjectStore, key: str, start: int, size: int, *, film: str, what: str
 ) -> Iterator[bytes]:
@@ -46,7 +37,7 @@ def exact_pieces(
         return
     left = size
     try:
-        with closing(cast("Generator[bytes]", store.read(key, start, size))) as pieces:
+        with closing(store.read(key, start, size)) as pieces:
             for piece in pieces:
                 left -= len(piece)
                 yield piece

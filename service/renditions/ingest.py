@@ -18,7 +18,6 @@ from service.library.renditions import rendition_id
 from service.library.segment_records import SegmentRecord
 from service.library.upload import Upload
 from service.library.uploads import Uploads, UploadSettings
-from service.library.verified_reads import film_deleted
 from service.pipeline.events import (
     Event,
     FilmOpened,
@@ -171,9 +170,7 @@ class _IngestRun:
         target = Target(film, self._settings.model, self._settings.output)
 
         async def require_film() -> None:
-            exists = self._library.films.exists
-            if not await self._writes.persistently(exists, film.id, film.uid):
-                raise film_deleted(film.id)
+            await self._writes.persistently(self._library.films.require, film.id, film.uid)
 
         manifest = await commit(self._library, self._writes, target, self._records, require_film)
         await self._events.put(self._stats.progress())

@@ -15,7 +15,6 @@ from service.inference import Inference
 from service.library import layout
 from service.library.leases import BEATS, Lease, LeaseWatch
 from service.library.segment_records import RecordsReader, SegmentRecord, longest_chain
-from service.library.verified_reads import film_deleted
 from service.pipeline.events import StageSeconds
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.retry import persistently
@@ -144,8 +143,7 @@ class RenditionJob:
 
     async def _require_film(self) -> None:
         film = self.target.film
-        if not await self._writes.run(self._library.films.exists, film.id, film.uid):
-            raise film_deleted(film.id)
+        await self._writes.run(self._library.films.require, film.id, film.uid)
 
     # Making.
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from service.inference import Inference
-from service.library.verified_reads import film_deleted
+from service.library.films import film_deleted
 from service.limit import Limit
 from service.renditions.job import RenditionJob
 from service.renditions.library_parts import LibraryParts, Target

@@ -15,9 +15,10 @@ from functools import partial
 
 from film.facts import FilmFacts, SoundAction
 from film.output import OutputSettings, output_size
+from service.library.films import film_deleted
 from service.library.latents import LatentsManifest, LatentsPart
 from service.library.renditions import RenditionManifest, RenditionSegment
-from service.library.verified_reads import DamagedError, exact_pieces, film_deleted
+from service.library.verified_reads import DamagedError, exact_pieces
 from service.pipeline.events import (
     Event,
     FilmOpened,
@@ -200,8 +201,7 @@ class Watching:
 
     async def _require_film(self) -> None:
         film = self._target.film
-        if not await self._run(self._library.films.exists, film.id, film.uid):
-            raise film_deleted(film.id)
+        await self._run(self._library.films.require, film.id, film.uid)
         self._looked_at = time.monotonic()
 
     def _due_progress(self) -> Progress | None:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from service.library.films import Film, Films
-from service.library.verified_reads import DamagedError, film_deleted
+from service.library.verified_reads import DamagedError
 from service.storage.threads import StorageThreads
 
 _LOOK_SECONDS = 1.0
@@ -24,8 +24,7 @@ class FilmWatch:
 
     async def require(self, film: Film) -> None:
         """Raise NotFoundError unless the film still exists."""
-        if not await self._threads.run(self._films.exists, film.id, film.uid):
-            raise film_deleted(film.id)
+        await self._threads.run(self._films.require, film.id, film.uid)
 
     async def watched(self, film: Film, items: Iterator[Item]) -> AsyncGenerator[Item, None]:
         """Yield what is read of a film, pulled on storage's threads.

@@ -26,9 +26,9 @@ from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.messages import seconds_of
 from service.rpc.names import parse_film_name
 from service.rpc.pages import page_begins_after, page_token
+from service.search.candidates import unit
 from service.search.engine import Place
 from service.search.rerank import Question
-from service.search.vectors import unit
 
 MAX_FILMS = 1000
 """Films that a request can name."""

@@ -1,6 +1,9 @@
-"""What an index answers with: moments of films that may look like a query."""
+"""What an index answers with: moments of films that may look like a query. Knows no index."""
 
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +20,9 @@ class Candidate:
     similarity: float
     """The cosine of the embeddings, -1 to 1; of a large index, which keeps a byte a number, to
     within about 0.01."""
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors [N, 200] at unit length: they are kept as float16, which is not exact."""
+    lengths = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), np.float32)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from film.quality import is_flat
 from service.library.latents import Latents, LatentsManifest
 from service.library.verified_reads import DamagedError
+from service.search.candidates import unit
 from service.search.index import RowIndex, Selection
 from service.search.ivf_index import StoppedError
 from service.search.passage_pairs import Hint, Pair, PassagePairs, Stretch
-from service.search.vectors import unit
 
 log = structlog.get_logger(__name__)
 

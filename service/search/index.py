@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from film.quality import is_flat
 from service.library.latents import LATENT_SIZE, IndexRows
-from service.search.candidates import Candidate
+from service.search.candidates import Candidate, unit
 from service.search.ivf_index import LIST_SAMPLE, StoppedError, TrainedIndex, lists_for
 from service.search.shared_lock import SharedLock
-from service.search.vectors import unit
 
 EXACT_ROWS = 50_000
 """Fewer rows are searched exactly: of about seven feature films, 40 MB."""

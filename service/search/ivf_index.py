@@ -6,7 +6,7 @@ ones by a byte a number.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import faiss
@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.library.latents import LATENT_SIZE
-from service.search.row_bytes import RowBytes
-from service.search.vectors import unit
+from service.search.candidates import unit
 
 MOST_LISTS = 4096
 LIST_SAMPLE = 40
@@ -30,6 +29,12 @@ _CODES = LATENT_SIZE // 2
 _CODE_SAMPLE = 20_000
 _ROUNDS = 10
 _ROWS_AT_ONCE = 4096
+_LARGEST = 0.75
+"""Bytes stand for numbers from minus this to this. Of the numbers in embeddings of Big Buck Bunny
+and Sintel none is larger than 0.53; an even step of 0.006 costs a cosine about 0.002."""
+_STEP = 2 * _LARGEST / 255
+_CHUNK_ROWS = 65_536
+"""Memory grows by so much and no more."""
 
 
 class StoppedError(Exception):
@@ -41,10 +46,58 @@ def lists_for(rows: int) -> int:
     return min(MOST_LISTS, 1 << round(math.log2(4.0 * rows**0.5)))
 
 
+class _RowBytes:
+    """Rows by id, kept at a byte a number; ids begin with 0 and are used once."""
+
+    def __init__(self) -> None:
+        self._chunks: list[NDArray[np.uint8]] = []
+        self._used: list[NDArray[np.bool_]] = []
+
+    def put(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Keep rows [N, 200] of unit length."""
+        levels = np.rint((vectors + _LARGEST) / _STEP)
+        rows = np.clip(levels, 0, 255).astype(np.uint8)
+        for number, chosen in _by_chunk(ids):
+            while number >= len(self._chunks):
+                self._chunks.append(np.empty((0, LATENT_SIZE), np.uint8))
+                self._used.append(np.zeros(_CHUNK_ROWS, np.bool_))
+            if not len(self._chunks[number]):
+                self._chunks[number] = np.empty((_CHUNK_ROWS, LATENT_SIZE), np.uint8)
+            places = ids[chosen] % _CHUNK_ROWS
+            self._chunks[number][places] = rows[chosen]
+            self._used[number][places] = True
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """Drop rows; a chunk's memory is free when its last row is gone."""
+        for number, chosen in _by_chunk(ids):
+            if number < len(self._chunks):
+                self._used[number][ids[chosen] % _CHUNK_ROWS] = False
+                if not self._used[number].any():
+                    self._chunks[number] = np.empty((0, LATENT_SIZE), np.uint8)
+
+    def cosines(self, ids: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the cosines of rows to a query [200] of unit length, [N]."""
+        found = np.empty(len(ids), np.float32)
+        for number, chosen in _by_chunk(ids):
+            rows = self._chunks[number][ids[chosen] % _CHUNK_ROWS]
+            found[chosen] = rows.astype(np.float32) @ query
+        lowest = np.float32(_LARGEST * float(query.sum()))
+        cosines: NDArray[np.float32] = found * np.float32(_STEP) - lowest
+        return cosines
+
+    def all(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield the ids [N] and vectors [N, 200] of all rows, some at a time."""
+        for number, (chunk, used) in enumerate(zip(self._chunks, self._used, strict=True)):
+            places = np.flatnonzero(used)
+            if len(places):
+                vectors = chunk[places].astype(np.float32) * np.float32(_STEP) - _LARGEST
+                yield places + number * _CHUNK_ROWS, vectors.astype(np.float32)
+
+
 class TrainedIndex:
     """Rows by id; searched by several threads at once, changed by one that is alone."""
 
-    def __init__(self, index: Any, rows: RowBytes) -> None:
+    def __init__(self, index: Any, rows: _RowBytes) -> None:
         self._index = index  # faiss' types do not know all that it has
         self._rows = rows
         self.lists = int(index.nlist)
@@ -80,7 +133,7 @@ class TrainedIndex:
             centres, LATENT_SIZE, lists, _CODES, 4, faiss.METRIC_INNER_PRODUCT
         )
         index.train(sample[:: max(1, len(sample) // _CODE_SAMPLE)])
-        trained = cls(index, RowBytes() if old is None else old._rows)
+        trained = cls(index, _RowBytes() if old is None else old._rows)
         for ids, vectors in trained._rows.all():
             for start in range(0, len(ids), _ROWS_AT_ONCE):
                 if stopped():
@@ -140,3 +193,11 @@ class TrainedIndex:
             best = np.argsort(-cosines, kind="stable")[:count]
             similarities[place, : len(best)], ids[place, : len(best)] = cosines[best], rows[best]
         return similarities, ids
+
+
+def _by_chunk(ids: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each chunk's number, and which of the ids are in it."""
+    numbers = ids // _CHUNK_ROWS
+    order = np.argsort(numbers, kind="stable")
+    distinct, starts = np.unique(numbers[order], return_index=True)
+    yield from zip(distinct.tolist(), np.split(order, starts[1:]), strict=True)

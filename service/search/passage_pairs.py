@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.library.latents import Latents, LatentsManifest
-from service.search.vectors import unit
+from service.search.candidates import unit
 
 GAP_SECONDS = 0.5
 """A passage goes on over so much that is not alike: a flash, a few frames lost."""

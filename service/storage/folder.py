@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +20,8 @@ from service.storage.objects import (
     ObjectInfo,
     ObjectNotFoundError,
     PresigningUnsupportedError,
+    pieces,
 )
-from service.storage.pieces import pieces
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +88,9 @@ class FolderStore:
         """Return a small object's bytes; raises ObjectNotFoundError."""
         return b"".join(self.read(key))
 
-    def read(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+    def read(
+        self, key: str, start: int = 0, size: int | None = None
+    ) -> Generator[bytes, None, None]:
         """Yield an object's bytes from `start` on; see `ObjectStore`."""
         path = self._path(key)
         with _faults():

@@ -1,7 +1,7 @@
 """A store that counts and times what is asked of it."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import BinaryIO, TypeVar
@@ -44,7 +44,9 @@ class MeasuredStore:
         with _measured("get"):
             return self._store.get(key)
 
-    def read(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+    def read(
+        self, key: str, start: int = 0, size: int | None = None
+    ) -> Generator[bytes, None, None]:
         """Yield an object's bytes."""
         return _measured_items("read", self._store.read(key, start, size))
 
@@ -101,7 +103,7 @@ def _measured(operation: str) -> Iterator[None]:
         metrics.STORE_SECONDS.labels(operation).observe(time.monotonic() - began)
 
 
-def _measured_items(operation: str, items: Iterator[T]) -> Iterator[T]:
+def _measured_items(operation: str, items: Iterator[T]) -> Generator[T, None, None]:
     """Yield `items`; the time is what the store took for them, not what their taker did."""
     seconds = 0.0
     try:

@@ -6,7 +6,7 @@ STORE_UNAVAILABLE, with a retry delay) after a bounded number of tries; one with
 `OverloadedError` (reason STORE_FULL).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
@@ -71,10 +71,12 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> bytes:
         """Return a small object's bytes; raises ObjectNotFoundError."""
 
-    def read(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+    def read(
+        self, key: str, start: int = 0, size: int | None = None
+    ) -> Generator[bytes, None, None]:
         """Yield an object's bytes from `start` on, at most `size`; raises ObjectNotFoundError.
 
-        Nothing is asked, and nothing raised, before the first piece is. An iterator that is not
+        Nothing is asked, and nothing raised, before the first piece is. A generator that is not
         exhausted must be closed.
         """
 
@@ -114,3 +116,49 @@ class ObjectStore(Protocol):
 
     def forget_abandoned(self, keys: Iterable[str]) -> None:
         """Free what such writes occupy."""
+
+
+def is_there(store: ObjectStore, key: str) -> bool:
+    """Say whether there is an object under a key."""
+    try:
+        store.info(key)
+    except ObjectNotFoundError:
+        return False
+    return True
+
+
+def pieces(
+    data: bytes | BinaryIO, size: int | None = None, piece_bytes: int = PIECE_BYTES
+) -> Iterator[bytes]:
+    """Yield the bytes of `data`, all pieces but the last of exactly `piece_bytes`.
+
+    Of a file at most `size` bytes from where it stands, None for all. Raises EOFError where a file
+    ends before `size`.
+    """
+    if isinstance(data, bytes):
+        if size is not None and size != len(data):
+            raise ValueError(f"{len(data)} bytes, and {size} announced")
+        for start in range(0, len(data), piece_bytes):
+            yield data[start : start + piece_bytes]
+        return
+    left = size
+    while left is None or left > 0:
+        wanted = piece_bytes if left is None else min(left, piece_bytes)
+        piece = _read(data, wanted)
+        if left is not None:
+            left -= len(piece)
+        if piece:
+            yield piece
+        if len(piece) < wanted:
+            if left:
+                raise EOFError(f"the file ended {left} bytes before its announced size of {size}")
+            return
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    """Read `size` bytes, fewer only at the file's end: raw files may give fewer at any time."""
+    parts = []
+    while size > 0 and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

@@ -8,7 +8,7 @@ it is. Comparing the bytes would not do, for two racing callers may well write t
 
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import UTC, timedelta
 from functools import partial
 from typing import BinaryIO, NoReturn
@@ -24,8 +24,7 @@ from urllib3.exceptions import ProtocolError
 
 from service.storage.errors import refused, unavailable
 from service.storage.keys import check_folder, check_key, check_prefix
-from service.storage.objects import PIECE_BYTES, ObjectInfo, ObjectNotFoundError
-from service.storage.pieces import pieces
+from service.storage.objects import PIECE_BYTES, ObjectInfo, ObjectNotFoundError, pieces
 from service.storage.s3.errors import FAILURES, MISSING_CODES, TRANSIENT_CODES, Fault, description
 from service.storage.s3.minio_client import S3Access, S3Client
 from service.storage.s3.multipart import MARK, PART_BYTES, S3Multipart
@@ -105,7 +104,9 @@ class S3Store:
         """Return a small object's bytes; raises ObjectNotFoundError."""
         return b"".join(self.read(key))
 
-    def read(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+    def read(
+        self, key: str, start: int = 0, size: int | None = None
+    ) -> Generator[bytes, None, None]:
         """Yield an object's bytes from `start` on; see `ObjectStore`.
 
         After a cut the rest is asked for again, of the same object or not at all.
