@@ -21,10 +21,10 @@ from service.errors import ServiceError
 from service.inference import Inference, ModelVersion
 from service.pipeline.events import StageSeconds
 from service.pipeline.model_output import NO_MODEL_OUTPUT, ModelOutput
-from service.pipeline.retry import persistently
 from service.pipeline.serial_executor import SerialExecutor
 from service.pipeline.source import Source
 from service.pipeline.stats import Stats
+from service.retry import persistently
 
 BATCH_FRAMES = 32
 """Measured with a `pca` model on two cores that were busy with other work as well, 640 x 360,

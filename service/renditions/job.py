@@ -17,7 +17,6 @@ from service.library.leases import BEATS, Lease, LeaseWatch
 from service.library.segment_records import RecordsReader, SegmentRecord, longest_chain
 from service.pipeline.events import StageSeconds
 from service.pipeline.pipeline import Pipeline
-from service.pipeline.retry import persistently
 from service.pipeline.stats import Stats
 from service.renditions.commit import commit
 from service.renditions.job_state import JobState, end_of_film
@@ -25,6 +24,7 @@ from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.library_source import LibrarySource
 from service.renditions.rendition_writer import Place, RenditionWriter
 from service.renditions.segment_sink import SegmentSink
+from service.retry import persistently
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from service.library.films import Film
 from service.library.library import Library
 from service.library.records import StoredModel
 from service.library.renditions import rendition_id
-from service.pipeline.retry import persistently
+from service.retry import persistently
 from service.storage.threads import StorageThreads
 
 P = ParamSpec("P")

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from film.errors import FilmCancelledError, FilmError
 from service.errors import DataLossError, ServiceError, UnavailableError
-from service.pipeline.retry import RETRY_SECONDS
 from service.pipeline.timed_file import TimedFile
+from service.retry import RETRY_SECONDS
 
 
 class StoredFile(Protocol):

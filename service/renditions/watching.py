@@ -28,11 +28,11 @@ from service.pipeline.events import (
     StageSeconds,
     Summary,
 )
-from service.pipeline.retry import persistent_pieces
 from service.renditions.job import gone_astray
 from service.renditions.job_state import JobState
 from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.registry import Participation, Registry
+from service.retry import persistent_pieces
 
 PROGRESS_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -164,7 +164,7 @@ class Watching:
         for key, size, what in objects:
             await self._require_film()
             read = partial(self._read, key, size, what)
-            async with aclosing(persistent_pieces(self._library.threads, read)) as chunks:
+            async with aclosing(persistent_pieces(self._library.threads.iterate, read)) as chunks:
                 async for chunk in chunks:
                     self._bytes += len(chunk)
                     yield OutputChunk(chunk)

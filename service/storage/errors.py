@@ -2,10 +2,10 @@
 
 from service.errors import OverloadedError, UnavailableError
 
-RETRY_SECONDS = 5.0
+RETRY_AFTER_SECONDS = 5.0
 """After how long a store that is down may be back."""
 
-FULL_RETRY_SECONDS = 60.0
+FULL_RETRY_AFTER_SECONDS = 60.0
 """After how long somebody may have made room."""
 
 
@@ -14,7 +14,7 @@ def unavailable() -> UnavailableError:
     return UnavailableError(
         "the library's store does not answer; try again later",
         reason="STORE_UNAVAILABLE",
-        retry_after=RETRY_SECONDS,
+        retry_after=RETRY_AFTER_SECONDS,
     )
 
 
@@ -23,7 +23,7 @@ def refused() -> UnavailableError:
     return UnavailableError(
         "the library's store refuses the service, whose operator has to set it right",
         reason="STORE_REFUSED",
-        retry_after=FULL_RETRY_SECONDS,
+        retry_after=FULL_RETRY_AFTER_SECONDS,
     )
 
 
@@ -32,5 +32,5 @@ def full() -> OverloadedError:
     return OverloadedError(
         "the library's store is full; try again later",
         reason="STORE_FULL",
-        retry_after=FULL_RETRY_SECONDS,
+        retry_after=FULL_RETRY_AFTER_SECONDS,
     )

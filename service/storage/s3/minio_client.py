@@ -5,7 +5,6 @@ that a failed write may have been carried out.
 """
 
 import os
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,18 +18,13 @@ from minio import Minio
 
 from service import metrics
 from service.errors import ServiceError
+from service.retry import request_pauses
 from service.storage.errors import full, refused, unavailable
 from service.storage.s3.errors import FAILURES, Fault, description, fault_of
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-TRIES = 5
-GIVE_UP_SECONDS = 5.0
-"""No try begins later than this after the first: one that hung is not repeated."""
-
-_FIRST_DELAY_SECONDS = 0.2
 
 _QUICK = urllib3.Timeout(connect=3.0, read=8.0)
 # While a body is sent, all of it must leave within the limit for connecting; and a server joins the
@@ -89,7 +83,7 @@ class S3Client:
             OverloadedError: STORE_FULL, at once.
         """
         client = self._patient if patient else self._quick
-        began = time.monotonic()
+        pauses = request_pauses()
         tried = 0
         while True:
             try:
@@ -98,10 +92,10 @@ class S3Client:
                 tried += 1
                 fault = fault_of(error)
                 if fault is Fault.TRANSIENT:
-                    delay = _delay(tried)
-                    if tried < TRIES and time.monotonic() + delay < began + GIVE_UP_SECONDS:
+                    pause = next(pauses, None)
+                    if pause is not None:
                         metrics.STORE_RETRIES.inc()
-                        time.sleep(delay)
+                        time.sleep(pause)
                         continue
                 elif instead is not None and fault in instead:
                     return instead[fault](tried > 1)
@@ -133,11 +127,6 @@ def _connect(access: S3Access, endpoint: str, timeout: urllib3.Timeout) -> Minio
     else:
         client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
     return client
-
-
-def _delay(tried: int) -> float:
-    # Anywhere up to the limit: callers that failed together do not come back together.
-    return random.uniform(0, _FIRST_DELAY_SECONDS * 2**tried)  # noqa: S311
 
 
 def _given_up(error: Exception, fault: Fault, tried: int) -> ServiceError:
