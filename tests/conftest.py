@@ -13,6 +13,12 @@ from tests.support.object_stores import (  # noqa: F401 - fixtures
     own_s3_server,
     s3_server,
 )
+from tests.support.processes import (  # noqa: F401 - hooks
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+)
 from tests.support.service_process import ServiceProcess
 
 

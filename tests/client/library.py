@@ -16,7 +16,7 @@ from google.rpc import error_details_pb2
 from refilm.v1 import autoencoder_pb2, latents_pb2_grpc, library_pb2_grpc
 from refilm.v1 import library_pb2 as pb
 
-from .conftest import IDENTITY, rich
+from tests.client.scripted_service import IDENTITY, rich
 
 PART_BYTES = 1 << 20
 CHUNK_BYTES = 64 * 1024

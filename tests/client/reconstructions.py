@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from refilm.v1 import autoencoder_pb2 as pb
 
-from .conftest import IDENTITY, ScriptedService
+from tests.client.scripted_service import IDENTITY, ScriptedService
 
 FACTS = pb.FilmFacts(
     container="mp4",

@@ -11,9 +11,9 @@ import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from refilm.v1 import library_pb2 as pb
 
-from .conftest import IDENTITY
-from .library import CREATED, PART_BYTES, Library, job, questions_of, stands
-from .shell import Shell, in_terminal, kinds
+from tests.client.library import CREATED, PART_BYTES, Library, job, questions_of, stands
+from tests.client.scripted_service import IDENTITY
+from tests.client.shell import Shell, in_terminal, kinds
 
 FILM = np.random.default_rng(6).bytes(3 * PART_BYTES + 77)
 JOB = "films/bunny/reconstructions/1"

@@ -14,9 +14,9 @@ from PIL import Image
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import latents_pb2 as pb
 
-from .conftest import IDENTITY
-from .library import Library, passage, questions_of
-from .shell import Shell, kinds
+from tests.client.library import Library, passage, questions_of
+from tests.client.scripted_service import IDENTITY
+from tests.client.shell import Shell, kinds
 
 LATENT = np.linspace(-1, 1, 200, dtype=np.float32)
 MODEL = {"name": IDENTITY.name, "version": IDENTITY.version, "digest": IDENTITY.digest}

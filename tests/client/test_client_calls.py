@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from refilm.v1 import autoencoder_pb2 as pb
 
-from .conftest import IDENTITY, ScriptedService, rich
+from tests.client.scripted_service import IDENTITY, ScriptedService, rich
 
 LATENT = [float(number) / 7 for number in range(200)]
 

@@ -11,8 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import library_pb2 as pb
 
-from .conftest import IDENTITY
-from .library import CREATED, PART_BYTES, Cable, Library, job, questions_of, stands
+from tests.client.library import CREATED, PART_BYTES, Cable, Library, job, questions_of, stands
+from tests.client.scripted_service import IDENTITY
 
 FILM = np.random.default_rng(5).bytes(5 * PART_BYTES + 12_345)
 MODEL = refilm.ModelIdentity(IDENTITY.name, IDENTITY.version, IDENTITY.digest)

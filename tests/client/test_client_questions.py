@@ -15,8 +15,8 @@ from google.protobuf.duration_pb2 import Duration
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import latents_pb2 as pb
 
-from .conftest import IDENTITY
-from .library import Library, passage, questions_of
+from tests.client.library import Library, passage, questions_of
+from tests.client.scripted_service import IDENTITY
 
 MODEL = refilm.ModelIdentity(IDENTITY.name, IDENTITY.version, IDENTITY.digest)
 LATENT = np.linspace(-1, 1, 200, dtype=np.float32)

@@ -10,8 +10,8 @@ import refilm
 import refilm.aio
 from refilm.v1 import autoencoder_pb2 as pb
 
-from .conftest import IDENTITY, ScriptedService
-from .reconstructions import names, whole
+from tests.client.reconstructions import names, whole
+from tests.client.scripted_service import IDENTITY, ScriptedService
 
 
 def test_a_film_goes_through_and_appears_whole(

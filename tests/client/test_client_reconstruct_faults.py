@@ -15,8 +15,8 @@ import refilm.aio
 from google.rpc import error_details_pb2
 from refilm.v1 import autoencoder_pb2 as pb
 
-from .conftest import ScriptedService, rich
-from .reconstructions import FACTS, Requests, Responses, names, response, whole
+from tests.client.reconstructions import FACTS, Requests, Responses, names, response, whole
+from tests.client.scripted_service import ScriptedService, rich
 
 
 def breaks_off(requests: Requests, context: grpc.ServicerContext) -> Responses:

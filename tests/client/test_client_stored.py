@@ -14,8 +14,8 @@ from refilm.cli import main
 from refilm.cli._report import describe
 from refilm.v1 import autoencoder_pb2 as pb
 
-from .conftest import IDENTITY, ScriptedService
-from .library import film_message
+from tests.client.library import film_message
+from tests.client.scripted_service import IDENTITY, ScriptedService
 
 RENDITION = "films/bunny/renditions/r"
 

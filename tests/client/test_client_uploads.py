@@ -18,7 +18,7 @@ import refilm.aio
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
-from .library import CREATED, PART_BYTES, Cable, Library
+from tests.client.library import CREATED, PART_BYTES, Cable, Library
 
 FILM = np.random.default_rng(5).bytes(5 * PART_BYTES + 12_345)
 
