@@ -12,6 +12,8 @@ from benchmarks.quality import gather
 from tests.trainer.film_clips import clip_of_scenes
 from trainer.__main__ import main as trainer
 
+pytestmark = pytest.mark.process  # The report asks git for the revision.
+
 Rows = dict[str, list[str]]
 
 

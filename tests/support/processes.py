@@ -1,8 +1,8 @@
 """Marks tests that start a process or listen on a socket with `process`; others are unit tests.
 
-A test is marked when it, a fixture that it takes, or a helper in `tests` that one of them uses,
-names something that starts a process or listens. A test that is not marked and does so all the
-same, out of sight in what it tests, fails: mark that one by hand.
+Everything in `tests/end_to_end` is marked, and every test that names something that starts a
+process or listens: it, a fixture that it takes, or a helper in `tests` that one of them uses. If
+another test does so all the same, out of sight in what it tests, it fails: mark it by hand.
 """
 
 import multiprocessing
@@ -39,8 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that start something; before `-m` chooses among them."""
     known: dict[object, bool] = {}
     for item in items:
-        if isinstance(item, pytest.Function) and any(
-            _starts(function, known) for function in _functions(item)
+        if "end_to_end" in item.path.parts or (
+            isinstance(item, pytest.Function)
+            and any(_starts(function, known) for function in _functions(item))
         ):
             item.add_marker(pytest.mark.process)
 

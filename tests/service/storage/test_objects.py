@@ -121,7 +121,7 @@ def test_ranges(composed: ObjectStore, start: int, size: int | None) -> None:
     assert all(0 < len(part) <= PIECE_BYTES for part in parts)
 
 
-@pytest.fixture(scope="module", params=["folder", "s3"])
+@pytest.fixture(scope="module", params=["folder", pytest.param("s3", marks=pytest.mark.process)])
 def composed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> ObjectStore:
