@@ -54,6 +54,9 @@ class JoinedTimeline:
             if time >= before and time - before < _JUMP_SECONDS:
                 part -= 1
                 self._part[stream] = part
+                if max(self._part.values()) < len(self._offsets) - 1:
+                    # No stream is left behind that jump: the next one is another.
+                    self._offsets.pop()
         self._last[stream] = time
         move = round(self._offsets[part] / base) if part else 0
         if move:
