@@ -49,10 +49,12 @@ async def test_places_that_come_free_go_to_all_for_whom_they_suffice() -> None:
 async def test_the_impatient_are_refused_with_a_delay_and_leave_no_trace() -> None:
     gate = Admission(4, max_wait_seconds=0.01)
     async with gate.places(4, patient=True):
-        with pytest.raises(OverloadedError) as refused:
+        with pytest.raises(
+            OverloadedError, match=r"^the service is .* hold; try again$"
+        ) as refused:
             async with gate.places(1, patient=False):
                 pass
-        assert refused.value.retry_after is not None
+        assert refused.value.retry_after == 0.01
         assert gate.waiting == 0
     async with gate.places(4, patient=False):
         assert gate.in_flight == 4
@@ -77,6 +79,25 @@ async def test_one_that_leaves_the_queue_lets_the_next_through() -> None:
         await asyncio.wait_for(entered.wait(), 10)
         await small
     assert (gate.in_flight, gate.waiting) == (0, 0)
+
+
+async def test_places_granted_to_one_that_gives_up_at_that_moment_go_to_the_next() -> None:
+    gate = Admission(4, max_wait_seconds=60)
+
+    async def work() -> None:
+        async with gate.places(4, patient=True):
+            raise AssertionError("it was cancelled")
+
+    async with gate.places(4, patient=True):
+        waiting = asyncio.create_task(work())
+        await asyncio.sleep(0)
+    assert (gate.in_flight, gate.waiting) == (4, 0), "granted, and not told yet"
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert gate.in_flight == 0
+    async with gate.places(4, patient=False):
+        assert gate.in_flight == 4
 
 
 async def test_a_cancelled_holder_gives_its_places_back() -> None:
