@@ -1,7 +1,7 @@
 """Reconstructions that outlive calls: asked for once, ended once, and known until then."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -86,16 +86,16 @@ def test_an_end_now_has_no_reason_unless_it_is_told() -> None:
 
 
 def test_the_jobs_of_a_film_are_listed_by_id(jobs: Jobs, store: FolderStore) -> None:
-    every = [replace(JOB, id=name) for name in ("c", "a", "b")]
+    every = [replace(JOB, id=name) for name in ("c", "a", "b", "0")]
     for job in [*every, replace(JOB, film="other")]:
         jobs.create(job)
-    assert [job.id for job in jobs.list("film")] == ["a", "b", "c"]
+    assert [job.id for job in jobs.list("film")] == ["0", "a", "b", "c"]
     assert [job.id for job in jobs.list("film", after="a")] == ["b", "c"]
     assert list(jobs.list("unknown")) == []
     # Of one that only its end is left of, or that cannot be read, the others do not suffer.
     store.put("films/film/reconstructions/b/job.json", b"")
     jobs.end(JobName("film", "aa"), JobEnd.now("cancelled"))
-    assert [job.id for job in jobs.list("film")] == ["a", "c"]
+    assert [job.id for job in jobs.list("film")] == ["0", "a", "c"]
 
 
 def test_one_that_is_forgotten_leaves_nothing(jobs: Jobs, store: FolderStore) -> None:
@@ -136,7 +136,7 @@ def clock_at(moment: datetime) -> type[datetime]:
 
     class Clock(datetime):
         @classmethod
-        def now(cls, tz: object = None) -> datetime:
-            return moment
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return moment.astimezone(tz) if tz else moment.replace(tzinfo=None)
 
     return Clock

@@ -46,3 +46,6 @@ def test_a_passage_may_go_on_beyond_what_is_known() -> None:
     assert reaches_out(np.array([0.9, 0.5, 0.9, 0.5])) == (True, False)
     assert reaches_out(np.array([0.85, 0.9, 0.5, 0.95])) == (True, True)
     assert reaches_out(np.array([0.1, 0.9, 0.1]), 0.5) == (False, False)
+    assert reaches_out(np.array([0.85, 0.9, 0.5])) == (True, False)
+    assert reaches_out(np.array([0.85, 0.9, 0.5]), 0.87) == (False, False)
+    assert reaches_out(np.array([0.05, 0.05])) == (False, False)
