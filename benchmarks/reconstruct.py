@@ -1,7 +1,7 @@
 """Where does a reconstruction's time go?
 
 Reading, inference and writing alone, one after the other, against a whole ReconstructVideo call;
-what the output's settings and the batch size cost; and how soon the first pictures come back.
+what the output's settings cost; and how soon the first pictures come back.
 """
 
 import io
@@ -22,7 +22,6 @@ from benchmarks.packets import copy_film
 from benchmarks.report import Report, Row, Table
 from benchmarks.rounds import Ratio, Times, interleave, ratio
 from benchmarks.stage import Stage
-from service.pipeline.pipeline import BATCH_FRAMES
 
 READ, INFER, WRITE = "reading alone", "inference alone", "writing alone"
 SUM, WHOLE, SLOWEST = "the three, one after the other", "ReconstructVideo", "the slowest of them"
@@ -55,9 +54,7 @@ class Plan:
     rounds: int = 3
     settings: tuple[str, ...] = tuple(SETTINGS)
     settings_seconds: float = 15.0
-    """Of the film, for the variants of settings and of batches."""
-    batches: tuple[int, ...] = (8, 16, 32, 64)
-    """Frames in a batch; the service's own number is measured as well."""
+    """Of the film, for the variants of settings."""
     upload_steps: int = 200
     """Parts in which the film is uploaded slowly."""
     upload_pause: float = 0.05
@@ -75,13 +72,6 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
         }
         times = interleave(variants, plan.rounds)
         tables.append(_variants_table("Settings of the output", times, DEFAULT))
-    with stages.Engine(stage.service.triton_address) as engine:
-        sizes: dict[str, Callable[[], object]] = {
-            f"{size} frames": partial(engine.reconstruct, beginning, size)
-            for size in sorted({*plan.batches, BATCH_FRAMES})
-        }
-        times = interleave(sizes, plan.rounds)
-    tables.append(_variants_table("Frames in a batch", times, f"{BATCH_FRAMES} frames"))
     tables.append(_first_bytes_table(stage, plan))
     return Report(
         name="reconstruct",
@@ -158,7 +148,7 @@ def _stages_table(stage: Stage, rounds: int) -> Table:
 
 
 class _CpuClock:
-    """Processor time of this process, the service, Triton and its stubs."""
+    """Processor time of this process, the service, films' processes, Triton and its stubs."""
 
     def __init__(self, stage: Stage) -> None:
         service = psutil.Process(stage.service.process.pid)
@@ -166,7 +156,9 @@ class _CpuClock:
 
     def seconds(self) -> float:
         times = [process.cpu_times() for process in self._others]
-        return time.process_time() + sum(each.user + each.system for each in times)
+        # Films' processes have ended, and count as those of who forked them.
+        ended = sum(each.children_user + each.children_system for each in times)
+        return time.process_time() + ended + sum(each.user + each.system for each in times)
 
 
 # Variants.

@@ -1,32 +1,27 @@
 """The stages of a reconstruction, each alone, with the parts and sizes of the service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Self
-from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
 from film.output import OutputSettings
+from film.process.frame_slots import SLOT_FRAMES
 from film.read.batch import FilmBatch
 from film.read.film_reader import FilmReader
-from film.spool import SpoolRoom
 from film.write.film_writer import FilmWriter
 from service.inference import Inference, Models
 from service.inference.admission import Admission
 from service.inference.connection import connect
-from service.limit import Limit
 from service.pipeline import pipeline
-from service.renditions import Reconstructor
-from service.renditions.reconstruction_settings import ReconstructionSettings
-from service.settings import GIB, Settings
+from service.settings import Settings
 
 IN_FLIGHT = pipeline.BATCHES_PASSED + 2
 """Batches between the reader and the writer of a reconstruction."""
-UPLOAD_BYTES = 256 * 1024
 
 
 @contextmanager
@@ -38,7 +33,7 @@ def opened(film: Path) -> Iterator[FilmReader]:
 
 def read(reader: FilmReader) -> list[FilmBatch]:
     """Read, decode and scale the whole film, in the service's batches."""
-    return list(reader.batches(pipeline.BATCH_FRAMES))
+    return list(reader.batches(SLOT_FRAMES))
 
 
 def write(reader: FilmReader, batches: list[FilmBatch], decoded: list[NDArray[np.uint8]]) -> None:
@@ -50,7 +45,7 @@ def write(reader: FilmReader, batches: list[FilmBatch], decoded: list[NDArray[np
 
 
 class Engine:
-    """The service's inference and its pipeline in this process, in front of a running Triton."""
+    """The service's inference in this process, in front of a running Triton."""
 
     def __init__(self, triton_address: str) -> None:
         self._address = triton_address
@@ -76,13 +71,6 @@ class Engine:
             settings.max_frames_in_flight, max_wait_seconds=settings.max_wait_seconds
         )
         self._inference = Inference(triton, places)
-        self._reconstructor = Reconstructor(
-            self._inference,
-            SpoolRoom(None, GIB),
-            Limit(1, "films are in work", setting="max_reconstructions"),
-            film_bytes=GIB,
-            idle_seconds=settings.idle_seconds,
-        )
 
     def infer(self, batches: list[FilmBatch]) -> list[NDArray[np.uint8]]:
         """Take every batch through the model, several at once; return what it made of them."""
@@ -100,25 +88,3 @@ class Engine:
                 return decoded.frames
 
         return await asyncio.gather(*(one(batch) for batch in batches))
-
-    def reconstruct(self, film: Path, batch_frames: int) -> None:
-        """Reconstruct a film with the service's pipeline, in batches of another size."""
-        # The service itself has no such setting: this is where it is found out that it needs none.
-        with patch.object(pipeline, "BATCH_FRAMES", batch_frames):
-            self._loop.run(self._reconstruct(film.read_bytes()))
-
-    async def _reconstruct(self, film: bytes) -> None:
-        settings = ReconstructionSettings(
-            model=self._model,
-            output=OutputSettings(),
-            include_latents=False,
-            film_bytes=None,
-        )
-        running = self._reconstructor.start(settings, _chunks(film))
-        async for _ in running.events():
-            pass
-
-
-async def _chunks(film: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(film), UPLOAD_BYTES):
-        yield film[start : start + UPLOAD_BYTES]

@@ -56,12 +56,6 @@ class SpoolFullError(FilmError):
     reason = "SPOOL_FULL"
 
 
-class FilmCancelledError(FilmError):
-    """Reading was cancelled; raised in the thread that was waiting for bytes."""
-
-    reason = "CANCELLED"
-
-
 class FilmProcessLostError(Exception):
     """A film's process ended through no fault of the film's, or none can be started."""
 

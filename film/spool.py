@@ -1,4 +1,4 @@
-"""Film bytes on their way in: a growing temporary file that readers can already read.
+"""Film bytes on their way in: a growing temporary file that can already be read.
 
 The writer never waits for a reader, so neither a film with its index at the end nor a caller who
 sends everything before reading can deadlock; what bounds it is the disk space of the room.
@@ -6,7 +6,6 @@ sends everything before reading can deadlock; what bounds it is the disk space o
 
 import errno
 import hashlib
-import io
 import os
 import tempfile
 import threading
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from film.errors import FilmCancelledError, FilmLimitError, SpoolFullError
+from film.errors import FilmLimitError, SpoolFullError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -51,10 +50,10 @@ class SpoolRoom:
 
 
 class Spool:
-    """One film's bytes. One thread writes, any number read through `open`.
+    """One film's bytes. One thread writes at a time; a film's process reads.
 
-    A context manager: leaving it cancels readers that still wait and frees the room. The file has
-    no name, so nothing is left behind however the process ends.
+    A context manager: leaving it frees the room. The file has no name, so nothing is left behind
+    however this process ends.
     """
 
     def __init__(self, room: SpoolRoom, film_bytes: int) -> None:
@@ -66,10 +65,8 @@ class Spool:
         self._room = room
         self._film_bytes = film_bytes
         self._digest = hashlib.sha256()
-        self._changed = threading.Condition()
         self._size = 0
         self._finished = False
-        self._cancelled = False
         self._closed = False
         try:
             self._file = tempfile.TemporaryFile(  # noqa: SIM115 - lives as long as the spool
@@ -107,14 +104,11 @@ class Spool:
         Raises:
             FilmLimitError: the film is larger than one film may be.
             SpoolFullError: the room or the disk is full. Nothing more can be written then.
-            FilmCancelledError: the spool was cancelled or closed.
+            ValueError: the spool is closed, or the film has ended.
         """
         count = memoryview(data).nbytes
-        with self._changed:
-            if self._cancelled:
-                raise FilmCancelledError("reading the film was cancelled")
-            if self._finished:
-                raise ValueError("bytes after the end of the film")
+        if self._closed or self._finished:
+            raise ValueError("bytes after the end of the film")
         if self._size + count > self._film_bytes:
             raise FilmLimitError(f"the film is larger than {self._film_bytes} bytes")
         self._room.take(count)
@@ -126,9 +120,7 @@ class Spool:
                 raise SpoolFullError("the disk of the spool is full; try again later") from None
             raise
         self._digest.update(data)
-        with self._changed:
-            self._size += count
-            self._changed.notify_all()
+        self._size += count
 
     def _append(self, data: memoryview) -> None:
         position = self._size
@@ -139,19 +131,10 @@ class Spool:
 
     def finish(self) -> None:
         """Say that all bytes have arrived."""
-        with self._changed:
-            self._finished = True
-            self._changed.notify_all()
-
-    def cancel(self) -> None:
-        """Make every read, waiting or to come, raise FilmCancelledError. Any thread may call it."""
-        with self._changed:
-            self._cancelled = True
-            self._changed.notify_all()
+        self._finished = True
 
     def close(self) -> None:
-        """Cancel readers and free the room; a reader that is still open keeps only its own file."""
-        self.cancel()
+        """Free the room; safe to call twice."""
         if not self._closed:
             self._closed = True
             self._file.close()
@@ -161,110 +144,6 @@ class Spool:
         """Return "sha256:" and 64 hexadecimal digits over the bytes that have arrived."""
         return f"sha256:{self._digest.hexdigest()}"
 
-    def open(self) -> "SpoolReader":
-        """Open a reader with a position of its own, at the start.
-
-        Raises:
-            FilmCancelledError: the spool was cancelled or closed.
-        """
-        with self._changed:
-            if self._cancelled:
-                raise FilmCancelledError("reading the film was cancelled")
-            return SpoolReader(self, os.dup(self._file.fileno()))
-
-    def wait(self, position: int) -> int:
-        """Wait until a byte lies at `position`, and return how many lie from there on.
-
-        0 means that the film has all arrived and ends at or before `position`.
-
-        Raises:
-            FilmCancelledError: the spool was cancelled.
-        """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._cancelled or self._finished or position < self._size
-            )
-            if self._cancelled:
-                raise FilmCancelledError("reading the film was cancelled")
-            return max(0, self._size - position)
-
-    def wait_finished(self) -> int:
-        """Wait until all bytes have arrived, and return how many.
-
-        Raises:
-            FilmCancelledError: the spool was cancelled.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._cancelled or self._finished)
-            if self._cancelled:
-                raise FilmCancelledError("reading the film was cancelled")
-            return self._size
-
-
-class SpoolReader(io.RawIOBase):
-    """A binary file over a spool: reads what has arrived, waits for what has not.
-
-    A read returns fewer bytes than asked for where fewer have arrived, and none only at the film's
-    end. Reading, even of nothing, raises FilmCancelledError once the spool is cancelled.
-    """
-
-    def __init__(self, spool: Spool, descriptor: int) -> None:
-        super().__init__()
-        self._spool = spool
-        self._descriptor = descriptor
-        self._position = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True: everything that has arrived stays."""
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read up to `size` bytes, waiting for the first; without a size, all up to the end."""
-        if size < 0:
-            return self.readall()
-        available = self._spool.wait(self._position if size else -1)
-        data = os.pread(self._descriptor, min(size, available), self._position)
-        self._position += len(data)
-        return data
-
-    def readall(self) -> bytes:
-        """Wait for all bytes, and return those from here to the end."""
-        size = self._spool.wait_finished()
-        return self._read_exactly(max(0, size - self._position))
-
-    def _read_exactly(self, size: int) -> bytes:
-        parts = []
-        while size > 0:
-            part = self.read(size)
-            if not part:
-                break
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move; from the end only once all bytes have arrived, which it waits for."""
-        if whence == io.SEEK_CUR:
-            offset += self._position
-        elif whence == io.SEEK_END:
-            offset += self._spool.wait_finished()
-        elif whence != io.SEEK_SET:
-            raise ValueError(f"unknown whence {whence}")
-        if offset < 0:
-            raise ValueError(f"negative position {offset}")
-        self._position = offset
-        return offset
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._position
-
-    def close(self) -> None:
-        """Close this reader's file; safe to call twice."""
-        if not self.closed:
-            os.close(self._descriptor)
-        super().close()
+    def open_descriptor(self) -> int:
+        """Open a read-only descriptor of the file, at its start, which its caller closes."""
+        return os.open(f"/proc/self/fd/{self._file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)

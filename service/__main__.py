@@ -9,6 +9,7 @@ import sys
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from film.process.sandbox import hide_from_peers
 from service import logs
 from service.app import StartError, serve
 from service.settings import Settings
@@ -28,6 +29,8 @@ def main() -> int:
             print(_fault_line(fault), file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
+    # Processes that read films are of this user, and must not reach the keys in this one's memory.
+    hide_from_peers()
     if arguments:
         return sweep(settings, arguments[1:])
     try:

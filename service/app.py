@@ -16,6 +16,9 @@ import structlog
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from film.process.film import FilmProcesses
+from film.process.protocol import CUBE_MAIN, FILM_MAIN
+from film.process.spawner import Spawner, SpawnError
 from film.spool import SpoolRoom
 from service import metrics
 from service.aio import background
@@ -27,6 +30,7 @@ from service.inference.local.triton import LocalTriton
 from service.inference.local.wheel import LocalTritonError
 from service.library.library import Library
 from service.library.sweep import keep_swept
+from service.library.upload_probe import FilmProbe
 from service.limit import Limits
 from service.renditions import Ingest, JobRunner, Reconstructor, Registry
 from service.rpc.health import SERVICE_NAMES, Health
@@ -103,11 +107,13 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
     _warn_when_open(settings.host)
     metrics_port = _serve_metrics(settings)
     gate, health, limits = Gate(), Health(), Limits.of(settings)
+    # Before gRPC has threads.
+    processes = await _start_processes(settings, stack)
     server, port = _listen(settings, gate)
 
     inference = await _start_inference(settings, health, stack)
-    library = await _open_library(settings, health, stack)
-    films = await _start_renditions(settings, inference, library, limits, stack)
+    library = await _open_library(settings, health, processes, stack)
+    films = await _start_renditions(settings, inference, library, processes, limits, stack)
     search = await _start_search(settings, inference, library, stack)
     threads = stack.enter_context(ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="frames"))
 
@@ -120,6 +126,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
         films.registry,
         films.jobs,
         films.reconstructor,
+        processes,
         films.spools,
         search,
         threads,
@@ -238,10 +245,35 @@ def _show_models(models: Models) -> None:
             ).set(1)
 
 
+# Processes for films.
+
+
+async def _start_processes(settings: Settings, stack: AsyncExitStack) -> FilmProcesses:
+    """Start what films' processes are forked from."""
+    spawner = Spawner(
+        [FILM_MAIN, CUBE_MAIN], on_lost=lambda: log.error("the fork server died; started again")
+    )
+    stack.push_async_callback(spawner.close)
+    try:
+        protection = await spawner.start()
+    except SpawnError as error:
+        raise StartError(f"{error}; without it no film can be read") from None
+    log.info(
+        "films are read in processes of their own",
+        seccomp=protection.seccomp,
+        landlock=protection.landlock,
+    )
+    if protection.missing:
+        log.warning("films' processes keep rights that they need not", lacking=protection.missing)
+    return FilmProcesses(spawner, settings.film_limits)
+
+
 # The library, what is made of its films, and what finds them.
 
 
-async def _open_library(settings: Settings, health: Health, stack: AsyncExitStack) -> Library:
+async def _open_library(
+    settings: Settings, health: Health, processes: FilmProcesses, stack: AsyncExitStack
+) -> Library:
     """Open the store, watch it and keep it swept.
 
     One that does not answer keeps nothing but the library away.
@@ -261,6 +293,7 @@ async def _open_library(settings: Settings, health: Health, stack: AsyncExitStac
     return Library.of(
         store,
         threads,
+        FilmProbe(processes),
         film_bytes=settings.spool_film_bytes,
         lease_seconds=settings.lease_seconds,
     )
@@ -278,11 +311,12 @@ async def _start_renditions(
     settings: Settings,
     inference: _Inference,
     library: Library,
+    processes: FilmProcesses,
     limits: Limits,
     stack: AsyncExitStack,
 ) -> _Renditions:
     """Take up the reconstructions that nobody waits for, and be ready for those of callers."""
-    registry = Registry(library, inference.client, limits.films)
+    registry = Registry(library, inference.client, processes, limits.films)
     stack.push_async_callback(registry.close)
     loop = asyncio.get_running_loop()
 
@@ -295,11 +329,12 @@ async def _start_renditions(
     spools = SpoolRoom(settings.spool_directory, settings.spool_total_bytes)
     reconstructor = Reconstructor(
         inference.client,
+        processes,
         spools,
         limits.films,
         film_bytes=settings.spool_film_bytes,
         idle_seconds=settings.idle_seconds,
-        ingest=Ingest(library, library.uploads, inference.client),
+        ingest=Ingest(library, library.uploads, inference.client, processes),
     )
     return _Renditions(spools, registry, jobs, reconstructor)
 

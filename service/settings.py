@@ -7,7 +7,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from film.limits import FilmLimits, ReadLimits
+
 GIB = 1024**3
+_FILM = FilmLimits()
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -98,6 +101,53 @@ class Settings(BaseSettings):
         default=32,
         ge=4,
         description="Requests to the library's store that run at once, a thread each; others wait.",
+    )
+    film_picture_pixels: int = Field(
+        default=_FILM.read.picture_pixels,
+        ge=1,
+        description="Stored width x height of a film's pictures.",
+    )
+    film_pictures: int = Field(
+        default=_FILM.read.pictures, ge=1, description="Pictures in one film."
+    )
+    film_decoded_bytes: int = Field(
+        default=_FILM.read.decoded_bytes,
+        ge=1,
+        description="Bytes of all of a film's decoded pictures together.",
+    )
+    film_duration_seconds: int = Field(
+        default=_FILM.read.duration_seconds, ge=1, description="Longest film in seconds."
+    )
+    film_packets_between_pictures: int = Field(
+        default=_FILM.read.packets_between_pictures,
+        ge=1,
+        description="Packets of sound and all else between two pictures of a film.",
+    )
+    film_bytes_between_pictures: int = Field(
+        default=_FILM.read.bytes_between_pictures,
+        ge=1,
+        description="Bytes of those packets.",
+    )
+    film_cpu_seconds: int = Field(
+        default=_FILM.cpu_seconds,
+        ge=1,
+        description="Processor seconds that one film's process may take.",
+    )
+    film_cpu_seconds_per_second: float = Field(
+        default=_FILM.cpu_seconds_per_second,
+        gt=0,
+        description="Processor seconds for each second of film, besides a minute at the beginning.",
+    )
+    film_memory_bytes: int = Field(
+        default=_FILM.memory_bytes, ge=1 << 26, description="Memory of one film's process."
+    )
+    film_output_bytes: int = Field(
+        default=_FILM.output_bytes, ge=1, description="Bytes of what is made of one film."
+    )
+    film_stall_seconds: float = Field(
+        default=_FILM.stall_seconds,
+        gt=0,
+        description="A film's process that neither answers nor computes for so long is ended.",
     )
     storage_directory: Path = Field(
         default=Path(".refilm/library"),
@@ -230,6 +280,25 @@ class Settings(BaseSettings):
         ):
             raise ValueError("must be https://host:port, http://host:port or host:port")
         return value.rstrip("/")
+
+    @property
+    def film_limits(self) -> FilmLimits:
+        """The limits on one film in a process of its own."""
+        return FilmLimits(
+            read=ReadLimits(
+                picture_pixels=self.film_picture_pixels,
+                pictures=self.film_pictures,
+                decoded_bytes=self.film_decoded_bytes,
+                duration_seconds=self.film_duration_seconds,
+                packets_between_pictures=self.film_packets_between_pictures,
+                bytes_between_pictures=self.film_bytes_between_pictures,
+            ),
+            cpu_seconds=self.film_cpu_seconds,
+            cpu_seconds_per_second=self.film_cpu_seconds_per_second,
+            memory_bytes=self.film_memory_bytes,
+            output_bytes=self.film_output_bytes,
+            stall_seconds=self.film_stall_seconds,
+        )
 
     @property
     def s3_url(self) -> str:

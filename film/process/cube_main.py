@@ -6,9 +6,14 @@ Never a film's process for other films: what a hostile film made there would be 
 import socket
 from collections.abc import Sequence
 
+import av
+
 from film.process.channel import ChildChannel
+from film.process.preload import preload
 from film.process.protocol import Kind
 from film.read.colour_cube import make_cube
+
+preload(av)
 
 
 def main(descriptors: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -255,7 +255,7 @@ class FilmProcess:
 
     async def clip(
         self, bars: Bars
-    ) -> AsyncIterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    ) -> AsyncGenerator[tuple[NDArray[np.uint8], NDArray[np.float32]], None]:
         """Read a clip again that was looked through, without bars.
 
         Yields the chosen pictures as model frames, [N, 144, 256, 3], and their detail, [N].

@@ -6,9 +6,7 @@ encoding overlap. Source pictures and sound go from one half to the other here, 
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import socket
 import threading
 import time
@@ -30,6 +28,7 @@ from film.output import OutputSettings, picture_size, settings_from_json
 from film.process.channel import Bounds, Buffer, ChannelClosedError, ChildChannel
 from film.process.frame_slots import SLOT_FRAMES, FrameSlots
 from film.process.incoming import GrowingFile, IncomingFile, StoredFile
+from film.process.preload import preload
 from film.process.protocol import (
     BATCH_PICTURE_BYTES,
     CUBE_BYTES,
@@ -47,16 +46,8 @@ from film.write.film_writer import FilmWriter
 from film.write.segment_writer import SegmentWriter
 from film.write.sequence import SequenceWriter
 
-
-def _load_all() -> None:
-    """Load what would be loaded when it is first used: nothing can be opened then any more."""
-    shipped_cubes()
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-
-
-_load_all()
+preload(av)
+shipped_cubes()
 
 Answer = tuple[dict[str, Any], list[Buffer]]
 """What a request is answered with: JSON, and bytes beside it."""

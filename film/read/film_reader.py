@@ -16,7 +16,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
-from film.errors import FilmCancelledError, FilmError, FilmLimitError
+from film.errors import FilmError, FilmLimitError
 from film.facts import FilmFacts
 from film.limits import ReadLimits
 from film.read.batch import BatchMaker, FilmBatch
@@ -84,7 +84,6 @@ class FilmReader:
             TruncatedFilmError: it breaks off before its first picture.
             DamagedFilmError: none of its pictures can be decoded.
             FilmLimitError: its pictures are too large.
-            FilmCancelledError: reading was cancelled.
             ResumeError: the film has ended where it shall be read on.
         """
         if resume is not None and resume.reading is None:
@@ -148,7 +147,6 @@ class FilmReader:
             TruncatedFilmError: the film breaks off.
             DamagedFilmError: it could not be decoded to its end.
             FilmLimitError: it holds more than allowed.
-            FilmCancelledError: reading was cancelled.
             ResumeError: it has no picture where it shall be read on.
         """
         batch = BatchMaker(size, self._large is not None)
@@ -159,8 +157,6 @@ class FilmReader:
                 item = next(pictures)
             except StopIteration:
                 break
-            except FilmCancelledError:
-                raise
             except FilmError as error:
                 end = error
                 break
@@ -259,8 +255,6 @@ class FilmReader:
                 frame = next(film.pictures)
             except StopIteration:
                 break
-            except FilmCancelledError:
-                raise
             except FilmError as error:
                 end = error
                 break
@@ -316,8 +310,6 @@ class FilmReader:
                 self._times.restore(state["times"])
                 self._film.decoder.restore(state["decoder"])
                 return _Timed(pair.shown, pts, max(0, pair.stored.duration or 0))
-        except FilmCancelledError:
-            raise
         except FilmError:
             pass  # It comes again when the film is read from its beginning.
         return None

@@ -18,8 +18,8 @@ _HEAD_BYTES = 512
 class FilmSource:
     """What FFmpeg reads instead of the file.
 
-    An error of the file (cancelled, disk) is kept in `failure` and shown to FFmpeg as the end: an
-    exception must not pass through its C code more than once.
+    An error of the file (the disk's, the service gone) is kept in `failure` and shown to FFmpeg as
+    the end: an exception must not pass through its C code more than once.
     """
 
     def __init__(self, file: BinaryIO | io.RawIOBase) -> None:
@@ -28,11 +28,7 @@ class FilmSource:
         self._seekable = False
 
     def look(self) -> bytes:
-        """Wait for the film's first bytes (up to 512), and return them; the position stays 0.
-
-        Raises:
-            FilmCancelledError: reading was cancelled.
-        """
+        """Wait for the film's first bytes (up to 512), and return them; the position stays 0."""
         head = b""
         self._file.seek(0)
         while len(head) < _HEAD_BYTES:
@@ -45,10 +41,9 @@ class FilmSource:
         return head
 
     def check(self) -> None:
-        """Raise what went wrong with the file, or FilmCancelledError if reading was cancelled."""
+        """Raise what went wrong with the file."""
         if self.failure is not None:
             raise self.failure
-        self._file.read(0)
 
     def read(self, size: int) -> bytes:
         """Read for FFmpeg; b"" at the end and after a failure."""

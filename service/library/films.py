@@ -8,7 +8,7 @@ import grpc
 from film.facts import FilmFacts
 from service.errors import ClientSideError, NotFoundError, Resource
 from service.library import layout
-from service.library.film_source import Piece, SourceFile
+from service.library.film_source import Piece, SourceBytes
 from service.library.records import Moment, RecordFormat, UnreadableRecordError
 from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore, is_there
@@ -108,10 +108,10 @@ class Films:
             if film is not None:
                 yield film
 
-    def open_source(self, film: Film) -> SourceFile:
-        """Open a film's bytes; reads raise FilmCancelledError after `cancel`.
+    def source(self, film: Film) -> SourceBytes:
+        """Return a film's bytes, to be read.
 
-        They raise NotFoundError once the film was deleted, DamagedError where bytes are missing.
+        Reads raise NotFoundError once the film was deleted, DamagedError where bytes are missing.
         """
 
         def missing() -> Exception:
@@ -119,7 +119,7 @@ class Films:
                 return film_not_found(film.id)
             return DamagedError(film.id, "its source is missing or shorter than it was")
 
-        return SourceFile(self._store, [Piece(layout.film_source(film.id), film.size)], missing)
+        return SourceBytes(self._store, [Piece(layout.film_source(film.id), film.size)], missing)
 
     def add(self, film: Film) -> None:
         """Make a film exist, whose source is in place; again is the same.

@@ -10,6 +10,7 @@ from service.library.latents import Latents
 from service.library.leases import Leases
 from service.library.renditions import Renditions
 from service.library.segment_records import SegmentRecords
+from service.library.upload_probe import Probe
 from service.library.uploads import Uploads
 from service.storage.objects import ObjectStore
 from service.storage.threads import StorageThreads
@@ -32,13 +33,20 @@ class Library:
 
     @classmethod
     def of(
-        cls, store: ObjectStore, threads: StorageThreads, *, film_bytes: int, lease_seconds: float
+        cls,
+        store: ObjectStore,
+        threads: StorageThreads,
+        probe: Probe,
+        *,
+        film_bytes: int,
+        lease_seconds: float,
     ) -> "Library":
         """Return the library that a store keeps.
 
         Args:
             store: keeps it; need not answer yet.
             threads: what calls to the store run on.
+            probe: looks whether bytes are a film.
             film_bytes: the largest film that is taken in.
             lease_seconds: after how long without a sign of life from the replica that works on a
                 film another one takes over.
@@ -53,6 +61,6 @@ class Library:
             SegmentRecords(store),
             Leases(store, owner=uuid.uuid4().hex, seconds=lease_seconds),
             Jobs(store),
-            Uploads(store, films, film_bytes=film_bytes),
+            Uploads(store, films, film_bytes=film_bytes, probe=probe),
             Deletion(store, films),
         )

@@ -8,15 +8,16 @@ streams may run at the same time, on any replicas: the one that is whole first w
 
 import hashlib
 import threading
+from functools import partial
 from typing import Final
 
-from film.errors import FilmCancelledError
 from service.errors import DataLossError, InvalidFieldError
 from service.library import layout
-from service.library.film_source import Piece, SourceFile
+from service.library.film_source import Piece, SourceBytes
 from service.library.films import Film
 from service.library.upload_ends import UploadEnds
 from service.library.upload_errors import (
+    UploadCancelledError,
     film_too_large,
     offset_mismatch,
     upload_gone,
@@ -78,7 +79,7 @@ class Upload:
         return self._end is not None
 
     def cancel(self) -> None:
-        """Make what runs and what follows raise FilmCancelledError. Any thread may call it."""
+        """Make what runs and what follows raise UploadCancelledError. Any thread may call it."""
         self._cancelled.set()
 
     def write(self, chunk: bytes) -> None:
@@ -192,9 +193,9 @@ class Upload:
         if self._read_again:
             return
         for number, part in enumerate(self._parts):
-            with SourceFile(self._store, [part], upload_gone, self._cancelled) as file:
-                while piece := file.read(PART_BYTES):
-                    self._digest.update(piece)
+            check = partial(check_cancelled, self._cancelled)
+            source = SourceBytes(self._store, [part], upload_gone, check)
+            self._digest.update(source.read(0, part.size))
             if not part.key.endswith(self._digest.hexdigest()):
                 self._store.delete([damaged.key for damaged in self._parts[number:]])
                 raise offset_mismatch(self.committed, number * PART_BYTES)
@@ -221,6 +222,6 @@ def stored_parts(store: ObjectStore, upload: str) -> list[Piece]:
 
 
 def check_cancelled(cancelled: threading.Event) -> None:
-    """Raise FilmCancelledError where an upload was cancelled."""
+    """Raise UploadCancelledError where an upload was cancelled."""
     if cancelled.is_set():
-        raise FilmCancelledError("the upload was cancelled")
+        raise UploadCancelledError("the upload was cancelled")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from service.library import layout
-from service.library.film_source import Piece, SourceFile
+from service.library.film_source import Piece, SourceBytes
 from service.library.films import Film, FilmExistsError, Films, film_not_found
 from service.library.records import RecordFormat, UnreadableRecordError
 from service.library.upload_errors import UploadAbortedError, upload_gone
-from service.library.upload_probe import probe
+from service.library.upload_probe import Probe, no_probe
 from service.library.upload_records import UploadEnd, UploadRecord
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
@@ -30,9 +30,11 @@ _CLAIM = RecordFormat(Claim, versioned=False)
 class UploadEnds:
     """Ends uploads. Blocks; safe to call from any thread."""
 
-    def __init__(self, store: ObjectStore, films: Films) -> None:
+    def __init__(self, store: ObjectStore, films: Films, probe: Probe = no_probe) -> None:
+        """`probe` looks whether bytes are a film; without one, none is made of an upload."""
         self._store = store
         self._films = films
+        self._probe = probe
 
     def claim(self, record: UploadRecord) -> None:
         """Take the film's id for this upload; raises FilmExistsError, and the upload is gone."""
@@ -54,10 +56,9 @@ class UploadEnds:
     ) -> Film:
         """Make a film of stored parts, unless another stream did so or the upload was dropped.
 
-        Raises InvalidFieldError where they are no film, FilmCancelledError, and as `finish`.
+        Raises InvalidFieldError where they are no film, UploadCancelledError, and as `finish`.
         """
-        with SourceFile(self._store, parts, upload_gone, cancelled) as file:
-            facts = probe(file)
+        facts = self._probe(SourceBytes(self._store, parts, upload_gone), cancelled)
         film = Film(
             record.film_id,
             record.uid,

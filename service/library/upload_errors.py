@@ -19,6 +19,10 @@ class UploadConflictError(ClientSideError):
     reason = "UPLOAD_CONFLICT"
 
 
+class UploadCancelledError(Exception):
+    """The stream of an upload ended; raised in the thread that was at work for it."""
+
+
 class UploadIncompleteError(ClientSideError):
     """Bytes are missing."""
 

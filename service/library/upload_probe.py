@@ -1,14 +1,32 @@
 """Looks whether stored bytes are a film, and what it is."""
 
-from film.errors import FilmCancelledError, FilmError
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable
+
+from film.errors import FilmError, FilmLimitError
 from film.facts import FilmFacts
 from film.first_bytes import refuse_others
-from film.read.film_reader import FilmReader
-from service.errors import InvalidFieldError
-from service.library.film_source import SourceFile
+from film.output import OutputSettings
+from film.process.bytes_out import StoredBytes
+from film.process.film import FilmProcesses
+from service.errors import InvalidFieldError, ServiceError
+from service.film_faults import limit_fault, told_of_process
+from service.library.film_source import SourceBytes
+from service.library.upload_errors import UploadCancelledError
 
 HEAD_BYTES = 512
 """What `check_head` wants to see, where there is as much."""
+
+_LOOK_SECONDS = 0.2
+
+Probe = Callable[[SourceBytes, threading.Event], FilmFacts]
+"""Returns what a film is, once its first picture was decoded. Blocks; not for the event loop.
+
+Raises InvalidFieldError with the reason where it is none, UploadCancelledError once the event is
+set, and what reading the bytes raises.
+"""
 
 
 def check_head(head: bytes) -> None:
@@ -19,21 +37,54 @@ def check_head(head: bytes) -> None:
         raise film_refused(error) from None
 
 
-def probe(file: SourceFile) -> FilmFacts:
-    """Return what a film is, once its first picture was decoded.
+class FilmProbe:
+    """Looks by a process of the film's own; a `Probe`."""
 
-    Raises InvalidFieldError with the reason where it is none, FilmCancelledError, and what reading
-    the file raises.
-    """
-    try:
-        with FilmReader(file) as reader:
-            return reader.facts
-    except FilmCancelledError:
-        raise
-    except FilmError as error:
-        raise film_refused(error) from None
+    def __init__(self, processes: FilmProcesses) -> None:
+        """Belong to the event loop that runs."""
+        self._processes = processes
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, source: SourceBytes, cancelled: threading.Event) -> FilmFacts:
+        """Return what a film is."""
+        looking = asyncio.run_coroutine_threadsafe(self._look(source), self._loop)
+        while True:
+            try:
+                return looking.result(_LOOK_SECONDS)
+            except concurrent.futures.TimeoutError:
+                if cancelled.is_set():
+                    looking.cancel()
+                    raise UploadCancelledError("the upload was cancelled") from None
+
+    async def _look(self, source: SourceBytes) -> FilmFacts:
+        with told_of_process(film_refused):
+            async with self._processes.film(_ProbedBytes(source)) as film:
+                return await film.open(OutputSettings())
 
 
-def film_refused(error: FilmError) -> InvalidFieldError:
+class _ProbedBytes(StoredBytes):
+    """What is looked at, on other threads than those that wait for what was seen."""
+
+    def __init__(self, source: SourceBytes) -> None:
+        self._source = source
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._source.size
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return bytes of the film; raises ServiceError."""
+        return await asyncio.to_thread(self._source.read, offset, length)
+
+
+def no_probe(source: SourceBytes, cancelled: threading.Event) -> FilmFacts:
+    """Refuse: whoever only goes on with, or clears up after, uploads makes no film of one."""
+    raise RuntimeError("there is nothing here to look at films with")
+
+
+def film_refused(error: FilmError) -> ServiceError:
     """Return the caller's error for bytes that are no film."""
+    if isinstance(error, FilmLimitError) and error.limit:
+        return limit_fault(error)
     return InvalidFieldError("chunk", str(error), reason=error.reason)

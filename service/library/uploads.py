@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 
-from film.errors import FilmCancelledError
 from service.errors import ClientSideError, InvalidFieldError
 from service.library import layout
 from service.library.film_source import Piece
@@ -20,6 +19,7 @@ from service.library.films import Film, Films
 from service.library.upload import PART_BYTES, Upload, check_cancelled, stored_parts
 from service.library.upload_ends import UploadEnds
 from service.library.upload_errors import (
+    UploadCancelledError,
     UploadConflictError,
     UploadIncompleteError,
     film_too_large,
@@ -29,6 +29,7 @@ from service.library.upload_errors import (
     upload_not_found,
     wrong_digest,
 )
+from service.library.upload_probe import Probe, no_probe
 from service.library.upload_records import UploadEnd, UploadRecord, upload_key
 from service.library.upload_records import UploadSettings as UploadSettings
 from service.storage.objects import ObjectNotFoundError, ObjectStore
@@ -47,11 +48,13 @@ class UploadProgress:
 class Uploads:
     """All uploads. Blocks; safe to call from any thread."""
 
-    def __init__(self, store: ObjectStore, films: Films, *, film_bytes: int) -> None:
-        """`film_bytes`: how large a film may be."""
+    def __init__(
+        self, store: ObjectStore, films: Films, *, film_bytes: int, probe: Probe = no_probe
+    ) -> None:
+        """`film_bytes`: how large a film may be; `probe` looks whether bytes are one."""
         self._store = store
         self._films = films
-        self._ends = UploadEnds(store, films)
+        self._ends = UploadEnds(store, films, probe)
         self._film_bytes = film_bytes
 
     def open(self, settings: UploadSettings, write_offset: int = 0) -> "Upload":
@@ -112,7 +115,7 @@ class Uploads:
         """Make a film of what was put to an upload URL; again returns the same film.
 
         What was put is copied first, and the copy checked: whoever has the URL can put other bytes
-        at any time. Raises FilmCancelledError once `cancelled` is set.
+        at any time. Raises UploadCancelledError once `cancelled` is set.
         """
         record = self._get(upload_id)
         if not record.by_url:
@@ -134,7 +137,7 @@ class Uploads:
             if record.settings.digest not in ("", digest):
                 raise wrong_digest(record.settings.digest, digest)
             return self._ends.complete(record, [taken], digest, cancelled)
-        except (ClientSideError, FilmCancelledError) as error:
+        except (ClientSideError, UploadCancelledError) as error:
             self._store.delete([copy])
             if isinstance(error, InvalidFieldError):
                 self._ends.drop(record)

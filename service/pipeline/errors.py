@@ -2,11 +2,19 @@
 
 from film.errors import (
     DamagedFilmError,
+    FilmCrashedError,
     FilmError,
+    FilmLimitError,
     SpoolFullError,
     TruncatedFilmError,
 )
-from service.errors import DataLossError, InvalidFieldError, OverloadedError, ServiceError
+from service.errors import (
+    DataLossError,
+    InvalidFieldError,
+    OverloadedError,
+    ServiceError,
+)
+from service.film_faults import limit_fault
 from service.pipeline.stats import Stats
 
 SPOOL_RETRY_SECONDS = 30.0
@@ -23,7 +31,9 @@ def spool_fault(error: FilmError) -> ServiceError:
 
 def film_fault(error: FilmError, stats: Stats) -> ServiceError:
     """Return the caller's error for a film that could not be read (further)."""
-    delivered_in_part = isinstance(error, TruncatedFilmError) or (
+    if isinstance(error, FilmLimitError) and error.limit:
+        return limit_fault(error)
+    delivered_in_part = isinstance(error, TruncatedFilmError | FilmCrashedError) or (
         isinstance(error, DamagedFilmError) and stats.frames_written > 0
     )
     if not delivered_in_part:

@@ -1,37 +1,28 @@
 """One film on its way through: bytes, frames, latents, frames, film.
 
-Each stage is a task of one task group, joined to the next by a bounded queue; what blocks (disk,
-FFmpeg) runs on the stage's own thread. A slow stage, a slow Triton or a caller who does not read
-thus slows all stages before it, except the receiving one, which drains the caller's bytes to disk
-whatever happens behind it. An error or a cancellation ends all stages.
+A process of the film's own reads and writes it. Each stage here is a task of one task group, joined
+to the next by a bounded queue. A slow stage, a slow Triton or a caller who does not read thus slows
+all stages before it, except the receiving one, which drains the caller's bytes to disk whatever
+happens behind it. An error or a cancellation ends all stages, and the process with them.
 """
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import Protocol
 
 from film.errors import FilmError
 from film.facts import FilmFacts
-from film.output import OutputSettings, picture_size
-from film.read.batch import FilmBatch
-from film.read.film_reader import FilmReader
+from film.output import OutputSettings
+from film.process.film import FilmProcess, FilmProcesses, FrameBatch
 from film.segments import ResumePoint
-from service.aio import run_to_completion
 from service.errors import ServiceError
+from service.film_faults import told_of_process
 from service.inference import Inference, ModelVersion
 from service.pipeline.events import StageSeconds
 from service.pipeline.model_output import NO_MODEL_OUTPUT, ModelOutput
-from service.pipeline.serial_executor import SerialExecutor
 from service.pipeline.source import Source
 from service.pipeline.stats import Stats
 from service.retry import persistently
 
-BATCH_FRAMES = 32
-"""Measured with a `pca` model on two cores that were busy with other work as well, 640 x 360,
-frames a second, median (range): 32 frames 209 (173 to 240), 16 frames 157 (129 to 218), both with
-two batches passed; 32 frames and one passed 117; 8 frames and four 139; 16 frames and four 151."""
-BATCH_PICTURE_BYTES = 32 * 2**20
-"""Source pictures of one batch (side by side): large pictures make small batches."""
 BATCHES_READ = 1
 """Batches that wait for a place in front of Triton."""
 BATCHES_PASSED = 2
@@ -43,27 +34,20 @@ class Output(Protocol):
     """What is made of the decoded frames."""
 
     @property
-    def seconds(self) -> float:
-        """How long the writer was busy."""
-
-    @property
     def is_full(self) -> bool:
         """Whether the work waits for somebody to take what is made."""
 
-    async def open(self, reader: FilmReader, stages: asyncio.TaskGroup) -> None:
+    async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:
         """Begin, with an opened film; further stages may be added."""
 
-    async def write(self, batch: FilmBatch, passed: ModelOutput) -> None:
+    async def write(self, batch: FrameBatch, output: ModelOutput) -> None:
         """Take the film's next pictures and what the model made of them."""
 
-    async def close(self, reader: FilmReader, fault: ServiceError | None) -> None:
+    async def close(self, fault: ServiceError | None) -> None:
         """Finish: all that can be decoded was written. `fault`: why that was not the whole film."""
 
     def tick(self) -> None:
         """Do what is to be done about twice a second."""
-
-    async def release(self) -> None:
-        """End its thread; give up what is not finished."""
 
 
 class Pipeline:
@@ -75,6 +59,7 @@ class Pipeline:
         settings: OutputSettings,
         *,
         inference: Inference,
+        processes: FilmProcesses,
         source: Source,
         output: Output,
         stats: Stats,
@@ -84,16 +69,15 @@ class Pipeline:
         self._model = model
         self._settings = settings
         self._inference = inference
+        self._processes = processes
         self._source = source
         self._output = output
         self._stats = stats
         self._segmented = segmented
         self._resume = resume
 
-        self._reading = SerialExecutor("film-read")
-        self._reader: FilmReader | None = None
-        self._read: asyncio.Queue[FilmBatch | None] = asyncio.Queue(BATCHES_READ)
-        self._passed: asyncio.Queue[tuple[FilmBatch, asyncio.Task[ModelOutput]] | None]
+        self._read: asyncio.Queue[FrameBatch | None] = asyncio.Queue(BATCHES_READ)
+        self._passed: asyncio.Queue[tuple[FrameBatch, asyncio.Task[ModelOutput]] | None]
         self._passed = asyncio.Queue(BATCHES_PASSED)
         self._receiving: asyncio.Task[None]
         self._ended = asyncio.Event()
@@ -104,52 +88,54 @@ class Pipeline:
 
         Raises:
             ServiceError: What went wrong. A film that breaks off is delivered as far as it goes.
+            ResumeError: It does not go on from where it shall.
         """
         try:
-            async with asyncio.TaskGroup() as stages:
-                self._receiving = stages.create_task(self._source.receive())
-                stages.create_task(self._decode_film(stages))
-                stages.create_task(self._watch())
-        except BaseExceptionGroup as group:
-            raise _first_cause(group) from None
+            with told_of_process(self._source.fault):
+                async with self._processes.film(self._source.bytes) as film:
+                    await self._run_stages(film)
         finally:
-            await run_to_completion(self._close())
+            self._source.close()
+            self._stats.close()
+            # What is left in the queues is large, and tasks refer to the frames that refer to
+            # them: without this it would all wait for Python's next collection of cycles.
+            del self._read, self._passed
         if (fault := self._source.fault(self._film_error)) is not None:
             raise fault
 
+    async def _run_stages(self, film: FilmProcess) -> None:
+        try:
+            async with asyncio.TaskGroup() as stages:
+                self._receiving = stages.create_task(self._source.receive())
+                stages.create_task(self._decode_film(film, stages))
+                stages.create_task(self._watch(film))
+        except BaseExceptionGroup as group:
+            raise _first_cause(group) from None
+        finally:
+            self._count_seconds(film)
+            del self._receiving
+
     # The film's bytes to batches of frames.
 
-    async def _decode_film(self, stages: asyncio.TaskGroup) -> None:
+    async def _decode_film(self, film: FilmProcess, stages: asyncio.TaskGroup) -> None:
         """Hand on all that can be decoded, also of a film that then turns out to be at fault."""
         try:
-            reader = await self._reading.run(self._open_reader)
+            facts = await film.open(self._settings, segmented=self._segmented, resume=self._resume)
         except FilmError as error:
             self._film_error = error
             self._end()
             return
-        await self._output.open(reader, stages)
+        self._stats.time_base = facts.time_base
+        await self._output.open(film, facts, stages)
         stages.create_task(self._pass_batches(stages))
-        stages.create_task(self._write_film(reader))
-        batches = reader.batches(_batch_frames(reader.facts, self._settings))
+        stages.create_task(self._write_film())
         try:
-            while (batch := await self._reading.run(next, batches, None)) is not None:
+            while (batch := await film.next()) is not None:
                 self._stats.decoded(len(batch.pts))
                 await self._read.put(batch)
         except FilmError as error:
             self._film_error = error
         await self._read.put(None)
-
-    def _open_reader(self) -> FilmReader:
-        settings = self._settings
-        self._reader = FilmReader(
-            self._source.file,
-            picture_size=lambda facts: picture_size(facts, settings),
-            sound=settings.sound,
-            segmented=self._segmented,
-            resume=self._resume,
-        )
-        self._stats.time_base = self._reader.facts.time_base
-        return self._reader
 
     # Batches through the model: several at once, in order.
 
@@ -158,7 +144,7 @@ class Pipeline:
             await self._passed.put((batch, stages.create_task(self._pass(batch))))
         await self._passed.put(None)
 
-    async def _pass(self, batch: FilmBatch) -> ModelOutput:
+    async def _pass(self, batch: FrameBatch) -> ModelOutput:
         if not len(batch.pts):
             return NO_MODEL_OUTPUT
         model = self._model
@@ -169,11 +155,11 @@ class Pipeline:
 
     # Decoded frames to the output.
 
-    async def _write_film(self, reader: FilmReader) -> None:
+    async def _write_film(self) -> None:
         while (entry := await self._passed.get()) is not None:
             batch, passing = entry
             await self._output.write(batch, await passing)
-        await self._output.close(reader, self._source.fault(self._film_error))
+        await self._output.close(self._source.fault(self._film_error))
         if self._film_error is None:
             # What follows the last frame belongs to the film as well: its size, its digest.
             self._source.wait_for_end()
@@ -187,53 +173,24 @@ class Pipeline:
 
     # Beside the stages.
 
-    async def _watch(self) -> None:
+    async def _watch(self, film: FilmProcess) -> None:
         """See to what is to be done about twice a second."""
         while not self._ended.is_set():
             try:
                 await asyncio.wait_for(self._ended.wait(), PROGRESS_SECONDS)
             except TimeoutError:
-                self._count_seconds()
+                self._count_seconds(film)
                 if not self._output.is_full:
-                    self._source.check_idle()
+                    self._source.check_idle(film.waiting_since)
                 self._output.tick()
 
-    # What is left behind.
-
-    def _end_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
-        self._source.file.close()
-
-    def _count_seconds(self) -> None:
-        read = self._reading.seconds - self._source.file.waited
+    def _count_seconds(self, film: FilmProcess) -> None:
         known = self._stats.seconds
         self._stats.busy(
-            StageSeconds(read=max(0.0, read - known.read), write=self._output.seconds - known.write)
+            StageSeconds(
+                read=film.read_seconds - known.read, write=film.write_seconds - known.write
+            )
         )
-
-    async def _close(self) -> None:
-        """End every thread, close each container on its own, give the source back."""
-        self._source.cancel()
-        async with AsyncExitStack() as ends:
-            # The last one first: the writer still refers to the reader's streams.
-            ends.push_async_callback(self._source.close)
-            ends.push_async_callback(self._reading.end, self._end_reader)
-            ends.push_async_callback(self._output.release)
-        self._count_seconds()
-        self._stats.close()
-        # What is left in the queues is large, and tasks refer to the frames that refer to them:
-        # without this it would all wait for Python's next collection of cycles.
-        del self._read, self._passed, self._receiving
-
-
-def _batch_frames(facts: FilmFacts, output: OutputSettings) -> int:
-    size = picture_size(facts, output)
-    if size is None:
-        return BATCH_FRAMES
-    width, height = size
-    return max(1, min(BATCH_FRAMES, BATCH_PICTURE_BYTES // (width * height * 3)))
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,41 +1,85 @@
 """Where a film's bytes come from; and one that a caller still sends."""
 
+import asyncio
+import os
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Protocol
 
 from film.errors import FilmError
+from film.process.bytes_out import FilmBytes, GrowingBytes
 from film.spool import Spool
+from service.aio import run_to_completion
 from service.errors import IdleCallerError, InvalidFieldError, ServiceError
 from service.pipeline.errors import film_fault, short_film_fault, spool_fault
-from service.pipeline.serial_executor import SerialExecutor
 from service.pipeline.stats import Stats
-from service.pipeline.timed_file import TimedFile
 
 
 class Source(Protocol):
     """A film's bytes, and what is known of their coming."""
 
-    file: TimedFile
-    """For the reader; used on its thread."""
+    @property
+    def bytes(self) -> FilmBytes:
+        """What the film's process reads."""
 
     async def receive(self) -> None:
         """Take what is still to come; ends with the film's last byte. Raises ServiceError."""
 
-    def check_idle(self) -> None:
-        """Raise IdleCallerError when the work waits for bytes, and nothing else, for too long."""
+    def check_idle(self, waiting_since: float | None) -> None:
+        """Raise IdleCallerError when the work waits for bytes, and nothing else, for too long.
+
+        `waiting_since`: since when the film's process does (`time.monotonic`); None: it does not.
+        """
 
     def wait_for_end(self) -> None:
         """Take note that nothing but the film's end is waited for."""
 
     def fault(self, error: FilmError | None) -> ServiceError | None:
-        """Return what is wrong with the film, given what its reader found."""
+        """Return what is wrong with the film, given what its process found."""
 
-    def cancel(self) -> None:
-        """Make reads raise at once; any thread may call it."""
+    def close(self) -> None:
+        """Release everything; nobody reads any more."""
 
-    async def close(self) -> None:
-        """Release everything; `file` was closed before."""
+
+class SpooledBytes(GrowingBytes):
+    """A spool as a film's process reads it."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._descriptor = spool.open_descriptor()
+        self._changed = asyncio.Condition()
+
+    @property
+    def descriptor(self) -> int:
+        """A read-only descriptor of the spool."""
+        return self._descriptor
+
+    async def wait(self, position: int) -> tuple[int, bool]:
+        """Wait until a byte lies at `position`, or all have arrived."""
+        spool = self._spool
+        async with self._changed:
+            await self._changed.wait_for(lambda: position < spool.size or spool.finished)
+            return spool.size, spool.finished
+
+    async def write(self, data: bytes) -> None:
+        """Append bytes to the spool, and tell who waits; raises as `Spool.write`."""
+        # A thread that writes cannot be stopped, and the spool must not be closed under it.
+        await run_to_completion(asyncio.to_thread(self._spool.write, data))
+        await self._tell()
+
+    async def finish(self) -> None:
+        """Say that all bytes have arrived."""
+        self._spool.finish()
+        await self._tell()
+
+    def close(self) -> None:
+        """Give the spool's bytes back."""
+        os.close(self._descriptor)
+        self._spool.close()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
 
 class ArrivingSource:
@@ -52,17 +96,15 @@ class ArrivingSource:
         also: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
         """Take `chunks`; `also` gets each of them as well, after the spool."""
-        self._spool = spool
+        self.bytes = SpooledBytes(spool)
         self._chunks = chunks
         self._stats = stats
         self._announced = announced
         self._idle_seconds = idle_seconds
         self._also = also
-        self._spooling = SerialExecutor("film-spool")
         self._last_chunk_at = time.monotonic()
         self._waits_for_end_since: float | None = None
         self._all_received = False
-        self.file = TimedFile(spool.open())
 
     async def receive(self) -> None:
         """Drain the caller's bytes to disk."""
@@ -71,7 +113,7 @@ class ArrivingSource:
             self._stats.bytes_received += len(chunk)
             self._check_size()
             try:
-                await self._spooling.run(self._spool.write, chunk)
+                await self.bytes.write(chunk)
             except FilmError as error:
                 raise spool_fault(error) from None
             if self._also is not None:
@@ -82,7 +124,7 @@ class ArrivingSource:
                 "chunk", "the stream ended without one byte of a film", reason="EMPTY_FILM"
             )
         self._all_received = True
-        await self._spooling.run(self._spool.finish)
+        await self.bytes.finish()
 
     def _check_size(self) -> None:
         if self._announced is not None and self._stats.bytes_received > self._announced:
@@ -92,9 +134,9 @@ class ArrivingSource:
                 reason="FILM_SIZE_MISMATCH",
             )
 
-    def check_idle(self) -> None:
+    def check_idle(self, waiting_since: float | None) -> None:
         """Raise IdleCallerError when the work waits for bytes, and nothing else, for too long."""
-        waiting_since = self.file.waiting_since or self._waits_for_end_since
+        waiting_since = waiting_since or self._waits_for_end_since
         if waiting_since is None or self._all_received:
             return
         idle = time.monotonic() - max(waiting_since, self._last_chunk_at)
@@ -116,10 +158,6 @@ class ArrivingSource:
             return short_film_fault(self._announced, self._stats)
         return film_fault(error, self._stats) if error is not None else None
 
-    def cancel(self) -> None:
-        """Make reads raise at once."""
-        self._spool.cancel()
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """Give the spool's bytes back."""
-        await self._spooling.end(self._spool.close)
+        self.bytes.close()

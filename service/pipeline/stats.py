@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 
-from film.read.batch import FilmBatch
+from film.process.film import FrameBatch
 from service import metrics
 from service.inference import ModelVersion
 from service.pipeline.events import Progress, StageSeconds, Summary
@@ -42,7 +42,7 @@ class Stats:
         _WRITE_QUEUE.inc(frames)
         self.busy(StageSeconds(encode=encode_seconds, decode=decode_seconds))
 
-    def wrote(self, batch: FilmBatch) -> None:
+    def wrote(self, batch: FrameBatch) -> None:
         """Count a batch that is in the output now."""
         frames = len(batch.pts)
         if not frames:

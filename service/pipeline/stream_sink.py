@@ -1,16 +1,13 @@
 """The output of a film that is made for one caller: a fragmented MP4, as it is made."""
 
 import asyncio
-from typing import cast
 
+from film.facts import FilmFacts
 from film.output import OutputSettings, output_size
-from film.read.batch import FilmBatch
-from film.read.film_reader import FilmReader
-from film.write.film_writer import FilmWriter
+from film.process.film import FilmProcess, FrameBatch
 from service.errors import ServiceError
 from service.pipeline.events import Event, FilmOpened, LatentsMade, OutputChunk
 from service.pipeline.model_output import ModelOutput
-from service.pipeline.serial_executor import SerialExecutor
 from service.pipeline.stats import Stats
 
 CHUNK_BYTES = 2**20
@@ -31,57 +28,40 @@ class StreamSink:
         self._stats = stats
         self._events = events
         self._include_latents = include_latents
-        self._writing = SerialExecutor("film-write")
-        self._writer: FilmWriter | None = None
-        self._fresh: list[bytes] = []
+        self._film: FilmProcess
         self._opened = False
         self.warnings: tuple[str, ...] = ()
-
-    @property
-    def seconds(self) -> float:
-        """How long the writer was busy."""
-        return self._writing.seconds
 
     @property
     def is_full(self) -> bool:
         """Whether the caller does not keep up."""
         return self._events.full()
 
-    async def open(self, reader: FilmReader, stages: asyncio.TaskGroup) -> None:
+    async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:
         """Tell the caller what the film is, and begin the output."""
-        size = output_size(reader.facts, self._settings)
-        await self._events.put(FilmOpened(reader.facts, size))
+        self._film = film
+        await self._events.put(FilmOpened(facts, output_size(facts, self._settings)))
         self._opened = True
-        await self._writing.run(self._open_writer, reader)
+        await film.begin_stream(self._settings)
 
-    def _open_writer(self, reader: FilmReader) -> None:
-        self._writer = FilmWriter(
-            self._fresh.append, reader.facts, reader.sound_streams, self._settings
-        )
-
-    async def write(self, batch: FilmBatch, passed: ModelOutput) -> None:
+    async def write(self, batch: FrameBatch, output: ModelOutput) -> None:
         """Put the next pictures into the output."""
-        writer = cast(FilmWriter, self._writer)
         if self._include_latents and len(batch.pts):
-            await self._events.put(LatentsMade(batch.pts, passed.latents))
-        await self._writing.run(writer.write, batch, passed.frames)
+            await self._events.put(LatentsMade(batch.pts, output.latents))
+        written = await self._film.write(batch, output.frames)
         self._stats.wrote(batch)
-        await self._put_output()
+        await self._put_output(written.data)
 
-    async def close(self, reader: FilmReader, fault: ServiceError | None) -> None:
+    async def close(self, fault: ServiceError | None) -> None:
         """Put what is left into the output."""
-        writer = cast(FilmWriter, self._writer)
-        await self._writing.run(writer.close)
-        await self._put_output()
-        self.warnings = (*reader.warnings, *writer.warnings)
+        written = await self._film.close()
+        await self._put_output(written.data)
+        self.warnings = written.warnings
         await self._events.put(self._stats.progress())
 
-    async def _put_output(self) -> None:
-        """Pass on what the writer has made since the last call; its thread is at rest."""
-        output = b"".join(self._fresh)
-        self._fresh.clear()
-        for start in range(0, len(output), CHUNK_BYTES):
-            chunk = output[start : start + CHUNK_BYTES]
+    async def _put_output(self, data: bytes) -> None:
+        for start in range(0, len(data), CHUNK_BYTES):
+            chunk = data[start : start + CHUNK_BYTES]
             self._stats.bytes_sent += len(chunk)
             await self._events.put(OutputChunk(chunk))
 
@@ -89,12 +69,3 @@ class StreamSink:
         """Tell how far the work is; a caller who does not keep up is not told."""
         if self._opened and not self._events.full():
             self._events.put_nowait(self._stats.progress())
-
-    async def release(self) -> None:
-        """End the writer's thread; give up what it has not finished."""
-        await self._writing.end(self._end_writer)
-
-    def _end_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.abort()  # Without effect on one that was closed.

@@ -5,9 +5,9 @@ import secrets
 from collections.abc import AsyncIterable
 from contextlib import suppress
 
+from film.facts import FilmFacts
 from film.output import OutputSettings, output_size
-from film.read.batch import FilmBatch
-from film.read.film_reader import FilmReader
+from film.process.film import FilmProcess, FilmProcesses, FrameBatch
 from film.spool import Spool
 from service.aio import run_to_completion
 from service.errors import ServiceError, UnavailableError
@@ -41,10 +41,17 @@ CHUNK_BYTES = 2**20
 class Ingest:
     """Keeps films that are reconstructed while they come."""
 
-    def __init__(self, library: LibraryParts, uploads: Uploads, inference: Inference) -> None:
+    def __init__(
+        self,
+        library: LibraryParts,
+        uploads: Uploads,
+        inference: Inference,
+        processes: FilmProcesses,
+    ) -> None:
         self._library = library
         self._uploads = uploads
         self._inference = inference
+        self._processes = processes
 
     async def open(self, settings: UploadSettings) -> Upload:
         """Begin to keep a film; raises ClientSideError where its id is taken."""
@@ -62,7 +69,15 @@ class Ingest:
     ) -> None:
         """Take a film through and keep it; of one that breaks off, nothing is kept."""
         await _IngestRun(
-            self._library, self._inference, upload, settings, spool, chunks, events, idle_seconds
+            self._library,
+            self._inference,
+            self._processes,
+            upload,
+            settings,
+            spool,
+            chunks,
+            events,
+            idle_seconds,
         ).run()
 
 
@@ -73,6 +88,7 @@ class _IngestRun:
         self,
         library: LibraryParts,
         inference: Inference,
+        processes: FilmProcesses,
         upload: Upload,
         settings: ReconstructionSettings,
         spool: Spool,
@@ -82,6 +98,7 @@ class _IngestRun:
     ) -> None:
         self._library = library
         self._inference = inference
+        self._processes = processes
         self._upload = upload
         self._settings = settings
         self._spool = spool
@@ -143,6 +160,7 @@ class _IngestRun:
             settings.model,
             settings.output,
             inference=self._inference,
+            processes=self._processes,
             source=source,
             output=output,
             stats=self._stats,
@@ -228,14 +246,13 @@ class _IngestSink(SegmentSink):
         """Whether the caller does not keep up."""
         return self._events.full()
 
-    async def open(self, reader: FilmReader, stages: asyncio.TaskGroup) -> None:
+    async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:
         """Tell the caller what the film is, and begin the output."""
-        size = output_size(reader.facts, self._picture)
-        await self._events.put(FilmOpened(reader.facts, size))
+        await self._events.put(FilmOpened(facts, output_size(facts, self._picture)))
         self._opened = True
-        await super().open(reader, stages)
+        await super().open(film, facts, stages)
 
-    async def write(self, batch: FilmBatch, passed: ModelOutput) -> None:
+    async def write(self, batch: FrameBatch, passed: ModelOutput) -> None:
         """Put the next pictures into the output, their latents to the caller."""
         if self._include_latents and len(batch.pts):
             await self._events.put(LatentsMade(batch.pts, passed.latents))

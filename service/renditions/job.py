@@ -6,7 +6,7 @@ from functools import partial
 
 import structlog
 
-from film.errors import FilmError
+from film.process.film import FilmProcesses
 from film.segments import ResumeError
 from service import metrics
 from service.aio import run_to_completion
@@ -39,13 +39,20 @@ class _LeaseLostError(Exception):
 class RenditionJob:
     """One rendition on its way; `run` once, cancel that to stop. `state` says how it stands."""
 
-    def __init__(self, library: LibraryParts, inference: Inference, target: Target) -> None:
+    def __init__(
+        self,
+        library: LibraryParts,
+        inference: Inference,
+        processes: FilmProcesses,
+        target: Target,
+    ) -> None:
         self.target = target
         self.state = JobState()
         self.looked = asyncio.Event()
         """Set once the state shows what was there before."""
         self._library = library
         self._inference = inference
+        self._processes = processes
         self._writes = Writes(library.threads)
         self._records = RecordsReader(library.store, target.film.id, target.rendition)
         self._stats = Stats(target.model)
@@ -224,7 +231,8 @@ class RenditionJob:
             model,
             target.output,
             inference=self._inference,
-            source=LibrarySource(library.films.open_source(film)),
+            processes=self._processes,
+            source=LibrarySource(library.films.source(film), library.threads),
             output=SegmentSink(target.output, self._stats, writer, resume),
             stats=self._stats,
             segmented=True,
@@ -238,8 +246,6 @@ class RenditionJob:
             last = self.state.last
             if last is None or last.fault is None:
                 raise
-        except FilmError as error:
-            raise DataLossError(str(error), reason=error.reason) from None
 
     async def _kept(self, record: SegmentRecord, data: bytes) -> None:
         self.state.extend([record])

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from film.errors import SpoolFullError
+from film.process.film import FilmProcesses
 from film.spool import Spool, SpoolRoom
 from service import metrics
 from service.errors import OverloadedError
@@ -58,6 +59,7 @@ class Reconstructor:
     def __init__(
         self,
         inference: Inference,
+        processes: FilmProcesses,
         spools: SpoolRoom,
         limit: Limit,
         *,
@@ -67,6 +69,7 @@ class Reconstructor:
     ) -> None:
         """`ingest` keeps films whose callers ask for it."""
         self._inference = inference
+        self._processes = processes
         self._spools = spools
         self._limit = limit
         self._film_bytes = film_bytes
@@ -114,6 +117,7 @@ class Reconstructor:
             settings.model,
             settings.output,
             inference=self._inference,
+            processes=self._processes,
             source=ArrivingSource(
                 spool,
                 chunks,

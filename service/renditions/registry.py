@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from film.process.film import FilmProcesses
 from service.inference import Inference
 from service.library.films import film_deleted
 from service.limit import Limit
@@ -28,9 +29,16 @@ class Participation:
 class Registry:
     """All rendition jobs of this process; used on one event loop."""
 
-    def __init__(self, library: LibraryParts, inference: Inference, limit: Limit) -> None:
+    def __init__(
+        self,
+        library: LibraryParts,
+        inference: Inference,
+        processes: FilmProcesses,
+        limit: Limit,
+    ) -> None:
         self.library = library
         self._inference = inference
+        self._processes = processes
         self._limit = limit
         self._shared: dict[tuple[str, str], _Shared] = {}
         """Those that can be joined, by film uid and rendition."""
@@ -53,7 +61,7 @@ class Registry:
         shared = self._shared.get(key)
         if shared is None or shared.job.state.fault is not None:
             self._limit.enter()
-            job = RenditionJob(self.library, self._inference, target)
+            job = RenditionJob(self.library, self._inference, self._processes, target)
             task = asyncio.ensure_future(job.run())
             self._running[task] = job
             shared = self._shared[key] = _Shared(job, task)

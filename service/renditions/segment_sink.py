@@ -2,19 +2,15 @@
 
 import asyncio
 from collections import deque
-from typing import cast
 
 import numpy as np
 
+from film.facts import FilmFacts
 from film.output import OutputSettings
-from film.quality import frame_detail
-from film.read.batch import FilmBatch
-from film.read.film_reader import FilmReader
+from film.process.film import FilmProcess, FrameBatch, Written
 from film.segments import ResumePoint, Segment
-from film.write.segment_writer import SegmentWriter
 from service.errors import ServiceError
 from service.pipeline.model_output import ModelOutput
-from service.pipeline.serial_executor import SerialExecutor
 from service.pipeline.stats import Stats
 from service.renditions.rendition_writer import RenditionWriter, Rows
 
@@ -36,74 +32,51 @@ class SegmentSink:
         self._stats = stats
         self._attempt = attempt
         self._resume = resume
-        self._writing = SerialExecutor("film-write")
-        self._writer: SegmentWriter | None = None
+        self._film: FilmProcess
         self._rows = _Rows()
-        self._whole: asyncio.Queue[tuple[Segment, Rows, ServiceError | None] | None]
+        self._whole: asyncio.Queue[tuple[Segment, Rows, bytes | None, ServiceError | None] | None]
         self._whole = asyncio.Queue(SEGMENTS_WAITING)
         self._keeping: asyncio.Task[None]
-
-    @property
-    def seconds(self) -> float:
-        """How long the writer was busy."""
-        return self._writing.seconds
 
     @property
     def is_full(self) -> bool:
         """Whether segments wait to be kept."""
         return self._whole.full()
 
-    async def open(self, reader: FilmReader, stages: asyncio.TaskGroup) -> None:
+    async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:
         """Begin the output."""
-        await self._writing.run(self._open_writer, reader)
+        self._film = film
+        await film.begin_segments(self._settings, self._resume)
         self._keeping = stages.create_task(self._keep())
 
-    def _open_writer(self, reader: FilmReader) -> None:
-        self._writer = SegmentWriter(
-            reader.facts, reader.sound_streams, self._settings, self._resume
-        )
-
-    async def write(self, batch: FilmBatch, passed: ModelOutput) -> None:
+    async def write(self, batch: FrameBatch, output: ModelOutput) -> None:
         """Put the next pictures into the output."""
-        segments = await self._writing.run(self._write, batch, passed)
-        self._stats.wrote(batch)
-        for segment in segments:
-            await self._whole.put((segment, self._rows.take(segment.frames), None))
-
-    def _write(self, batch: FilmBatch, passed: ModelOutput) -> list[Segment]:
         if len(batch.pts):
-            self._rows.push(
-                Rows(batch.pts, passed.latents, passed.embeddings, frame_detail(batch.frames))
-            )
-        return cast(SegmentWriter, self._writer).write(batch, passed.frames)
+            self._rows.push(Rows(batch.pts, output.latents, output.embeddings, batch.detail))
+        written = await self._film.write(batch, output.frames)
+        self._stats.wrote(batch)
+        await self._put_segments(written, None)
 
-    async def close(self, reader: FilmReader, fault: ServiceError | None) -> None:
+    async def close(self, fault: ServiceError | None) -> None:
         """End the last segment, and wait until all are kept."""
-        writer = cast(SegmentWriter, self._writer)
-        segments = await self._writing.run(writer.close, reader.warnings)
-        for segment in segments:
-            rows = self._rows.take(segment.frames)
-            await self._whole.put((segment, rows, fault if segment.resume.ended else None))
+        await self._put_segments(await self._film.close(), fault)
         await self._whole.put(None)
         await self._keeping
 
+    async def _put_segments(self, written: Written, fault: ServiceError | None) -> None:
+        init = written.init
+        for segment in written.segments:
+            rows = self._rows.take(segment.frames)
+            last = segment.resume.ended
+            await self._whole.put((segment, rows, init, fault if last else None))
+            init = None
+
     async def _keep(self) -> None:
         while (entry := await self._whole.get()) is not None:
-            segment, rows, fault = entry
-            init = cast(SegmentWriter, self._writer).init
-            await self._attempt.keep(segment, rows, init, fault)
+            await self._attempt.keep(*entry)
 
     def tick(self) -> None:
         """Do nothing: who watches looks at the job."""
-
-    async def release(self) -> None:
-        """End the writer's thread; give up what it has not finished."""
-        await self._writing.end(self._end_writer)
-
-    def _end_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.abort()  # Without effect on one that was closed.
 
 
 class _Rows:

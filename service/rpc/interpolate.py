@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from refilm.v1 import latents_pb2 as pb
 
-from film.write.muxer import MAX_CHUNK_BYTES
-from film.write.sequence import SequenceWriter
-from service.errors import DigestMismatchError, InvalidFieldError
+from film.errors import FilmError, FilmLimitError
+from film.process.film import FilmProcesses
+from service.errors import DigestMismatchError, InvalidFieldError, ServerSideError, ServiceError
+from service.film_faults import limit_fault, told_of_process
 from service.inference import Inference, Models, ModelVersion
 from service.library.films import Film
 from service.library.latents import Latents
@@ -27,6 +28,7 @@ from service.rpc.messages import seconds_of
 from service.search.interpolation import Mode, decoded, interpolate
 
 MAX_STEPS = 1000
+MAX_CHUNK_BYTES = 2**20
 DEFAULT_FRAME_RATE = 24.0
 MAX_FRAME_RATE = 120.0
 _LOOK_SECONDS = 1.0
@@ -73,12 +75,14 @@ class InterpolateCalls:
         inference: Inference,
         film_latents: FilmLatents,
         latents: Latents,
+        processes: FilmProcesses,
         frame_threads: ThreadPoolExecutor,
     ) -> None:
         self._models = models
         self._inference = inference
         self._film_latents = film_latents
         self._latents = latents
+        self._processes = processes
         self._frame_threads = frame_threads
 
     async def Interpolate(
@@ -197,24 +201,15 @@ class InterpolateCalls:
         self, batches: AsyncIterator[NDArray[np.uint8]], rate: Fraction, steps: int
     ) -> AsyncGenerator[pb.InterpolateResponse, None]:
         """Write the film batch by batch: what is kept here is what one batch became."""
-        written = bytearray()
-        writer = await self._run(SequenceWriter, written.extend, rate, steps)
-        work: Future[None] = Future()
-        work.set_result(None)
-        try:
-            async for frames in batches:
-                work = self._frame_threads.submit(writer.write, frames)
-                await asyncio.wrap_future(work)
-                current_call().frames += len(frames)
-                for chunk in _taken(written):
+        with told_of_process(_unreadable):
+            async with self._processes.film() as film:
+                await film.begin_sequence(rate, steps)
+                async for frames in batches:
+                    for chunk in _chunks((await film.write_frames(frames)).data):
+                        yield pb.InterpolateResponse(chunk=chunk)
+                    current_call().frames += len(frames)
+                for chunk in _chunks((await film.close()).data):
                     yield pb.InterpolateResponse(chunk=chunk)
-            work = self._frame_threads.submit(writer.close)
-            await asyncio.wrap_future(work)
-            for chunk in _taken(written):
-                yield pb.InterpolateResponse(chunk=chunk)
-        finally:
-            # A cancelled write may still run, and the writer is for one thread at a time.
-            work.add_done_callback(lambda _: self._frame_threads.submit(writer.abort))
 
     async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
         loop = asyncio.get_running_loop()
@@ -266,10 +261,12 @@ def _mismatch(message: str, one: str, other: str) -> DigestMismatchError:
     return DigestMismatchError(message, metadata={"first_digest": one, "second_digest": other})
 
 
-def _taken(written: bytearray) -> list[bytes]:
-    """Return what was written since the last time, in chunks."""
-    chunks = [
-        bytes(written[at : at + MAX_CHUNK_BYTES]) for at in range(0, len(written), MAX_CHUNK_BYTES)
-    ]
-    written.clear()
-    return chunks
+def _chunks(data: bytes) -> list[bytes]:
+    return [data[at : at + MAX_CHUNK_BYTES] for at in range(0, len(data), MAX_CHUNK_BYTES)]
+
+
+def _unreadable(error: FilmError) -> ServiceError:
+    """Return the error of a film that is written here: nothing of it is the caller's fault."""
+    if isinstance(error, FilmLimitError) and error.limit:
+        return limit_fault(error)
+    return ServerSideError("the film cannot be written")

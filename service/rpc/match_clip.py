@@ -1,9 +1,8 @@
 """MatchClip: a clip comes in, and where it comes from goes out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
-from typing import TypeVar
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -13,15 +12,13 @@ from refilm.v1 import latents_pb2 as pb
 from film.clip_survey import ClipSurvey
 from film.errors import FilmError
 from film.letterbox import NO_BARS, Bars
-from film.quality import frame_detail
-from film.read.clip import clip_frames, survey_clip
+from film.process.film import FilmProcess, FilmProcesses
 from film.spool import Spool, SpoolRoom
-from service.aio import run_to_completion
 from service.errors import InvalidFieldError
+from service.film_faults import told_of_process
 from service.inference import Inference, Models, ModelVersion
 from service.limit import Limit
 from service.pipeline.errors import spool_fault
-from service.pipeline.serial_executor import SerialExecutor
 from service.pipeline.source import ArrivingSource
 from service.pipeline.stats import Stats
 from service.rpc import messages
@@ -33,11 +30,8 @@ from service.search.engine import Search
 from service.search.match import ClipFound, ClipMatcher, EncodedClip
 
 MAX_MATCHES = 20
-BATCH_FRAMES = 32
 
 _WATCH_SECONDS = 0.5
-
-Result = TypeVar("Result")
 
 
 class ClipCalls:
@@ -49,6 +43,7 @@ class ClipCalls:
         inference: Inference,
         search: Search,
         matcher: ClipMatcher,
+        processes: FilmProcesses,
         spools: SpoolRoom,
         limit: Limit,
         *,
@@ -59,6 +54,7 @@ class ClipCalls:
         self._inference = inference
         self._search = search
         self._matcher = matcher
+        self._processes = processes
         self._spools = spools
         self._clip_bytes = clip_bytes
         self._idle_seconds = idle_seconds
@@ -121,27 +117,24 @@ class ClipCalls:
             announced=settings.clip_size_bytes or None,
             idle_seconds=self._idle_seconds,
         )
-        reading = SerialExecutor("clip-read")
-        async with AsyncExitStack() as ends:
-            ends.push_async_callback(lambda: run_to_completion(arriving.close()))
-            ends.push_async_callback(lambda: run_to_completion(reading.end(arriving.file.close)))
-            ends.callback(arriving.cancel)
-            try:
-                survey = await self._surveyed(arriving, reading)
-                if (fault := arriving.fault(None)) is not None:
-                    raise fault
-                variants = [
-                    await self._encode(arriving, reading, model, survey, bars)
-                    for bars in ([survey.bars, NO_BARS] if survey.bars else [NO_BARS])
-                ]
-            except FilmError as error:
-                raise (arriving.fault(error) or error) from None
+        try:
+            with told_of_process(arriving.fault):
+                async with self._processes.film(arriving.bytes) as film:
+                    survey = await self._surveyed(arriving, film)
+                    if (fault := arriving.fault(None)) is not None:
+                        raise fault
+                    variants = [
+                        await self._encode(film, model, survey, bars)
+                        for bars in ([survey.bars, NO_BARS] if survey.bars else [NO_BARS])
+                    ]
+        finally:
+            arriving.close()
         return survey, variants
 
-    async def _surveyed(self, arriving: ArrivingSource, reading: SerialExecutor) -> ClipSurvey:
+    async def _surveyed(self, arriving: ArrivingSource, film: FilmProcess) -> ClipSurvey:
         """Look through the clip while it arrives; ends when all of it has."""
         receiving = asyncio.create_task(arriving.receive())
-        surveying = asyncio.create_task(reading.run(survey_clip, arriving.file))
+        surveying = asyncio.create_task(film.survey())
         try:
             waiting: set[asyncio.Task[object]] = {receiving, surveying}
             while waiting:
@@ -154,49 +147,29 @@ class ClipCalls:
                     # A clip that cannot be read is refused without waiting for the rest of it.
                     surveying.result()
                     arriving.wait_for_end()
-                arriving.check_idle()
+                arriving.check_idle(film.waiting_since)
             return surveying.result()
         finally:
-            # The reader first: it may be waiting for bytes that nobody sends any more.
-            if not surveying.done():
-                arriving.cancel()
+            surveying.cancel()
             receiving.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await receiving
-            with suppress(asyncio.CancelledError, Exception):
-                await surveying
+            await asyncio.wait({receiving, surveying})
 
     async def _encode(
-        self,
-        arriving: ArrivingSource,
-        reading: SerialExecutor,
-        model: ModelVersion,
-        survey: ClipSurvey,
-        bars: Bars,
+        self, film: FilmProcess, model: ModelVersion, survey: ClipSurvey, bars: Bars
     ) -> EncodedClip:
-        await reading.run(arriving.file.seek, 0)
-        batches = await reading.run(clip_frames, arriving.file, survey, bars, BATCH_FRAMES)
         embeddings: list[NDArray[np.float32]] = []
         detail: list[NDArray[np.float32]] = []
-        try:
-            while (frames := await reading.run(next, batches, None)) is not None:
+        async with aclosing(film.clip(bars)) as batches:
+            async for frames, to_see in batches:
                 encoded = await self._inference.encode(model, frames)
                 embeddings.append(encoded.embeddings)
-                detail.append(await reading.run(frame_detail, frames))
-        finally:
-            await reading.run(_close, batches)
+                detail.append(to_see)
         return EncodedClip(
             survey.seconds,
             np.concatenate(embeddings),
             np.concatenate(detail),
             float(survey.duration),
         )
-
-
-def _close(batches: object) -> None:
-    close: Callable[[], None] | None = getattr(batches, "close", None)
-    if close is not None:
-        close()
 
 
 def _count(wanted: int) -> int:

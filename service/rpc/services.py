@@ -20,6 +20,7 @@ from refilm.v1 import (
     library_pb2_grpc,
 )
 
+from film.process.film import FilmProcesses
 from film.spool import SpoolRoom
 from service.inference import Inference, Models
 from service.library.library import Library
@@ -56,6 +57,7 @@ class Parts:
     registry: Registry
     jobs: JobRunner
     reconstructor: Reconstructor
+    processes: FilmProcesses
     spools: SpoolRoom
     search: Search
     threads: ThreadPoolExecutor
@@ -109,12 +111,15 @@ def _latents_service(parts: Parts) -> Any:
             inference,
             search,
             ClipMatcher(search, library.films, library.latents, library.threads),
+            parts.processes,
             parts.spools,
             parts.limits.clips,
             clip_bytes=parts.settings.spool_film_bytes,
             idle_seconds=parts.settings.idle_seconds,
         ),
-        InterpolateCalls(models, inference, film_latents, library.latents, parts.threads),
+        InterpolateCalls(
+            models, inference, film_latents, library.latents, parts.processes, parts.threads
+        ),
     )
 
 

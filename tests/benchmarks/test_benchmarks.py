@@ -10,7 +10,6 @@ from benchmarks.packets import copy_film
 from benchmarks.report import Machine, Ratio, Report, Row, Table, write
 from benchmarks.rounds import interleave, ratio
 from benchmarks.stage import Stage
-from service.pipeline.pipeline import BATCH_FRAMES
 from tests.film.clips import Track, make_clip
 from tests.support.reconstruct import read_film
 from tests.support.service_process import ServiceProcess
@@ -62,21 +61,19 @@ def test_reconstruct(stage: Stage, tmp_path: Path) -> None:
         rounds=1,
         settings=("default", "without sound"),
         settings_seconds=1,
-        batches=(8,),
         upload_pause=0.01,
     )
 
     report = reconstruct.run(stage, plan)
 
     check_page(report, tmp_path)
-    times, settings, batches, first_pictures = report.tables
+    times, settings, first_pictures = report.tables
     assert times.title == "Stages, over 60 frames"
     assert times.rows[0].ratio == Ratio(1, 1, 1)
     alone = [row.ratio.median for row in times.rows[1:4]]
     assert times.rows[4].ratio.median == pytest.approx(sum(alone))
     assert times.rows[5].ratio.median == max(alone)
     assert names(settings) == ["default", "without sound"]
-    assert names(batches) == ["8 frames", f"{BATCH_FRAMES} frames"]
     assert all(row.ratio.highest <= 1 for row in first_pictures.rows)
 
 

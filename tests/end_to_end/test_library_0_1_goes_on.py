@@ -66,8 +66,8 @@ def test_its_jobs_end_well(library: LibraryClient, store: FolderStore) -> None:
 def test_the_header_is_still_the_same(library: LibraryClient, store: FolderStore) -> None:
     """A segment made today fits behind a header of then."""
     film = Films(store).get("half")
-    with Films(store).open_source(film) as source:
-        library.upload(source.readall(), film_id="again", title=film.title)
+    data = Films(store).source(film).read(0, film.size)
+    library.upload(data, film_id="again", title=film.title)
     request = pb.StartReconstructionRequest(film="films/again")
     succeeded(library, library.stub.StartReconstruction(request, timeout=60).reconstruction.name)
     again = Renditions(store).find("again", STANDARD)

@@ -1,23 +1,15 @@
-"""The spool: bytes that are read while they still arrive."""
+"""The spool: bytes on their way in."""
 
 import contextlib
 import errno
-import gc
 import hashlib
-import io
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from film.errors import FilmCancelledError, FilmLimitError, SpoolFullError
+from film.errors import FilmLimitError, SpoolFullError
 from film.spool import Spool, SpoolRoom
-
-WAIT = 60
 
 
 @pytest.fixture
@@ -25,85 +17,41 @@ def room(tmp_path: Path) -> SpoolRoom:
     return SpoolRoom(tmp_path, 1000)
 
 
+def read(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
 def test_what_is_written_is_read(room: SpoolRoom) -> None:
     with Spool(room, 1000) as spool:
         spool.write(b"first ")
+        descriptor = spool.open_descriptor()
         spool.write(bytearray(b"second"))
+        assert not spool.finished
         spool.finish()
-        with spool.open() as reader:
-            assert reader.read() == b"first second"
-            assert reader.read(5) == b""
+        assert spool.finished
+        assert read(descriptor) == b"first second"
         assert spool.size == 12
         assert spool.digest() == "sha256:" + hashlib.sha256(b"first second").hexdigest()
 
 
-def test_a_reader_waits_for_bytes_that_have_not_arrived(room: SpoolRoom) -> None:
-    with Spool(room, 1000) as spool, ThreadPoolExecutor() as pool:
-        spool.write(b"abc")
-        reader = spool.open()
-        assert reader.read(100) == b"abc"
-        waiting = pool.submit(reader.read, 100)
-        spool.write(b"def")
-        assert waiting.result(WAIT) == b"def"
-        at_end = pool.submit(reader.read, 100)
-        spool.finish()
-        assert at_end.result(WAIT) == b""
-
-
-def test_seeking_from_the_end_waits_for_the_end(room: SpoolRoom) -> None:
-    with Spool(room, 1000) as spool, ThreadPoolExecutor() as pool:
-        spool.write(b"abc")
-        reader = spool.open()
-        waiting = pool.submit(reader.seek, -2, io.SEEK_END)
-        spool.write(b"def")
-        spool.finish()
-        assert waiting.result(WAIT) == 4
-        assert reader.read() == b"ef"
-        assert reader.seek(1) == 1
-        assert reader.seek(2, io.SEEK_CUR) == 3
-        assert reader.tell() == 3
-        with pytest.raises(ValueError, match="negative"):
-            reader.seek(-1)
-
-
-def test_cancelling_wakes_every_reader(room: SpoolRoom) -> None:
-    with Spool(room, 1000) as spool, ThreadPoolExecutor() as pool:
-        spool.write(b"abc")
-        started = threading.Barrier(3)
-
-        def read_on() -> bytes:
-            reader = spool.open()
-            reader.read(3)
-            started.wait(WAIT)
-            return reader.read(3)
-
-        def seek_end() -> int:
-            reader = spool.open()
-            started.wait(WAIT)
-            return reader.seek(0, io.SEEK_END)
-
-        waiting = [pool.submit(read_on), pool.submit(seek_end)]
-        started.wait(WAIT)
-        spool.cancel()
-        for future in waiting:
-            with pytest.raises(FilmCancelledError):
-                future.result(WAIT)
-        with pytest.raises(FilmCancelledError):
-            spool.write(b"more")
-        with pytest.raises(FilmCancelledError):
-            spool.open()
-
-
-def test_a_cancelled_spool_refuses_bytes_that_have_arrived_as_well(room: SpoolRoom) -> None:
+def test_who_reads_cannot_write(room: SpoolRoom) -> None:
     with Spool(room, 1000) as spool:
-        spool.write(b"abc")
+        descriptor = spool.open_descriptor()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(descriptor, b"x")
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+
+def test_nothing_is_written_behind_the_end(room: SpoolRoom) -> None:
+    with Spool(room, 1000) as spool:
         spool.finish()
-        reader = spool.open()
-        assert reader.read(0) == b""
-        spool.cancel()
-        for count in (0, 1, -1):
-            with pytest.raises(FilmCancelledError):
-                reader.read(count)
+        with pytest.raises(ValueError, match="after the end"):
+            spool.write(b"more")
+    with pytest.raises(ValueError, match="after the end"):
+        spool.write(b"more")
 
 
 def test_the_limit_of_one_film(room: SpoolRoom) -> None:
@@ -151,11 +99,8 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     with Spool(room, 1000) as spool:
         spool.write(b"abc")
         assert list(tmp_path.iterdir()) == []
-        spool.open()
-        with spool.open() as reader:
-            reader.close()
+        os.close(spool.open_descriptor())
         assert any(link.startswith(str(tmp_path)) for link in _open_files())
-    gc.collect()
     assert [link for link in _open_files() if link.startswith(str(tmp_path))] == []
 
 
@@ -167,31 +112,10 @@ def _open_files() -> list[str]:
     return links
 
 
-def test_a_reader_outlives_its_spool_without_reading_another_file(room: SpoolRoom) -> None:
+def test_a_descriptor_outlives_its_spool_without_reading_another_film(room: SpoolRoom) -> None:
     with Spool(room, 1000) as spool:
         spool.write(b"abc")
-        reader = spool.open()
+        descriptor = spool.open_descriptor()
     with Spool(room, 1000) as other:
         other.write(b"xyz")
-        with pytest.raises(FilmCancelledError):
-            reader.read(3)
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    parts=st.lists(st.binary(min_size=1, max_size=50), max_size=8),
-    reads=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 100)), max_size=20),
-)
-def test_reads_like_a_file(parts: list[bytes], reads: list[tuple[int, int]]) -> None:
-    whole = b"".join(parts)
-    with Spool(SpoolRoom(None, 10_000), 10_000) as spool:
-        for part in parts:
-            spool.write(part)
-        spool.finish()
-        like = io.BytesIO(whole)
-        with spool.open() as reader:
-            for position, count in reads:
-                reader.seek(position)
-                like.seek(position)
-                assert reader.read(count) == like.read(count)
-        assert spool.digest() == "sha256:" + hashlib.sha256(whole).hexdigest()
+        assert read(descriptor) == b"abc"

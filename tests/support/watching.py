@@ -17,6 +17,7 @@ from service.library.uploads import Uploads, UploadSettings
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 from tests.support.library_calls import LibraryClient
 from tests.support.object_stores import LibraryStore
+from tests.support.probing import probe_here
 from tests.support.reconstruct import TIMEOUT_SECONDS, Answer
 from tests.support.service_process import ServiceProcess, wait_for
 
@@ -44,7 +45,7 @@ class LibraryFilms:
 
     def add(self, film: bytes, film_id: str = "film") -> str:
         """Put a film into the library; return its name."""
-        uploads = Uploads(self.store, Films(self.store), film_bytes=2**30)
+        uploads = Uploads(self.store, Films(self.store), film_bytes=2**30, probe=probe_here)
         upload = uploads.open(UploadSettings(film_id=film_id))
         upload.write(film)
         return f"films/{upload.finish().id}"

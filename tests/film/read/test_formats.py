@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from film.errors import FilmError
 from film.facts import FilmFacts, SoundAction
 from film.read.film_reader import FilmReader
-from film.spool import Spool, SpoolRoom
+from tests.film.arriving import ArrivingFile, GivenUpError
 from tests.film.clips import number_of
 from tests.film.format_clips import LONGER, MAKERS
 
@@ -85,25 +86,27 @@ def test_when_the_first_picture_comes(name: str, tmp_path: Path) -> None:
     data = LONGER[name](tmp_path, frames=300, size=(160, 90)).read_bytes()
     opened = threading.Event()
 
-    def read(spool: Spool) -> None:
-        with spool.open() as file, FilmReader(file):
+    file = ArrivingFile()
+
+    def read() -> None:
+        with suppress(GivenUpError), FilmReader(file):
             opened.set()
 
-    with Spool(SpoolRoom(None, 1 << 30), 1 << 30) as spool, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(read, spool)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(read)
         try:
             if READ[name]["begins"] == "at once":
                 # No end in sight: whoever waits for it waits for ever.
-                spool.write(data[: len(data) * 3 // 4])
+                file.arrive(data[: len(data) * 3 // 4])
                 assert opened.wait(60)
             else:
                 # What would be needed comes last.
                 assert data.index(b"moov") > data.index(b"mdat")
-                spool.write(data)
-                spool.finish()
+                file.arrive(data)
+                file.finish()
                 assert opened.wait(60)
         finally:
-            spool.cancel()
+            file.give_up()
         waiting.result(60)
 
 

@@ -31,6 +31,7 @@ from tests.support.library_calls import (
     start_library,
 )
 from tests.support.object_stores import new_bucket
+from tests.support.probing import probe_here
 from tests.support.s3_server import S3Server
 from tests.support.service_process import ServiceProcess, wait_for
 from tests.support.status import parse_error
@@ -225,7 +226,7 @@ def kept_film(store: ObjectStore) -> str:
 
 
 def film_of(store: ObjectStore, name: str) -> Film:
-    uploads = Uploads(store, Films(store), film_bytes=2**30)
+    uploads = Uploads(store, Films(store), film_bytes=2**30, probe=probe_here)
     upload = uploads.open(UploadSettings(film_id=name))
     upload.write(film_bytes())
     return upload.finish()

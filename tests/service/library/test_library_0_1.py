@@ -48,6 +48,7 @@ from tests.support.library_0_1 import (
     STANDARD,
     unpack,
 )
+from tests.support.probing import probe_here
 
 BUNNY = StoredModel("bunny", 1, MODEL_DIGEST, "fidelity")
 WHOLE_UID = "aeab3e25-e41f-48f1-9a50-72d2f394df52"
@@ -102,8 +103,8 @@ def test_its_films_are_there(library: FolderStore) -> None:
         ),
     )
     for film in found.values():
-        with films.open_source(film) as source:
-            assert f"sha256:{hashlib.sha256(source.readall()).hexdigest()}" == film.digest
+        data = films.source(film).read(0, film.size)
+        assert f"sha256:{hashlib.sha256(data).hexdigest()}" == film.digest
         assert film.encode() == library.get(layout.film_facts(film.id))
 
 
@@ -219,7 +220,7 @@ def test_its_jobs_are_there(library: FolderStore, empty: FolderStore) -> None:
 
 def test_its_upload_goes_on_where_it_was_cut(library: FolderStore, empty: FolderStore) -> None:
     films = Films(library)
-    uploads = Uploads(library, films, film_bytes=2**30)
+    uploads = Uploads(library, films, film_bytes=2**30, probe=probe_here)
     begun = library.get(layout.film_source("whole"))
     whole = begun + (2 * PART_BYTES).to_bytes(4, "big") + b"free" + bytes(2 * PART_BYTES - 8)
     settings = UploadSettings("half-sent", "coming", "On its way", len(whole))
@@ -235,7 +236,7 @@ def test_its_upload_goes_on_where_it_was_cut(library: FolderStore, empty: Folder
 
 
 def test_its_finished_upload_is_a_film(library: FolderStore, empty: FolderStore) -> None:
-    uploads = Uploads(library, Films(library), film_bytes=2**30)
+    uploads = Uploads(library, Films(library), film_bytes=2**30, probe=probe_here)
     progress = uploads.progress("whole-upload")
     assert progress.committed == 29050
     assert progress.film is not None and progress.film.uid == WHOLE_UID
@@ -265,7 +266,7 @@ def test_its_deletion_is_known(library: FolderStore, empty: FolderStore) -> None
 def test_a_claim_is_written_alike(library: FolderStore, empty: FolderStore) -> None:
     record = UploadRecord.find(library, "whole-upload")
     assert record is not None
-    uploads = Uploads(empty, Films(empty), film_bytes=2**30)
+    uploads = Uploads(empty, Films(empty), film_bytes=2**30, probe=probe_here)
     uploads.open(UploadSettings("whole-upload", "whole", "A whole film"))
     key = layout.film_claim("whole")
     uid = json.loads(empty.get(key))["uid"]

@@ -24,6 +24,7 @@ from service.library.upload_records import UploadEnd, UploadRecord, UploadSettin
 from service.library.verified_reads import DamagedError
 from service.storage.folder import FolderStore
 from tests.support.library_films import synthetic_film
+from tests.support.probing import probe_here
 
 NOW = datetime.now(UTC)
 MODEL = StoredModel("pca", 1, f"sha256:{'a' * 64}", "pca")
@@ -209,7 +210,7 @@ def test_an_end_of_an_upload_that_cannot_be_read_is_damage(store: FolderStore) -
 
 
 def test_a_claim_that_cannot_be_read_is_nobodys(store: FolderStore) -> None:
-    ends = UploadEnds(store, Films(store))
+    ends = UploadEnds(store, Films(store), probe_here)
     ends.claim(UPLOAD)
     key = layout.film_claim("film")
     data = store.get(key)

@@ -21,6 +21,7 @@ from tests.service.library.conftest import Library
 from tests.support.library_calls import film_bytes, start_library
 from tests.support.library_films import put_films, synthetic_film
 from tests.support.object_stores import LibraryStore
+from tests.support.probing import probe_here
 from tests.support.service_process import ROOT, wait_for
 from tests.support.stored_latents import add_latents, model, random_rows, write_parts
 
@@ -41,7 +42,7 @@ def run(store: ObjectStore, older_than: timedelta, **options: bool) -> list[Left
 def films(object_store: ObjectStore) -> Iterator[Films]:
     """A library of a whole film with latents, a finished upload, and one of each kind of rest."""
     films = Films(object_store)
-    uploads = Uploads(object_store, films, film_bytes=2**30)
+    uploads = Uploads(object_store, films, film_bytes=2**30, probe=probe_here)
     whole = uploads.open(UploadSettings("done", "whole"))
     whole.write(film_bytes())
     film = whole.finish()
@@ -57,7 +58,9 @@ def leave_rests(store: ObjectStore, films: Films) -> dict[str, list[str]]:
     def left(kind: str) -> None:
         rests[kind] = sorted(set(keys(store)) - before - {k for r in rests.values() for k in r})
 
-    upload = Uploads(store, films, film_bytes=2**30).open(UploadSettings("left", "left"))
+    upload = Uploads(store, films, film_bytes=2**30, probe=probe_here).open(
+        UploadSettings("left", "left")
+    )
     upload.write(film_bytes(PART_BYTES + 1))
     upload.keep()
     store.put(layout.upload_part("stray", 0, "0" * 64), b"a part of an upload that was dropped")
@@ -110,7 +113,7 @@ def test_what_is_young_stays_but_for_rests_of_deleted_films(
     found = run(object_store, DAY)
     assert [(one.kind, one.name) for one in found] == [("deletion", "films/gone")]
     assert keys(object_store) == [key for key in before if key not in rests["deletion"]]
-    upload = Uploads(object_store, films, film_bytes=2**30).open(
+    upload = Uploads(object_store, films, film_bytes=2**30, probe=probe_here).open(
         UploadSettings("left", "left"), PART_BYTES
     )
     upload.write(film_bytes(PART_BYTES + 1)[PART_BYTES:])
@@ -119,7 +122,9 @@ def test_what_is_young_stays_but_for_rests_of_deleted_films(
 
 def test_an_upload_that_was_whole_becomes_its_film(object_store: ObjectStore) -> None:
     films = Films(object_store)
-    upload = Uploads(object_store, films, film_bytes=2**30).open(UploadSettings("cut", "cut"))
+    upload = Uploads(object_store, films, film_bytes=2**30, probe=probe_here).open(
+        UploadSettings("cut", "cut")
+    )
     upload.write(film_bytes())
     film = upload.finish()
     # As if the service had been killed right before its last step.

@@ -5,15 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from film.errors import FilmCancelledError
 from service.errors import ClientSideError
 from service.library import layout
 from service.library.films import Film, Films
 from service.library.sweep import Sweep
+from service.library.upload_errors import UploadCancelledError
 from service.library.uploads import Uploads, UploadSettings
 from service.storage.objects import ObjectStore
 from tests.support.cut_store import CutStore
 from tests.support.library_calls import film_bytes
+from tests.support.probing import probe_here
 
 FILM = film_bytes()
 SETTINGS = UploadSettings("cut", "cut", "Cut", len(FILM))
@@ -21,7 +22,7 @@ MANY = 1000
 
 
 def uploads(store: object) -> Uploads:
-    return Uploads(store, Films(store), film_bytes=2**30)
+    return Uploads(store, Films(store), film_bytes=2**30, probe=probe_here)
 
 
 def upload(store: object, data: bytes = FILM) -> Film:
@@ -89,7 +90,7 @@ def test_a_cancelled_upload_ends_wherever_it_is(object_store: ObjectStore) -> No
     begun.write(FILM)
     begun.cancel()
     for call in (begun.finish, lambda: begun.write(b"more")):
-        with pytest.raises(FilmCancelledError):
+        with pytest.raises(UploadCancelledError):
             call()
     assert Films(object_store).find("cut") is None
     assert upload(object_store).digest

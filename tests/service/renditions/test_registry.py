@@ -5,7 +5,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from film.limits import FilmLimits
 from film.output import OutputSettings
+from film.process.film import FilmProcesses
+from film.process.protocol import FILM_MAIN
+from film.process.spawner import Spawner
 from service.inference import Inference, ModelVersion
 from service.inference.admission import Admission
 from service.inference.connection import connect
@@ -16,6 +20,7 @@ from service.renditions import Registry, Target
 from service.storage.folder import FolderStore
 from service.storage.threads import StorageThreads
 from tests.support.library_calls import film_bytes
+from tests.support.probing import probe_here
 from tests.support.service_process import wait_for
 
 MODEL = ModelVersion("pca", 1, "sha256:" + "0" * 64, "pca", {})
@@ -41,14 +46,18 @@ async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_fil
     store = HeldReads(tmp_path / "library")
     store.prepare()
     store.may_go_on.set()
-    library = Library.of(store, StorageThreads(), film_bytes=1 << 30, lease_seconds=1.0)
+    library = Library.of(store, StorageThreads(), probe_here, film_bytes=1 << 30, lease_seconds=1.0)
     upload = library.uploads.open(UploadSettings(film_id="film"))
     upload.write(film_bytes())
     film = upload.finish()
     store.may_go_on.clear()
     nowhere = Inference(connect("127.0.0.1:9"), Admission(64, max_wait_seconds=1))
+    spawner = Spawner([FILM_MAIN])
     registry = Registry(
-        library, nowhere, Limit(1, "films are in work", setting="max_reconstructions")
+        library,
+        nowhere,
+        FilmProcesses(spawner, FilmLimits()),
+        Limit(1, "films are in work", setting="max_reconstructions"),
     )
 
     participation = registry.join(Target(film, MODEL, OutputSettings()))
@@ -63,6 +72,7 @@ async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_fil
     store.may_go_on.set()
     await ending
 
+    await spawner.close()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         await asyncio.wait(others, timeout=SECONDS)

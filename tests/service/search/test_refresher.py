@@ -22,6 +22,7 @@ from service.search.ivf_index import StoppedError
 from service.search.refresher import IndexRefresher
 from service.storage.folder import FolderStore
 from service.storage.threads import StorageThreads
+from tests.support.probing import probe_here
 from tests.support.service_process import wait_for
 from tests.support.shots import Shot, pictures, rows_of
 from tests.support.stored_latents import model, new_film, store_film, write_parts
@@ -143,7 +144,9 @@ async def test_an_index_is_trained_in_the_background(tmp_path: Path) -> None:
 
 
 async def test_too_many_searches_are_refused(tmp_path: Path) -> None:
-    library = Library.of(FolderStore(tmp_path), StorageThreads(), film_bytes=1, lease_seconds=1)
+    library = Library.of(
+        FolderStore(tmp_path), StorageThreads(), probe_here, film_bytes=1, lease_seconds=1
+    )
     full = Limit(0, "searches are in work", setting="max_searches")
     calls = SearchCalls(None, library, None, None, None, full)
 

@@ -1,0 +1,21 @@
+"""Loads, before children are forked, what would be loaded when it is first used.
+
+A confined process opens no file, so neither a module.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+_NUMPY = ("ma", "linalg", "fft", "random", "polynomial", "rec", "char", "strings", "ctypeslib")
+"""Parts of numpy that it loads itself when they are asked for, some within other functions."""
+
+
+def preload(*packages: ModuleType) -> None:
+    """Load all modules of some packages, and all of numpy that codecs and we may come upon."""
+    for name in _NUMPY:
+        importlib.import_module(f"numpy.{name}")
+    for package in packages:
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)

@@ -1,0 +1,138 @@
+"""Films in processes of their own: what becomes of them, and what does not become of others."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from refilm.v1 import autoencoder_pb2 as pb
+from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
+
+from tests.support.reconstruct import Answer, reconstruct, requests
+from tests.support.service_process import ServiceProcess, wait_for
+from tests.support.status import parse_error
+
+
+@contextmanager
+def in_work(service: ServiceProcess, film: Path) -> Iterator[tuple[grpc.Call, int]]:
+    """A film of which the last bytes do not come, so that its process goes on until it ends."""
+    data = film.read_bytes()
+    over = threading.Event()
+
+    def messages() -> Iterator[pb.ReconstructVideoRequest]:
+        yield from requests(data[: len(data) * 3 // 4])
+        over.wait()
+
+    others = set(film_processes(service))
+    with service.connect() as channel:
+        responses = pb_grpc.AutoencoderServiceStub(channel).ReconstructVideo(messages())
+        assert next(responses).WhichOneof("payload") == "film"
+        (process,) = set(film_processes(service)) - others
+        try:
+            yield responses, process
+        finally:
+            responses.cancel()
+            over.set()
+
+
+def fork_server(service: ServiceProcess) -> psutil.Process:
+    return wait_for(
+        lambda: next(
+            (
+                child
+                for child in psutil.Process(service.process.pid).children()
+                if "film.process.forkserver" in child.cmdline()
+            ),
+            None,
+        ),
+        "the fork server",
+    )
+
+
+def film_processes(service: ServiceProcess) -> list[int]:
+    return [child.pid for child in fork_server(service).children()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "reason"),
+    [
+        (signal.SIGSEGV, grpc.StatusCode.DATA_LOSS, "FILM_CRASHED"),
+        (signal.SIGKILL, grpc.StatusCode.UNAVAILABLE, "FILM_PROCESS_LOST"),
+        (signal.SIGXCPU, grpc.StatusCode.RESOURCE_EXHAUSTED, "FILM_LIMIT_CPU_SECONDS"),
+    ],
+)
+def test_a_film_process_that_dies_is_its_own_films_error(
+    service: ServiceProcess,
+    example_film: Path,
+    sent: signal.Signals,
+    code: grpc.StatusCode,
+    reason: str,
+) -> None:
+    with ThreadPoolExecutor() as pool, service.connect() as channel:
+        other = pool.submit(reconstruct, channel, example_film)
+        with in_work(service, example_film) as (responses, process):
+            os.kill(process, sent)
+            with pytest.raises(grpc.RpcError) as ended:
+                for _ in responses:
+                    pass
+        assert (ended.value.code(), parse_error(ended.value).reason) == (code, reason)
+        assert _code(other.result(timeout=120)) == grpc.StatusCode.OK
+    wait_for(lambda: film_processes(service) == [] or None, "no process left")
+
+
+def test_a_cancelled_film_leaves_no_process(service: ServiceProcess, example_film: Path) -> None:
+    with in_work(service, example_film) as (_, process):
+        assert psutil.pid_exists(process)
+    wait_for(lambda: not psutil.pid_exists(process) or None, "the process's end")
+
+
+def test_the_fork_server_is_started_again(service: ServiceProcess, example_film: Path) -> None:
+    with in_work(service, example_film) as (responses, process):
+        before = fork_server(service)
+        before.kill()
+        with pytest.raises(grpc.RpcError) as ended:
+            for _ in responses:
+                pass
+    assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert not psutil.pid_exists(process)
+    with service.connect() as channel:
+        assert _code(reconstruct(channel, example_film)) == grpc.StatusCode.OK
+    assert fork_server(service).pid != before.pid
+
+
+def test_a_service_that_is_killed_leaves_no_process(
+    service: ServiceProcess, example_film: Path, tmp_path: Path
+) -> None:
+    settings = {"REFILM_TRITON_ADDRESS": service.triton_address}
+    with ServiceProcess(tmp_path, [], settings) as other:
+        other.wait_until_serving()
+        with in_work(other, example_film) as (_, process):
+            server = fork_server(other).pid
+            other.process.kill()
+            for pid in (server, process):
+                wait_for(lambda pid=pid: not psutil.pid_exists(pid) or None, "its end")
+
+
+def test_a_film_beyond_a_limit_is_told_which(
+    service: ServiceProcess, example_film: Path, tmp_path: Path
+) -> None:
+    settings = {"REFILM_TRITON_ADDRESS": service.triton_address, "REFILM_FILM_PICTURES": "100"}
+    with ServiceProcess(tmp_path, [], settings) as limited:
+        limited.wait_until_serving()
+        with limited.connect() as channel:
+            answer = reconstruct(channel, example_film)
+    assert (answer.code, answer.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "FILM_LIMIT_PICTURES",
+    )
+    assert "more than 100 pictures; REFILM_FILM_PICTURES is the limit" in answer.message
+
+
+def _code(answer: Answer) -> grpc.StatusCode:
+    return answer.code
