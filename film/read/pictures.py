@@ -8,7 +8,7 @@ from fractions import Fraction
 import av
 import av.filter
 import numpy as np
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, SideDataContainer
 from numpy.typing import NDArray
 
 from film.letterbox import NO_BARS, Bars
@@ -48,7 +48,9 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """Read a picture's display matrix; angles between the quarter turns go to the nearest."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    # `frame.side_data` would refer to the frame that refers to it: frames, many megabytes each,
+    # would then lie about until Python's next collection of cycles.
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg] # Its stub has no constructor.
     if not isinstance(matrix, SideData):
         return UPRIGHT
     values = np.frombuffer(bytes(matrix), np.int32)

@@ -1,5 +1,6 @@
 """What a reader gives: facts, times, pictures, sound, within limits."""
 
+import gc
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -223,6 +224,19 @@ def test_limits(tmp_path: Path) -> None:
                 count += len(batch.pts)
         assert count <= 12
     assert len(read(clip.path, limits=ReadLimits(pictures=24))[2]) == 24
+
+
+def test_pictures_are_freed_as_they_are_read(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=96)
+    gc.collect()
+    gc.disable()
+    try:
+        with clip.path.open("rb") as file, FilmReader(file) as reader:
+            for _ in reader.batches(96):
+                alive = sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive < 10
 
 
 def test_a_films_name_is_never_looked_at(tmp_path: Path) -> None:
