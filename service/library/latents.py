@@ -29,7 +29,7 @@ from service.library.latents_reader import (
 from service.library.latents_reader import LATENT_SIZE as LATENT_SIZE
 from service.library.latents_reader import LatentsChunk as LatentsChunk
 from service.library.latents_reader import TimeOutOfRangeError as TimeOutOfRangeError
-from service.storage.objects import ObjectNotFoundError, ObjectStore, is_there
+from service.storage.objects import ObjectNotFoundError, ObjectStore, delete_below, is_there
 
 Listener: TypeAlias = Callable[[str, str], None]
 """Called with a film's id and a model's digest, on any thread; must not block, must not raise."""
@@ -145,7 +145,7 @@ class Latents(LatentsReader):
         if manifest is not None and attempt in manifest.attempts:
             return
         folder = f"{layout.latents_folder(film, digest)}{attempt}/"
-        self._store.delete(info.key for info in self._store.list(folder))
+        delete_below(self._store, folder)
 
     def find(self, film: str, digest: str) -> LatentsManifest | None:
         """Return a film's latents of a model, or None; raises DamagedError."""

@@ -61,12 +61,12 @@ class LatentsManifest:
     @property
     def attempt(self) -> str:
         """The attempt that made the last part, and keeps the index arrays."""
-        return self.parts[-1].key.split("/")[-2]
+        return layout.attempt_of(self.parts[-1].key)
 
     @property
     def attempts(self) -> frozenset[str]:
         """All whose files these are: one that goes on keeps what was finished before it."""
-        return frozenset(part.key.split("/")[-2] for part in self.parts)
+        return frozenset(layout.attempt_of(part.key) for part in self.parts)
 
     @property
     def duration(self) -> Fraction:

@@ -117,6 +117,11 @@ def upload_end(upload: str) -> str:
     return f"{upload_folder(upload)}end.json"
 
 
+def attempt_of(key: str) -> str:
+    """Return the attempt that wrote a file of latents or of a rendition."""
+    return key.split("/")[-2]
+
+
 def pending(film: str, reconstruction: str) -> str:
     """Return the key that says a reconstruction has not ended."""
     return f"{PENDING}{film}~{reconstruction}"

@@ -19,7 +19,7 @@ from service.library.records import (
     UnreadableRecordError,
 )
 from service.library.verified_reads import DamagedError, checked, exact_pieces
-from service.storage.objects import ObjectNotFoundError, ObjectStore
+from service.storage.objects import ObjectNotFoundError, ObjectStore, delete_below
 
 _MANIFESTS_KEPT = 32
 
@@ -65,7 +65,7 @@ class RenditionManifest:
     def attempts(self) -> frozenset[str]:
         """All whose files these are: one that goes on keeps what was finished before it."""
         keys = (self.init_key, *(segment.key for segment in self.segments))
-        return frozenset(key.split("/")[-2] for key in keys)
+        return frozenset(map(layout.attempt_of, keys))
 
     def encode(self) -> bytes:
         """Return it as stored; raises ValueError where a segment is not one of this rendition."""
@@ -109,7 +109,7 @@ class Renditions:
         if manifest is not None and attempt in manifest.attempts:
             return
         folder = f"{layout.rendition_folder(film, rendition)}{attempt}/"
-        self._store.delete(info.key for info in self._store.list(folder))
+        delete_below(self._store, folder)
 
     def find(self, film: str, rendition: str) -> RenditionManifest | None:
         """Return a rendition by its id, or None where it is not finished; raises DamagedError."""

@@ -62,6 +62,11 @@ class SegmentRecord:
     """Of a last segment: what is wrong with the film, which cannot be decoded further."""
 
     @property
+    def key(self) -> str:
+        """Of the record itself, beside the segment."""
+        return self.segment.key.removesuffix(".m4s") + ".json"
+
+    @property
     def is_last(self) -> bool:
         """Whether the film ends with it."""
         return self.resume.ended or self.fault is not None
@@ -69,7 +74,7 @@ class SegmentRecord:
     @property
     def attempt(self) -> str:
         """The attempt that made it."""
-        return self.segment.key.split("/")[-2]
+        return layout.attempt_of(self.segment.key)
 
     def fits(self, before: "SegmentRecord | None") -> bool:
         """Say whether it goes on exactly where `before` (None: nothing) ended."""
@@ -128,7 +133,7 @@ class SegmentRecords:
 
     def write(self, record: SegmentRecord) -> None:
         """Make a segment whole."""
-        self._store.put(record.segment.key.removesuffix(".m4s") + ".json", record.encode())
+        self._store.put(record.key, record.encode())
 
 
 class RecordsReader:

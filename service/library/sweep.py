@@ -29,7 +29,13 @@ from service.library.renditions import Renditions
 from service.library.upload_ends import UploadEnds
 from service.library.upload_records import UploadEnd, UploadRecord
 from service.library.verified_reads import DamagedError
-from service.storage.objects import ObjectInfo, ObjectNotFoundError, ObjectStore, is_there
+from service.storage.objects import (
+    ObjectInfo,
+    ObjectNotFoundError,
+    ObjectStore,
+    delete_below,
+    is_there,
+)
 from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
@@ -142,7 +148,7 @@ class Sweep:
                 continue
             if record is not None and not self._ends.drop(record):
                 self._finish(record)
-            self._remove(prefix)
+            delete_below(self._store, prefix)
 
     def _finish(self, record: UploadRecord) -> None:
         """Bring an upload to its film that was whole, where the last step was cut."""
@@ -166,7 +172,7 @@ class Sweep:
             if is_left and not self._films.was_deleted(film):
                 yield Leftover("film", f"films/{film}", found.objects, found.size)
                 if not self._dry_run:
-                    self._remove(prefix)
+                    delete_below(self._store, prefix)
 
     def _is_awaited(self, film: str) -> bool:
         """Say whether an upload under way has the film's id."""
@@ -200,7 +206,7 @@ class Sweep:
             if name != "lease":
                 yield Leftover("attempt", f"films/{film}/{kind}/{made}", found.objects, found.size)
             if not self._dry_run:
-                self._remove(f"{folder}{name}/")
+                delete_below(self._store, f"{folder}{name}/")
 
     def _named_attempts(self, film: str, kind: str, made: str) -> frozenset[str]:
         # Asked anew, not from a cache: what was committed a moment ago must count.
@@ -227,9 +233,6 @@ class Sweep:
         for info in self._store.list(prefix):
             found.add(info)
         return found
-
-    def _remove(self, prefix: str) -> None:
-        self._store.delete(info.key for info in self._store.list(prefix))
 
 
 async def keep_swept(store: ObjectStore, threads: StorageThreads, older_than: timedelta) -> None:

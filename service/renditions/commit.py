@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
+from service.library import layout
 from service.library.latents import LatentsManifest, LatentsPart
 from service.library.renditions import RenditionManifest
 from service.library.segment_records import SegmentRecord
@@ -29,7 +30,7 @@ async def commit(
         latents = await writes.persistently(
             library.latents.commit, _latents_manifest(target, chain, tuple(parts))
         )
-    for attempt in {part.key.split("/")[-2] for part in parts} - latents.attempts:
+    for attempt in {layout.attempt_of(part.key) for part in parts} - latents.attempts:
         await writes.persistently(
             library.latents.drop_attempt, film.id, target.model.digest, attempt
         )

@@ -34,6 +34,7 @@ from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.renditions.rendition_writer import Place, RenditionWriter
 from service.renditions.segment_sink import SegmentSink
+from service.storage.objects import delete_below
 
 CHUNK_BYTES = 2**20
 
@@ -214,12 +215,8 @@ class _IngestRun:
                 layout.rendition_folder(place.film, place.rendition),
                 f"{layout.latents_folder(place.film, digest)}{place.attempt}/",
             ):
-                await self._writes.run(self._delete, folder)
+                await self._writes.run(delete_below, self._library.store, folder)
             await self._writes.run(self._upload.drop)
-
-    def _delete(self, folder: str) -> None:
-        store = self._library.store
-        store.delete(info.key for info in store.list(folder))
 
 
 class _IngestSink(SegmentSink):

@@ -25,6 +25,7 @@ from service.renditions.library_source import LibrarySource
 from service.renditions.rendition_writer import Place, RenditionWriter
 from service.renditions.segment_sink import SegmentSink
 from service.retry import persistently
+from service.storage.objects import delete_below
 
 log = structlog.get_logger(__name__)
 
@@ -253,7 +254,7 @@ class RenditionJob:
     async def _begin_anew(self) -> None:
         """Forget segments that this version of the service cannot go on after."""
         self._log.warning("segments are made again", segments=len(self.state.segments))
-        keys = [record.segment.key.removesuffix(".m4s") + ".json" for record in self.state.segments]
+        keys = [record.key for record in self.state.segments]
         await self._writes.persistently(self._library.store.delete, keys)
         raise gone_astray()
 
@@ -275,11 +276,7 @@ class RenditionJob:
                 layout.latents_folder(film.id, digest),
             ):
                 with suppress(ServiceError):
-                    await self._writes.run(self._delete, folder)
-
-    def _delete(self, folder: str) -> None:
-        store = self._library.store
-        store.delete(info.key for info in store.list(folder))
+                    await self._writes.run(delete_below, self._library.store, folder)
 
 
 def _stopped() -> ServiceError:

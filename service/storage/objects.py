@@ -127,6 +127,11 @@ def is_there(store: ObjectStore, key: str) -> bool:
     return True
 
 
+def delete_below(store: ObjectStore, prefix: str) -> None:
+    """Remove all objects whose keys begin with `prefix`."""
+    store.delete(info.key for info in store.list(prefix))
+
+
 def pieces(
     data: bytes | BinaryIO, size: int | None = None, piece_bytes: int = PIECE_BYTES
 ) -> Iterator[bytes]:

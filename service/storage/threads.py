@@ -5,12 +5,17 @@ import contextvars
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, ParamSpec, TypeVar, cast
+from enum import Enum, auto
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_END: Final = object()
+
+class _End(Enum):
+    """Says that an iterator has no further item."""
+
+    END = auto()
 
 
 class StorageThreads:
@@ -32,14 +37,14 @@ class StorageThreads:
         The iterator is closed on a thread once this generator ends, is closed or cancelled. Who may
         leave the loop early wraps it in `contextlib.aclosing`.
         """
-        pull: Future[T | object] | None = None
+        pull: Future[T | _End] | None = None
         try:
             while True:
-                pull = self._submit(lambda: next(iterator, _END))
+                pull = self._submit(lambda: next(iterator, _End.END))
                 item = await asyncio.wrap_future(pull)
-                if item is _END:
+                if item is _End.END:
                     return
-                yield cast(T, item)
+                yield item
         finally:
             close = getattr(iterator, "close", None)
             if pull is not None and close is not None:
