@@ -98,6 +98,7 @@ class Spawner:
         self._isolated = isolated
         self._on_lost = on_lost
         self._server: asyncio.Task[_Server] | None = None
+        self._closed = False
 
     async def start(self) -> Protection:
         """Start the server; returns what will confine its children.
@@ -108,7 +109,8 @@ class Spawner:
         return (await self._ready()).protection
 
     async def close(self) -> None:
-        """End the server, and with it all children."""
+        """End the server, and with it all children; no other is started."""
+        self._closed = True
         server, self._server = self._server, None
         if server is not None:
             server.cancel()
@@ -130,6 +132,8 @@ class Spawner:
         raise SpawnError("the fork server died again and again")
 
     async def _ready(self) -> _Server:
+        if self._closed:
+            raise SpawnError("the service ends")
         starting = self._server
         if starting is not None and starting.done():
             failed = starting.cancelled() or starting.exception() is not None

@@ -83,6 +83,12 @@ def do_memory(_: Sequence[int], size: int) -> int:
     return len(bytearray(size))
 
 
+def do_hold_memory(_: Sequence[int], size: int) -> None:
+    held = bytearray(os.urandom(1 << 20)) * (size >> 20)
+    while held:
+        pass
+
+
 def do_thread(_: Sequence[int]) -> str:
     ran: list[str] = []
     thread = threading.Thread(target=ran.append, args=("done",))
