@@ -62,3 +62,29 @@ class FilmProcessLostError(Exception):
 
 class ImageError(Exception):
     """A picture cannot be read; the message says what was wrong and what would be right."""
+
+    reason = "INVALID_IMAGE"
+
+
+class ImageLimitError(ImageError):
+    """A picture takes more than is allowed."""
+
+    def __init__(self, message: str, limit: str) -> None:
+        """Say what was too much; `limit` is the name of one of `film.limits.PictureLimits`."""
+        super().__init__(message)
+        self.limit = limit
+        self.reason = f"PICTURE_LIMIT_{limit.upper()}"
+
+
+class ImageCrashedError(ImageError):
+    """A codec crashed on the picture, or did what none may; its process is gone."""
+
+    reason = "PICTURE_CRASHED"
+
+
+class PictureProcessesBusyError(Exception):
+    """Too many pictures wait for a process already."""
+
+
+class PictureProcessLostError(Exception):
+    """A picture's process ended through no fault of the picture's, or none can be started."""

@@ -1,6 +1,7 @@
 """Single pictures as files: JPEG, PNG and WebP to RGB and back."""
 
 import io
+import struct
 import warnings
 from typing import Literal
 
@@ -8,47 +9,69 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from film.errors import ImageError
+from film.errors import ImageError, ImageLimitError
+from film.limits import PictureLimits
 
-MAX_PIXELS = 1 << 26
-"""Of a picture that is decoded: 67 megapixels, 192 MiB as RGB."""
+MAX_PIXELS = PictureLimits().pixels
 
 QUALITY = 90
 """Of JPEG and WebP."""
 
+_ROWS = 1024
 _FORMATS = ("JPEG", "PNG", "WEBP")
 
 
-def decode_image(data: bytes) -> NDArray[np.uint8]:
+def decode_image(data: bytes | bytearray, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG or WebP file; EXIF orientation is applied, transparency lies on black.
+
+    Of an animated picture the first one is decoded. Not for several threads at once.
 
     Returns:
         [H, W, 3] RGB.
 
     Raises:
-        ImageError: it is none of the three, is cut off or damaged, or has too many pixels.
+        ImageLimitError: it has more than `max_pixels`; found before they are decoded.
+        ImageError: it is none of the three, or is cut off or damaged.
+        MemoryError: there is not enough.
     """
     if not data:
         raise ImageError("the picture is empty; expected the bytes of a JPEG, PNG or WebP file")
+    # Pillow looks at the size before it makes a decoder, and raises at twice this number.
+    Image.MAX_IMAGE_PIXELS = max_pixels // 2
     try:
-        # Our own limit follows; Pillow's warning about large pictures would only be noise.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError(
-                f"the picture has {image.width} x {image.height} pixels; "
-                f"at most {MAX_PIXELS} are decoded"
-            )
-        upright = ImageOps.exif_transpose(image)
-        return np.asarray(_flatten(upright), dtype=np.uint8)
+            ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
     except UnidentifiedImageError:
         raise ImageError("the bytes are no JPEG, PNG or WebP picture") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"the picture has more than {MAX_PIXELS} pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError):
+        raise ImageLimitError(f"the picture has more than {max_pixels} pixels", "pixels") from None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        TypeError,
+        struct.error,
+    ) as error:
+        if "out of memory" in str(error):
+            raise MemoryError from None
         # Pillow's decoders raise any of these on damaged data.
         raise ImageError("the picture is cut off or damaged and cannot be decoded") from None
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a picture's pixels, [H, W, 3]; some rows at a time: a conversion takes copies."""
+    if image.height <= _ROWS:
+        return np.asarray(_flatten(image), dtype=np.uint8)
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _ROWS):
+        rows = image.crop((0, top, image.width, min(image.height, top + _ROWS)))
+        rgb[top : top + _ROWS] = np.asarray(_flatten(rows))
+    return rgb
 
 
 def _flatten(image: Image.Image) -> Image.Image:

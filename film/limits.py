@@ -1,4 +1,4 @@
-"""How large a film may be, and how much work: past that, reading it is refused."""
+"""How large a film or a picture may be, and how much work: past that, reading it is refused."""
 
 from dataclasses import dataclass, field
 
@@ -39,3 +39,15 @@ class FilmLimits:
     """Bytes of what is made of the film."""
     stall_seconds: float = 120.0
     """How long the film's process may neither answer nor compute, nor wait for bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLimits:
+    """Limits on what a single picture may take."""
+
+    pixels: int = 1 << 26
+    """Width x height of a picture file: 67 megapixels, 192 MiB as RGB."""
+    seconds: float = 5.0
+    """Processor time from the file to the model frame."""
+    memory_bytes: int = 3 << 29
+    """Memory of the process that decodes."""

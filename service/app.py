@@ -5,7 +5,6 @@ import ipaddress
 import json
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +15,10 @@ import structlog
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
+from film.limits import PictureLimits
 from film.process.film import FilmProcesses
+from film.process.picture_pool import PicturePool
+from film.process.picture_protocol import PICTURE_MAIN
 from film.process.protocol import CUBE_MAIN, FILM_MAIN
 from film.process.spawner import Spawner, SpawnError
 from film.spool import SpoolRoom
@@ -35,6 +37,7 @@ from service.limit import Limits
 from service.renditions import Ingest, JobRunner, Reconstructor, Registry
 from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
+from service.rpc.pictures import Pictures
 from service.rpc.services import Parts, add_services
 from service.search.engine import Search
 from service.search.refresher import IndexRefresher
@@ -108,14 +111,15 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
     metrics_port = _serve_metrics(settings)
     gate, health, limits = Gate(), Health(), Limits.of(settings)
     # Before gRPC has threads.
-    processes = await _start_processes(settings, stack)
+    spawner = await _start_spawner(stack)
+    processes = FilmProcesses(spawner, settings.film_limits)
+    pictures = await _start_pictures(settings, spawner, stack)
     server, port = _listen(settings, gate)
 
     inference = await _start_inference(settings, health, stack)
     library = await _open_library(settings, health, processes, stack)
     films = await _start_renditions(settings, inference, library, processes, limits, stack)
     search = await _start_search(settings, inference, library, stack)
-    threads = stack.enter_context(ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="frames"))
 
     parts = Parts(
         settings,
@@ -129,7 +133,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
         processes,
         films.spools,
         search,
-        threads,
+        Pictures(pictures),
     )
     add_services(server, parts)
     _add_health_and_reflection(server, health)
@@ -173,6 +177,53 @@ async def _drain(running: _Running, signals: asyncio.Queue[signal.Signals], seco
 
 async def _emptied(running: _Running) -> None:
     await asyncio.gather(running.gate.emptied(), running.jobs.drain())
+
+
+# Processes for films and pictures.
+
+
+async def _start_spawner(stack: AsyncExitStack) -> Spawner:
+    """Start what confined processes are forked from."""
+    spawner = Spawner(
+        [FILM_MAIN, CUBE_MAIN, PICTURE_MAIN],
+        on_lost=lambda: log.error("the fork server died; started again"),
+    )
+    stack.push_async_callback(spawner.close)
+    try:
+        protection = await spawner.start()
+    except SpawnError as error:
+        raise StartError(f"{error}; without it no film and no picture can be read") from None
+    log.info(
+        "films and pictures are read in processes of their own",
+        seccomp=protection.seccomp,
+        landlock=protection.landlock,
+    )
+    if protection.missing:
+        log.warning("those processes keep rights that they need not", lacking=protection.missing)
+    return spawner
+
+
+async def _start_pictures(
+    settings: Settings, spawner: Spawner, stack: AsyncExitStack
+) -> PicturePool:
+    """Start the processes that read and write single pictures."""
+    pool = PicturePool(
+        spawner,
+        # With one alone, a slow picture would hold up all others.
+        processes=settings.picture_processes or max(2, os.cpu_count() or 1),
+        limits=PictureLimits(
+            settings.picture_pixels, settings.picture_seconds, settings.picture_memory_bytes
+        ),
+        max_waiting=settings.max_pictures_waiting,
+        on_replaced=metrics.PICTURE_PROCESSES_REPLACED.inc,
+    )
+    metrics.PICTURES_WAITING.set_function(lambda: pool.waiting)
+    stack.push_async_callback(pool.close)
+    try:
+        await pool.start()
+    except SpawnError as error:
+        raise StartError(f"{error}; without it no picture can be read") from None
+    return pool
 
 
 # Triton and its models.
@@ -243,29 +294,6 @@ def _show_models(models: Models) -> None:
             metrics.MODEL_VERSION_READY.labels(
                 version.name, str(version.version), version.digest, version.recipe
             ).set(1)
-
-
-# Processes for films.
-
-
-async def _start_processes(settings: Settings, stack: AsyncExitStack) -> FilmProcesses:
-    """Start what films' processes are forked from."""
-    spawner = Spawner(
-        [FILM_MAIN, CUBE_MAIN], on_lost=lambda: log.error("the fork server died; started again")
-    )
-    stack.push_async_callback(spawner.close)
-    try:
-        protection = await spawner.start()
-    except SpawnError as error:
-        raise StartError(f"{error}; without it no film can be read") from None
-    log.info(
-        "films are read in processes of their own",
-        seccomp=protection.seccomp,
-        landlock=protection.landlock,
-    )
-    if protection.missing:
-        log.warning("films' processes keep rights that they need not", lacking=protection.missing)
-    return FilmProcesses(spawner, settings.film_limits)
 
 
 # The library, what is made of its films, and what finds them.

@@ -88,6 +88,13 @@ class DigestMismatchError(ClientSideError):
     reason = "MODEL_DIGEST_MISMATCH"
 
 
+class LimitError(ClientSideError):
+    """What the request holds takes more than the service allows; metadata names the setting."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "LIMIT_EXCEEDED"
+
+
 class DataLossError(ClientSideError):
     """The film breaks off or is damaged; what could be decoded was delivered."""
 

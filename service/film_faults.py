@@ -7,7 +7,7 @@ import structlog
 
 from film.errors import FilmError, FilmLimitError, FilmProcessLostError
 from film.process.answers import UnexpectedError
-from service.errors import OverloadedError, ServerSideError, ServiceError, UnavailableError
+from service.errors import LimitError, ServerSideError, ServiceError, UnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -18,7 +18,7 @@ RETRY_SECONDS = 1.0
 def limit_fault(error: FilmLimitError) -> ServiceError:
     """Return the caller's error for a film beyond a limit; it names the limit's setting."""
     setting = f"REFILM_FILM_{error.limit.upper()}"
-    return OverloadedError(
+    return LimitError(
         f"{error}; {setting} is the limit", reason=error.reason, metadata={"setting": setting}
     )
 

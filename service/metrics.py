@@ -33,6 +33,17 @@ RECEIVED_BYTES = Counter(
 )
 SENT_BYTES = Counter("refilm_sent_bytes_total", "Bytes of response messages.", ("grpc_method",))
 
+PICTURES_REFUSED = Counter(
+    "refilm_pictures_refused_total",
+    "Pictures that were not read or written: damaged ones, those over a limit, and others.",
+    ("reason",),
+)
+PICTURES_WAITING = Gauge("refilm_pictures_waiting", "Pictures that wait for a process.")
+PICTURE_PROCESSES_REPLACED = Counter(
+    "refilm_picture_processes_replaced_total",
+    "Picture processes that were killed or died, and that others took the place of.",
+)
+
 FRAMES_IN_FLIGHT = Gauge("refilm_frames_in_flight", "Frames and latents in Triton now.")
 FRAMES_WAITING = Gauge(
     "refilm_frames_waiting", "Frames and latents that wait for a place in front of Triton."

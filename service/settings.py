@@ -12,6 +12,9 @@ from film.limits import FilmLimits, ReadLimits
 GIB = 1024**3
 _FILM = FilmLimits()
 
+_BYTES_A_PIXEL = 24
+"""What decoding a picture takes at most: a transparent WebP takes 19."""
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -64,6 +67,32 @@ class Settings(BaseSettings):
         gt=0,
         description="How long an Encode or Decode call waits for a place in front of Triton before "
         "it is refused with RESOURCE_EXHAUSTED.",
+    )
+    picture_processes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Processes that decode, scale and encode single pictures. Empty: as many as "
+        "there are cores, and at least 2.",
+    )
+    max_pictures_waiting: int = Field(
+        default=512,
+        ge=1,
+        description="Pictures that may wait for such a process, all calls together; more are "
+        "refused with RESOURCE_EXHAUSTED.",
+    )
+    picture_pixels: int = Field(
+        default=1 << 26, ge=1, description="Width x height of a picture file that is decoded."
+    )
+    picture_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="Processor time that one picture may take; then its process is killed.",
+    )
+    picture_memory_bytes: int = Field(
+        default=3 << 29,
+        ge=1 << 28,
+        description="Memory of a process that decodes pictures; at least 24 bytes for each of "
+        "REFILM_PICTURE_PIXELS.",
     )
     max_reconstructions: int = Field(
         default=4,
@@ -229,6 +258,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "address_file",
+        "picture_processes",
         "spool_directory",
         "s3_secure",
         "s3_ca_file",
@@ -265,6 +295,16 @@ class Settings(BaseSettings):
             )
         if self.s3_ca_file and not self.s3_url.startswith("https://"):
             raise ValueError("REFILM_S3_CA_FILE is for an endpoint with TLS, and this has none")
+        return self
+
+    @model_validator(mode="after")
+    def _memory_for_pictures(self) -> Self:
+        least = _BYTES_A_PIXEL * self.picture_pixels
+        if self.picture_memory_bytes < least:
+            raise ValueError(
+                f"REFILM_PICTURE_MEMORY_BYTES must be at least {least}: {_BYTES_A_PIXEL} for each "
+                "of REFILM_PICTURE_PIXELS, or sound pictures would not fit"
+            )
         return self
 
     @field_validator("s3_endpoint", "s3_public_endpoint")

@@ -1,9 +1,6 @@
 """Encode, Decode and their streams: frames to latents, latents to frames."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import AsyncIterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +11,8 @@ from service.inference.batching import Pipeline
 from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
+from service.rpc.pictures import Pictures
 from service.rpc.requests import opened
-
-Result = TypeVar("Result")
 
 
 class FrameCalls:
@@ -26,12 +22,12 @@ class FrameCalls:
         self,
         models: Models,
         inference: Inference,
-        threads: ThreadPoolExecutor,
+        pictures: Pictures,
         limit: Limit,
     ) -> None:
         self._models = models
         self._inference = inference
-        self._threads = threads
+        self._pictures = pictures
         self._limit = limit
 
     async def Encode(
@@ -42,7 +38,7 @@ class FrameCalls:
         """Encode one frame."""
         with self._limit:
             model = self._resolve(request.model)
-            frame = await self._in_thread(messages.model_frame, request.frame, "frame")
+            frame = await self._pictures.model_frame(request.frame, "frame")
             encoded = await self._inference.encode(
                 model, frame[np.newaxis], within=context.time_remaining(), patient=False
             )
@@ -67,7 +63,7 @@ class FrameCalls:
             decoded = await self._inference.decode(
                 model, latent[np.newaxis], within=context.time_remaining(), patient=False
             )
-            (frame,) = await self._frame_messages(decoded.frames, image_format)
+            (frame,) = await self._pictures.messages(decoded.frames, image_format)
         current_call().frames = 1
         return pb.DecodeResponse(
             frame=frame,
@@ -86,7 +82,7 @@ class FrameCalls:
         model = self._resolve(settings.model, "settings.model")
 
         async def prepare(index: int, request: pb.EncodeStreamRequest) -> NDArray[np.uint8]:
-            return await self._in_thread(messages.model_frame, request.frame, f"frame[{index}]")
+            return await self._pictures.model_frame(request.frame, f"frame[{index}]")
 
         async def answer(frames: list[NDArray[np.uint8]]) -> list[pb.EncodeStreamResponse]:
             encoded = await self._inference.encode(
@@ -131,7 +127,7 @@ class FrameCalls:
                 model, np.stack(latents), within=context.time_remaining()
             )
             timing = messages.timing(decoded.queue_seconds, decoded.compute_seconds)
-            frames = await self._frame_messages(decoded.frames, image_format)
+            frames = await self._pictures.messages(decoded.frames, image_format)
             return [
                 pb.DecodeStreamResponse(frame=frame, model=identity, timing=timing)
                 for frame in frames
@@ -149,15 +145,3 @@ class FrameCalls:
         model = messages.resolve(self._models, selector, field)
         current_call().model = model
         return model
-
-    async def _frame_messages(
-        self, frames: NDArray[np.uint8], image_format: messages.ImageFormat | None
-    ) -> list[pb.Frame]:
-        if image_format is None:
-            return [messages.frame_message(frame, None) for frame in frames]
-        return await asyncio.gather(
-            *(self._in_thread(messages.frame_message, frame, image_format) for frame in frames)
-        )
-
-    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

@@ -9,11 +9,12 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from service.errors import ServiceError
+from service.errors import ClientSideError, ServiceError
 
 ERROR_DOMAIN = "refilm"
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailing metadata by which a server tells gRPC's own retries how long to wait."""
+_NEVER = "-1"
 
 
 class Refusal(NamedTuple):
@@ -33,6 +34,9 @@ def refusal(error: ServiceError, request_id: str) -> Refusal:
     trailing = tuple(status.trailing_metadata)
     if error.retry_after is not None:
         trailing += ((RETRY_PUSHBACK_KEY, str(round(error.retry_after * 1000))),)
+    elif isinstance(error, ClientSideError):
+        # gRPC goes by the code, and would try the same again.
+        trailing += ((RETRY_PUSHBACK_KEY, _NEVER),)
     return Refusal(error.code, error.message, trailing)
 
 

@@ -1,9 +1,7 @@
 """The Interpolate call: its ends, the one model of both, and the pictures or the film between."""
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +13,7 @@ from refilm.v1 import latents_pb2 as pb
 
 from film.errors import FilmError, FilmLimitError
 from film.process.film import FilmProcesses
+from film.process.picture_protocol import ImageFormat
 from service.errors import DigestMismatchError, InvalidFieldError, ServerSideError, ServiceError
 from service.film_faults import limit_fault, told_of_process
 from service.inference import Inference, Models, ModelVersion
@@ -25,6 +24,7 @@ from service.rpc.call import Context, current_call
 from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.film_watch import FilmWatch
 from service.rpc.messages import seconds_of
+from service.rpc.pictures import Pictures
 from service.search.interpolation import Mode, decoded, interpolate
 
 MAX_STEPS = 1000
@@ -40,7 +40,7 @@ _MODES = {
     pb.INTERPOLATION_MODE_LINEAR: Mode.LINEAR,
     pb.INTERPOLATION_MODE_SPHERICAL: Mode.SPHERICAL,
 }
-_PICTURES: dict[int, messages.ImageFormat | None] = {
+_PICTURES: dict[int, ImageFormat | None] = {
     pb.INTERPOLATION_FORMAT_UNSPECIFIED: "jpeg",
     pb.INTERPOLATION_FORMAT_JPEG: "jpeg",
     pb.INTERPOLATION_FORMAT_PNG: "png",
@@ -76,14 +76,14 @@ class InterpolateCalls:
         film_latents: FilmLatents,
         latents: Latents,
         processes: FilmProcesses,
-        frame_threads: ThreadPoolExecutor,
+        pictures: Pictures,
     ) -> None:
         self._models = models
         self._inference = inference
         self._film_latents = film_latents
         self._latents = latents
         self._processes = processes
-        self._frame_threads = frame_threads
+        self._pictures = pictures
 
     async def Interpolate(
         self,
@@ -109,7 +109,7 @@ class InterpolateCalls:
             answers = (
                 self._film(batches, rate, steps)
                 if request.format == pb.INTERPOLATION_FORMAT_MP4
-                else self._pictures(batches, _PICTURES[request.format])
+                else self._frames(batches, _PICTURES[request.format])
             )
             async with aclosing(answers):
                 async for message in answers:
@@ -184,18 +184,15 @@ class InterpolateCalls:
 
         return await self._film_latents.read(end.film, read)
 
-    async def _pictures(
+    async def _frames(
         self,
         batches: AsyncIterator[NDArray[np.uint8]],
-        image_format: messages.ImageFormat | None,
+        image_format: ImageFormat | None,
     ) -> AsyncGenerator[pb.InterpolateResponse, None]:
         async for frames in batches:
-            pictures = await asyncio.gather(
-                *(self._run(messages.frame_message, frame, image_format) for frame in frames)
-            )
-            for picture in pictures:
+            for message in await self._pictures.messages(frames, image_format):
                 current_call().frames += 1
-                yield pb.InterpolateResponse(frame=picture)
+                yield pb.InterpolateResponse(frame=message)
 
     async def _film(
         self, batches: AsyncIterator[NDArray[np.uint8]], rate: Fraction, steps: int
@@ -210,10 +207,6 @@ class InterpolateCalls:
                     current_call().frames += len(frames)
                 for chunk in _chunks((await film.close()).data):
                     yield pb.InterpolateResponse(chunk=chunk)
-
-    async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._frame_threads, function, *arguments)
 
 
 class _Watch:

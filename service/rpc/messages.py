@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from fractions import Fraction
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -14,18 +14,12 @@ from numpy.typing import NDArray
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import library_pb2
 
-from film.errors import ImageError
 from film.facts import FilmFacts, SoundAction
-from film.image import decode_image, encode_image
 from film.output import Layout, OutputSettings, Quality, Size
-from film.read.scaling import to_model_frame
+from film.process.picture_protocol import ImageFormat
 from service.errors import InvalidFieldError
 from service.inference import LATENT_SIZE, Model, Models, ModelVersion
 
-MAX_RAW_SIDE = 16_384
-"""Largest width or height of a raw picture; its bytes are limited by the message anyway."""
-
-ImageFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 _IMAGE_FORMATS: dict[int, ImageFormat] = {
     pb.IMAGE_FORMAT_PNG: "png",
     pb.IMAGE_FORMAT_JPEG: "jpeg",
@@ -124,51 +118,6 @@ def seconds_of(duration: Duration, field: str) -> Fraction:
     return seconds + Fraction(nanos, 10**9)
 
 
-def model_frame(frame: pb.Frame, field: str) -> NDArray[np.uint8]:
-    """Return the model frame [144, 256, 3] of a message's frame; slow, so call it in a thread.
-
-    `field` is the frame's path in the request. Raises InvalidFieldError naming the part at fault.
-    """
-    return to_model_frame(picture(frame, field))
-
-
-def picture(frame: pb.Frame, field: str) -> NDArray[np.uint8]:
-    """Return the picture [H, W, 3] of a message's frame, as large as it came; as `model_frame`."""
-    match frame.WhichOneof("content"):
-        case "raw":
-            return _raw_picture(frame.raw, f"{field}.raw")
-        case "image":
-            try:
-                return decode_image(frame.image)
-            except ImageError as error:
-                raise InvalidFieldError(
-                    f"{field}.image", str(error), reason="INVALID_IMAGE"
-                ) from None
-        case _:
-            raise InvalidFieldError(
-                field, "has no content; set raw or image", reason="FRAME_REQUIRED"
-            )
-
-
-def _raw_picture(raw: pb.RawImage, field: str) -> NDArray[np.uint8]:
-    for side, value in (("width", raw.width), ("height", raw.height)):
-        if not 1 <= value <= MAX_RAW_SIDE:
-            raise InvalidFieldError(
-                f"{field}.{side}",
-                f"is {value}; must be from 1 to {MAX_RAW_SIDE}",
-                reason="INVALID_FRAME_SIZE",
-            )
-    expected = raw.width * raw.height * 3
-    if len(raw.rgb) != expected:
-        raise InvalidFieldError(
-            f"{field}.rgb",
-            f"has {len(raw.rgb)} bytes; a frame of {raw.width} x {raw.height} has "
-            f"{raw.width} x {raw.height} x 3 = {expected}",
-            reason="INVALID_FRAME_BYTES",
-        )
-    return np.frombuffer(raw.rgb, np.uint8).reshape(raw.height, raw.width, 3)
-
-
 def latent(values: Sequence[float], field: str) -> NDArray[np.float32]:
     """Return a latent [200] of a message's floats; raises InvalidFieldError naming the fault."""
     if len(values) != LATENT_SIZE:
@@ -188,20 +137,12 @@ def latent(values: Sequence[float], field: str) -> NDArray[np.float32]:
 
 
 def image_format(value: int, field: str) -> ImageFormat | None:
-    """Return the format's name in film.image, None for raw; raises InvalidFieldError."""
+    """Return the format's name, None for raw; raises InvalidFieldError."""
     if value in (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_RAW):
         return None
     if value not in _IMAGE_FORMATS:
         raise InvalidFieldError(field, f"{value} is no ImageFormat", reason="INVALID_IMAGE_FORMAT")
     return _IMAGE_FORMATS[value]
-
-
-def frame_message(frame: NDArray[np.uint8], format: ImageFormat | None) -> pb.Frame:
-    """Return a picture [H, W, 3] as a message; slow unless raw, so call it in a thread."""
-    if format is None:
-        height, width, _ = frame.shape
-        return pb.Frame(raw=pb.RawImage(width=width, height=height, rgb=frame.tobytes()))
-    return pb.Frame(image=encode_image(frame, format))
 
 
 def facts_message(facts: FilmFacts) -> pb.FilmFacts:

@@ -2,15 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
-from numpy.typing import NDArray
 from refilm.v1 import latents_pb2 as pb
 
-from film.image import encode_image
 from service import metrics
 from service.errors import InvalidFieldError
 from service.inference import MAX_BATCH, Inference, ModelVersion
@@ -19,6 +16,7 @@ from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
 from service.rpc.names import film_name
+from service.rpc.pictures import Pictures
 from service.rpc.search_query import Queries
 from service.search.engine import Hit, Search
 
@@ -37,14 +35,14 @@ class SearchCalls:
         library: Library,
         queries: Queries,
         search: Search,
-        frame_threads: ThreadPoolExecutor,
+        pictures: Pictures,
         limit: Limit,
     ) -> None:
         self._inference = inference
         self._latents = library.latents
         self._search = search
         self._storage_threads = library.threads
-        self._frame_threads = frame_threads
+        self._pictures = pictures
         self._queries = queries
         self._limit = limit
 
@@ -99,18 +97,12 @@ class SearchCalls:
             )
         )
         latents = np.concatenate(rows)
-        loop = asyncio.get_running_loop()
         previews: list[bytes] = []
         for start in range(0, len(latents), MAX_BATCH):
             decoded = await self._inference.decode(
                 model, latents[start : start + MAX_BATCH], patient=False
             )
-            previews += await asyncio.gather(
-                *(
-                    loop.run_in_executor(self._frame_threads, _jpeg, frame)
-                    for frame in decoded.frames
-                )
-            )
+            previews += await self._pictures.files(decoded.frames, "jpeg")
         return previews
 
 
@@ -120,10 +112,6 @@ def _size(value: int, default: int, largest: int) -> int:
             "page_size", f"is {value}; must not be negative", reason="INVALID_PAGE_SIZE"
         )
     return min(value or default, largest)
-
-
-def _jpeg(frame: NDArray[np.uint8]) -> bytes:
-    return encode_image(frame, "jpeg")
 
 
 def _hit(hit: Hit, preview: bytes) -> pb.SearchHit:

@@ -4,20 +4,15 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import latents_pb2 as pb
 
-from film.letterbox import BarsFinder
 from film.quality import frame_detail, is_flat
-from film.read.scaling import to_model_frame
 from service.errors import DigestMismatchError, InvalidFieldError
 from service.inference import LATENT_SIZE, Inference, Models, ModelVersion
 from service.library.library import Library
@@ -26,6 +21,7 @@ from service.rpc.film_latents import FilmLatents, digest_of
 from service.rpc.messages import seconds_of
 from service.rpc.names import parse_film_name
 from service.rpc.pages import page_begins_after, page_token
+from service.rpc.pictures import Pictures
 from service.search.candidates import unit
 from service.search.engine import Place
 from service.search.rerank import Question
@@ -33,15 +29,10 @@ from service.search.rerank import Question
 MAX_FILMS = 1000
 """Films that a request can name."""
 
-_BARS_SIDE = 1024
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
 FLAT = (
     "the query is almost of one colour (black, white, faded out): frames like it all look alike, "
     "so the hits mean little; films' flat frames are not indexed"
 )
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +84,7 @@ class Queries:
         inference: Inference,
         library: Library,
         film_latents: FilmLatents,
-        frame_threads: ThreadPoolExecutor,
+        pictures: Pictures,
     ) -> None:
         self._models = models
         self._inference = inference
@@ -101,7 +92,7 @@ class Queries:
         self._latents = library.latents
         self._film_latents = film_latents
         self._storage_threads = library.threads
-        self._frame_threads = frame_threads
+        self._pictures = pictures
 
     async def read(self, request: pb.SearchFramesRequest) -> Query:
         """Return what a request looks for; raises errors that name the field at fault."""
@@ -184,10 +175,9 @@ class Queries:
         self, model: ModelVersion, frame: autoencoder_pb2.Frame
     ) -> tuple[NDArray[np.float32], bool]:
         """Return a picture's embeddings, as it is and without its bars, and whether it is flat."""
-        frames = await self._in_thread(lambda: _model_frames(messages.picture(frame, "frame")))
-        encoded = await self._inference.encode(model, frames, patient=False)
-        # Without its bars, which are all that there is to see in a black picture that has some.
-        return encoded.embeddings, bool(is_flat(frame_detail(frames[-1:]))[0])
+        surveyed = await self._pictures.survey(frame, "frame")
+        encoded = await self._inference.encode(model, surveyed.frames, patient=False)
+        return encoded.embeddings, bool(is_flat(np.array(surveyed.detail, np.float32)))
 
     def _of_latent(self, request: pb.SearchFramesRequest) -> ModelVersion:
         """Return the model of a request for a latent; raises DigestMismatchError."""
@@ -236,9 +226,6 @@ class Queries:
             ) from None
         return self._models.resolve(digest=digest), embeddings, flat, start
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._frame_threads, work)
-
 
 def time_range(range: pb.TimeRange) -> tuple[Fraction | None, Fraction | None]:
     """Return a request's stretch of time in seconds; raises InvalidFieldError."""
@@ -254,22 +241,6 @@ def time_range(range: pb.TimeRange) -> tuple[Fraction | None, Fraction | None]:
                 "range.to", "must be later than range.from", reason="INVALID_TIME_RANGE"
             )
     return start, stop
-
-
-def _model_frames(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture as a model frame and, where it has bars, once more without them."""
-    frames = [to_model_frame(picture)]
-    height, width, _ = picture.shape
-    # Of a large picture every so many pixels: a bar's edge need not be found to the pixel.
-    step = -(-max(height, width) // _BARS_SIDE)
-    finder = BarsFinder()
-    finder.add((picture[::step, ::step] @ _LUMA).astype(np.uint8))
-    bars = finder.find()
-    if bars:
-        top, bottom = step * bars.top, height - step * bars.bottom
-        left, right = step * bars.left, width - step * bars.right
-        frames.append(to_model_frame(picture[top:bottom, left:right]))
-    return np.stack(frames)
 
 
 def _hash(request: pb.SearchFramesRequest) -> str:

@@ -4,7 +4,6 @@ A group is an object that has some of a service's methods, under their names and
 signature; it raises `service.errors`, of which the interceptor makes statuses.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +34,7 @@ from service.rpc.latents_service import LatentsCalls
 from service.rpc.list_films import FilmCalls
 from service.rpc.list_models import ModelCalls
 from service.rpc.match_clip import ClipCalls
+from service.rpc.pictures import Pictures
 from service.rpc.reconstruct_video import VideoCalls
 from service.rpc.reconstructions import ReconstructionCalls
 from service.rpc.search_frames import SearchCalls
@@ -60,8 +60,7 @@ class Parts:
     processes: FilmProcesses
     spools: SpoolRoom
     search: Search
-    threads: ThreadPoolExecutor
-    """On which pictures of single calls are scaled and compressed."""
+    pictures: Pictures
 
 
 def add_services(server: grpc.aio.Server, parts: Parts) -> None:
@@ -77,7 +76,7 @@ def _autoencoder_service(parts: Parts) -> Any:
     return composed(
         autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"],
         ModelCalls(parts.models),
-        FrameCalls(parts.models, parts.inference, parts.threads, parts.limits.single_calls),
+        FrameCalls(parts.models, parts.inference, parts.pictures, parts.limits.single_calls),
         VideoCalls(
             parts.models,
             parts.reconstructor,
@@ -100,11 +99,11 @@ def _library_service(parts: Parts) -> Any:
 def _latents_service(parts: Parts) -> Any:
     models, inference, library, search = parts.models, parts.inference, parts.library, parts.search
     film_latents = FilmLatents(models, library)
-    queries = Queries(models, inference, library, film_latents, parts.threads)
+    queries = Queries(models, inference, library, film_latents, parts.pictures)
     return composed(
         latents_pb2.DESCRIPTOR.services_by_name["LatentsService"],
         LatentsCalls(film_latents, library),
-        SearchCalls(inference, library, queries, search, parts.threads, parts.limits.searches),
+        SearchCalls(inference, library, queries, search, parts.pictures, parts.limits.searches),
         DuplicateCalls(models, queries, search, parts.limits.duplicate_searches),
         ClipCalls(
             models,
@@ -118,7 +117,7 @@ def _latents_service(parts: Parts) -> Any:
             idle_seconds=parts.settings.idle_seconds,
         ),
         InterpolateCalls(
-            models, inference, film_latents, library.latents, parts.processes, parts.threads
+            models, inference, film_latents, library.latents, parts.processes, parts.pictures
         ),
     )
 

@@ -1,0 +1,43 @@
+"""What the service and a picture process say to each other.
+
+The service asks and the process answers, one thing at a time: READ makes model frames of a picture,
+WRITE makes picture files of model frames.
+"""
+
+from enum import IntEnum
+from typing import Literal, TypeAlias
+
+from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
+
+ImageFormat: TypeAlias = Literal["png", "jpeg", "webp"]
+"""What pictures are written as."""
+
+PICTURE_MAIN = "film.process.picture_main"
+"""What a picture process runs; the fork server must have it among its modules."""
+WRITTEN_AT_ONCE = 8
+"""Frames in one WRITE at most: a batch is spread over the processes."""
+FRAME_BYTES = MODEL_FRAME_WIDTH * MODEL_FRAME_HEIGHT * 3
+
+
+class PictureKind(IntEnum):
+    """What a message is."""
+
+    DONE = 1
+    """An answer. Of READ: model frames. Of WRITE: picture files, one after the other; `sizes`."""
+    FAILED = 2
+    """The other answer of READ: `error`, a PictureFault, and `message`."""
+
+    READ = 10
+    """A picture file or, where `width` is not 0, raw RGB of `width` x `height`. A file of more than
+    `max_pixels` is refused. With `survey` the answer has the picture once more without its bars,
+    where it has some, and the last frame's `detail`."""
+    WRITE = 11
+    """Model frames, to be written in `format`."""
+
+
+class PictureFault(IntEnum):
+    """Why a picture cannot be read."""
+
+    DAMAGED = 1
+    PIXELS = 2
+    MEMORY = 3
