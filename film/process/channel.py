@@ -61,8 +61,9 @@ class Message:
 
 def _packed(kind: int, fields: dict[str, Any], payload: Sequence[Buffer]) -> list[Buffer]:
     data = json.dumps(fields, separators=(",", ":")).encode()
-    size = sum(memoryview(part).nbytes for part in payload)
-    return [_HEADER.pack(_MAGIC, kind, 0, len(data), size) + data, *payload]
+    parts = [part for part in payload if len(part)]
+    size = sum(memoryview(part).nbytes for part in parts)
+    return [_HEADER.pack(_MAGIC, kind, 0, len(data), size) + data, *parts]
 
 
 def _sizes(header: Buffer, bounds: Bounds) -> tuple[int, int, int]:

@@ -67,7 +67,7 @@ class FilmReader:
         """Open a film.
 
         Args:
-            file: its bytes, seekable; may still be arriving (`SpoolReader`). It is not closed.
+            file: its bytes, seekable; may still be arriving. It is not closed.
             limits: how large the film may be.
             picture_size: width and height of pictures wanted beside the model frames, or what says
                 so once the facts are known.
