@@ -32,7 +32,9 @@ class FilmLimits:
     cpu_seconds: int = 24 * 3600
     """Processor seconds for the whole film."""
     cpu_seconds_per_second: float = 60.0
-    """Processor seconds for each second of film, besides a minute at the beginning."""
+    """Processor seconds for each second of film, besides those at its start."""
+    cpu_seconds_at_start: float = 20.0
+    """Processor seconds that every film may take before its length counts."""
     memory_bytes: int = 2 * GIB
     """Memory of the film's process."""
     output_bytes: int = 64 * GIB

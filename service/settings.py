@@ -165,7 +165,12 @@ class Settings(BaseSettings):
     film_cpu_seconds_per_second: float = Field(
         default=_FILM.cpu_seconds_per_second,
         gt=0,
-        description="Processor seconds for each second of film, besides a minute at the beginning.",
+        description="Processor seconds for each second of film, besides those at its start.",
+    )
+    film_cpu_seconds_at_start: float = Field(
+        default=_FILM.cpu_seconds_at_start,
+        gt=0,
+        description="Processor seconds that every film may take before its length counts.",
     )
     film_memory_bytes: int = Field(
         default=_FILM.memory_bytes, ge=1 << 26, description="Memory of one film's process."
@@ -335,6 +340,7 @@ class Settings(BaseSettings):
             ),
             cpu_seconds=self.film_cpu_seconds,
             cpu_seconds_per_second=self.film_cpu_seconds_per_second,
+            cpu_seconds_at_start=self.film_cpu_seconds_at_start,
             memory_bytes=self.film_memory_bytes,
             output_bytes=self.film_output_bytes,
             stall_seconds=self.film_stall_seconds,

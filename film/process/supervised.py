@@ -19,8 +19,6 @@ from film.process.spawner import Child, Ended, Spawner, SpawnError
 _LOOK_SECONDS = 0.2
 _END_SECONDS = 5.0
 """How long a process may take to end once it has closed a socket; then it is killed."""
-_HEAD_START_SECONDS = 60.0
-"""Processor seconds that every film may take before its length counts."""
 _MEMORY_MARGIN = 1.25
 """Memory that may be asked for, to what may be used: some of it is asked for and left alone."""
 _NEARLY_FULL = 0.8
@@ -136,7 +134,7 @@ class SupervisedChild:
         if self._cpu > limits.cpu_seconds:
             return self._over_cpu()
         rate = limits.cpu_seconds_per_second
-        if self._cpu > _HEAD_START_SECONDS + rate * self.film_seconds:
+        if self._cpu > limits.cpu_seconds_at_start + rate * self.film_seconds:
             return FilmLimitError(
                 f"the film takes more than {rate:g} processor seconds for each of its seconds: "
                 f"{self._cpu:.0f} for the first {self.film_seconds:.1f}",

@@ -12,6 +12,8 @@ from film.errors import FilmLimitError
 from film.limits import ReadLimits
 
 _THREADS = 4
+_ROOM_BYTES = 6
+"""Memory for a pixel: of two pictures, 10 bits, with as much colour as brightness."""
 _DRAIN_TRIES = 1000
 """Damaged pictures that may come out of a decoder at the film's end."""
 
@@ -50,6 +52,7 @@ class PictureDecoder:
             except MemoryError:
                 raise  # Also FFmpeg's own: no damage of the film's.
             except av.FFmpegError as error:
+                self._check_memory()
                 self._note_loss(error)
                 continue
             if not decoded:
@@ -72,6 +75,11 @@ class PictureDecoder:
         """Count on from what `to_json` returned, with no damage before."""
         self.pictures, self._bytes = data["pictures"], data["bytes"]
         self.marred = self.lost_packets = 0
+
+    def _check_memory(self) -> None:
+        """Raise MemoryError where there is none for another picture: decoders call that damage."""
+        pixels = self._context.width * self._context.height
+        bytearray(min(pixels, self._limits.picture_pixels) * _ROOM_BYTES)
 
     def _note_loss(self, error: av.FFmpegError) -> None:
         """Count a damaged packet; tell one whose pictures are too large.
