@@ -22,7 +22,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-from film.process.sandbox import Rights, confine, die_with_parent, hide_from_peers, protection
+from film.process.sandbox import (
+    Rights,
+    confine,
+    die_with_parent,
+    hide_from_peers,
+    name_process,
+    protection,
+)
 
 PACKET_BYTES = 1 << 16
 MAX_DESCRIPTORS = 16
@@ -97,6 +104,7 @@ def _become(
     status = 1
     try:
         die_with_parent(server)
+        name_process(request["main"].rpartition(".")[2])
         confine(Rights(**request["rights"]), keep=descriptors)
         mains[request["main"]](descriptors)
         status = 0

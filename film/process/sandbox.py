@@ -26,6 +26,7 @@ except (ImportError, OSError, RuntimeError):  # libseccomp is a library of the s
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
 
 _LANDLOCK_FILES_ABI = 3
@@ -115,6 +116,12 @@ def die_with_parent(parent: int) -> None:
 def hide_from_peers() -> None:
     """Let no process of the same user read this one's memory, environment or descriptors."""
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def name_process(name: str) -> None:
+    """Show this process under a name, cut to 15 bytes, where processes are listed."""
+    shown = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl(_PR_SET_NAME, ctypes.addressof(shown))
 
 
 def confine(rights: Rights, *, keep: Collection[int]) -> None:

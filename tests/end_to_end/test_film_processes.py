@@ -41,22 +41,8 @@ def in_work(service: ServiceProcess, film: Path) -> Iterator[tuple[grpc.Call, in
             over.set()
 
 
-def fork_server(service: ServiceProcess) -> psutil.Process:
-    return wait_for(
-        lambda: next(
-            (
-                child
-                for child in psutil.Process(service.process.pid).children()
-                if "film.process.forkserver" in child.cmdline()
-            ),
-            None,
-        ),
-        "the fork server",
-    )
-
-
 def film_processes(service: ServiceProcess) -> list[int]:
-    return [child.pid for child in fork_server(service).children()]
+    return [process.pid for process in service.forked("film_main")]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +61,9 @@ def test_a_film_process_that_dies_is_its_own_films_error(
     reason: str,
 ) -> None:
     with ThreadPoolExecutor() as pool, service.connect() as channel:
-        other = pool.submit(reconstruct, channel, example_film)
         with in_work(service, example_film) as (responses, process):
+            other = pool.submit(reconstruct, channel, example_film)
+            wait_for(lambda: set(film_processes(service)) - {process}, "the other film's process")
             os.kill(process, sent)
             with pytest.raises(grpc.RpcError) as ended:
                 for _ in responses:
@@ -94,16 +81,16 @@ def test_a_cancelled_film_leaves_no_process(service: ServiceProcess, example_fil
 
 def test_the_fork_server_is_started_again(service: ServiceProcess, example_film: Path) -> None:
     with in_work(service, example_film) as (responses, process):
-        before = fork_server(service)
+        before = service.fork_server()
         before.kill()
         with pytest.raises(grpc.RpcError) as ended:
             for _ in responses:
                 pass
     assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert not psutil.pid_exists(process)
+    wait_for(lambda: not psutil.pid_exists(process) or None, "the process's end")
     with service.connect() as channel:
         assert _code(reconstruct(channel, example_film)) == grpc.StatusCode.OK
-    assert fork_server(service).pid != before.pid
+    assert service.fork_server().pid != before.pid
 
 
 def test_a_service_that_is_killed_leaves_no_process(
@@ -113,7 +100,7 @@ def test_a_service_that_is_killed_leaves_no_process(
     with ServiceProcess(tmp_path, [], settings) as other:
         other.wait_until_serving()
         with in_work(other, example_film) as (_, process):
-            server = fork_server(other).pid
+            server = other.fork_server().pid
             other.process.kill()
             for pid in (server, process):
                 wait_for(lambda pid=pid: not psutil.pid_exists(pid) or None, "its end")
@@ -131,7 +118,7 @@ def test_a_film_beyond_a_limit_is_told_which(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "FILM_LIMIT_PICTURES",
     )
-    assert "more than 100 pictures; REFILM_FILM_PICTURES is the limit" in answer.message
+    assert "more than 100 pictures; REFILM_FILM_PICTURES is the limit" in answer.error.details()
 
 
 def _code(answer: Answer) -> grpc.StatusCode:

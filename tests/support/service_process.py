@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
@@ -135,6 +136,26 @@ class ServiceProcess:
     def children(self) -> list[psutil.Process]:
         """Return Triton and its stubs."""
         return psutil.Process(self.process.pid).children(recursive=True)
+
+    def fork_server(self) -> psutil.Process:
+        """Return what the processes of films and pictures are forked from."""
+
+        def look() -> psutil.Process | None:
+            for child in psutil.Process(self.process.pid).children():
+                if "film.process.forkserver" in child.cmdline():
+                    return child
+            return None
+
+        return wait_for(look, "the fork server")
+
+    def forked(self, main: str) -> list[psutil.Process]:
+        """Return the processes of films ("film_main") or of pictures ("picture_main")."""
+        found = []
+        for child in self.fork_server().children():
+            with suppress(psutil.NoSuchProcess):
+                if child.name() == main:
+                    found.append(child)
+        return found
 
     def triton(self) -> psutil.Process:
         """Return the Triton that runs now."""
