@@ -14,8 +14,8 @@ from rich.markup import escape
 from trainer.errors import TrainerError
 from trainer.recipes import RECIPES, recipe
 
-# Threads that wait for one another sleep instead of spinning: four times as fast where other
-# programs want the cores too, and no slower where none does. Read when torch is first imported.
+# Waiting OpenMP threads sleep instead of spinning: four times as fast when other programs need the
+# cores, no slower otherwise. torch reads this when it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -48,14 +48,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     train = commands.add_parser("train", help="train a recipe on a data set")
     train.add_argument("--recipe", choices=sorted(RECIPES), required=True)
     train.add_argument("--data", type=Path, required=True, help="a prepared data set")
-    train.add_argument("--run", type=Path, required=True, help="directory for what is made")
+    train.add_argument("--run", type=Path, required=True, help="output directory of the run")
     train.add_argument(
         "--fit",
         choices=("all", "fitted"),
         default="fitted",
         help="train on all frames, or leave the held-out 10-second blocks unseen (default)",
     )
-    # Each recipe has arguments of its own; which one it is must be known to parse the rest.
+    # Each recipe adds its own arguments, so find the recipe's name before parsing.
     named = [word.removeprefix("--recipe=") for word in arguments if word.startswith("--recipe=")]
     named += [following for word, following in pairwise(arguments) if word == "--recipe"]
     if named and named[-1] in RECIPES:
@@ -68,7 +68,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("films", nargs="+", type=Path, metavar="FILM")
-    parser.add_argument("--out", type=Path, required=True, help="the data set's folder, to be made")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the data set's folder; must not exist yet"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--every", type=_positive, default=1, metavar="N", help="every n-th frame")
     which.add_argument("--per-shot", type=_positive, metavar="K", help="K frames of each shot")
@@ -123,7 +125,7 @@ def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="a finished run")
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument("--repository", type=Path, required=True, help="a Triton model repository")
-    parser.add_argument("--triton", metavar="HOST:PORT", help="load it there, too")
+    parser.add_argument("--triton", metavar="HOST:PORT", help="also load it into this Triton")
 
 
 def _prepare(options: argparse.Namespace, console: Console) -> None:
@@ -155,7 +157,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
         kind = "evaluation" if options.bits is None else f"evaluation_{options.bits}_bits"
         out = options.out or options.run / kind
     elif options.name is None or options.out is None:
-        raise TrainerError("--repository needs --name and --out as well")
+        raise TrainerError("--repository also needs --name and --out")
     else:
         model = model_of_repository(options.repository, options.name, options.version)
         out = options.out
@@ -184,7 +186,7 @@ def _refine(options: argparse.Namespace, console: Console) -> None:
     if options.run is not None:
         model = model_of_run(options.run)
     elif options.name is None:
-        raise TrainerError("--repository needs --name as well")
+        raise TrainerError("--repository also needs --name")
     else:
         model = model_of_repository(options.repository, options.name, options.version)
     data = FrameDataset.open(options.data)

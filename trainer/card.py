@@ -24,7 +24,7 @@ def digest_of(encoder: Path, decoder: Path) -> str:
 def complete_card(
     card: Mapping[str, object], *, name: str, version: int, digest: str
 ) -> dict[str, object]:
-    """Add to a recipe's card what only publication knows; name, version and digest come first."""
+    """Complete a recipe's card for publication; name, version and digest come first."""
     identity: dict[str, object] = {"name": name, "version": version, "digest": digest}
     given = {key: value for key, value in card.items() if key not in identity}
     complete = identity | given
@@ -38,7 +38,7 @@ def card_text(card: Mapping[str, object], *, indent: int | None = None) -> str:
     """Write a card as JSON; compact unless indented.
 
     Raises:
-        PublishError: The card holds what JSON cannot say, NaN and infinity among it.
+        PublishError: The card holds values JSON cannot represent, such as NaN or infinity.
     """
     separators = (",", ":") if indent is None else None
     try:
@@ -48,9 +48,9 @@ def card_text(card: Mapping[str, object], *, indent: int | None = None) -> str:
 
 
 def git_revision() -> str:
-    """Return the revision of the checkout that the trainer runs from; empty where there is none.
+    """Return the git revision of the trainer's checkout; empty outside a checkout.
 
-    Ends in `+` when tracked files were changed since.
+    Ends in `+` if tracked files have uncommitted changes.
     """
     here = Path(__file__).parent
     try:

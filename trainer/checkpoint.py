@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or not there: a temporary file, fsync, rename.
+"""Atomic checkpoints: temporary file, fsync, rename.
 
-A run keeps its last two, `checkpoints/step_00001234.pt`. A process killed at any moment leaves
-either the old ones or the new one, and at worst a temporary file that the next start removes.
+A run keeps its last two, `checkpoints/step_00001234.pt`. A process killed at any moment leaves at
+worst a temporary file, which the next start removes.
 """
 
 import os
@@ -13,7 +13,7 @@ import torch
 from trainer.errors import TrainerError
 
 KEEP = 2
-"""How many checkpoints a run keeps: the last, and the one before it in case a disk loses one."""
+"""How many checkpoints a run keeps: the last, and the one before it in case the last is damaged."""
 
 State = dict[str, object]
 """What a checkpoint holds: tensors, numbers, strings, and lists and dicts of them."""
@@ -55,7 +55,7 @@ def step_of(path: Path) -> int:
     """Return the step after which a checkpoint was written, from its file name."""
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise CheckpointError(f"{path.name} is no checkpoint: expected step_<number>.pt")
+        raise CheckpointError(f"{path.name} is not a checkpoint: expected step_<number>.pt")
     return int(match[1])
 
 
@@ -63,7 +63,7 @@ def load(path: Path) -> State:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: the file is damaged or is no checkpoint.
+        CheckpointError: the file is damaged or not a checkpoint.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -75,13 +75,13 @@ def load(path: Path) -> State:
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what a killed process left half written. Only the process that writes calls this."""
+    """Remove temporary files of a killed process. Only the process that writes may call this."""
     for temporary in (run / "checkpoints").glob("step_*.tmp"):
         temporary.unlink()
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make the rename itself durable: it is an entry of the directory."""
+    """Make the rename durable by syncing the directory entry."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

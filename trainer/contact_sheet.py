@@ -1,6 +1,6 @@
-"""The picture that made the original famous: a film and its reconstruction, side by side in time.
+"""The picture that made the original famous: frames of a film above their reconstructions.
 
-Pairs in even steps through the film, read left to right: above what was, below what was remembered.
+Pairs are taken at even steps through the film, left to right.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ SHEET_PAIRS = COLUMNS * ROWS
 _TILE = 256
 _MARGIN = 72
 _GUTTER = 18
-# Between a picture and its reconstruction: close enough to be seen as one.
+# Pixels between a picture and its reconstruction.
 _SEAM = 3
 _LABEL = 30
 _ROW_GAP = 14
@@ -43,9 +43,9 @@ class Pair:
 
 
 def draw_sheet(pairs: Iterable[Pair], count: int, path: Path, *, title: str, note: str) -> None:
-    """Draw a sheet of `count` pairs; the file's suffix says the format.
+    """Draw a sheet of `count` pairs; the file's suffix selects the format.
 
-    Every picture is shown in its film's shape, as wide as a model frame.
+    Every picture is drawn at its film's aspect ratio, as wide as a model frame.
     """
     columns = min(COLUMNS, count)
     rows = -(-count // columns)

@@ -1,4 +1,4 @@
-"""How far a count is: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress of a count: a bar on a terminal, a line every few seconds elsewhere."""
 
 import time
 from types import TracebackType
@@ -21,7 +21,7 @@ class Counter:
     """Counts frames towards a total that may be unknown or an estimate; a context manager."""
 
     def __init__(self, name: str, total: int | None) -> None:
-        """Take what is being done and how many frames it will take."""
+        """Take the task's name and its number of frames."""
         self._name, self._total, self._done = name, total, 0
         self._console = Console(stderr=True)
         self._bar = Progress(
@@ -55,7 +55,7 @@ class Counter:
             self._print(f"{self._name}: {self._done} frames in {seconds:.0f} s")
 
     def advance(self, count: int) -> None:
-        """Count frames that were just done."""
+        """Add frames just processed."""
         self.show(self._done + count, self._total)
 
     def show_preview(self, psnr: float) -> None:
@@ -64,7 +64,7 @@ class Counter:
         self._bar.update(self._task, note=self._note)
 
     def show(self, done: int, total: int | None) -> None:
-        """Show how many frames are done, of how many."""
+        """Show frames done and their total."""
         self._done, self._total = done, max(done, total) if total else None
         now = time.monotonic()
         rate = f"{done / max(now - self._began, 1e-3):.0f} frames/s"

@@ -1,10 +1,10 @@
-"""A prepared data set: the model frames of one film or several, randomly readable from disk.
+"""A prepared data set: the model frames of one or more films, with random access on disk.
 
-    <folder>/dataset.json         films, shots, how it was prepared, and a digest of all of it
+    <folder>/dataset.json         films, shots, sampling, and a digest of all of it
     <folder>/index.npz            per frame: film, pts, held out or not, place
     <folder>/frames-00000.pack    the frames (see `trainer.frame_store`)
 
-`trainer.prepare` writes it; it appears whole or not at all.
+Written atomically by `trainer.prepare`.
 """
 
 import copy
@@ -42,18 +42,18 @@ class PreparedFilm:
     height: int
     source_frames: int
     frames: int
-    """How many of them were taken."""
+    """How many of them were sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A run of frames between two cuts."""
+    """The frames between two cuts."""
 
     film: int
     first: int
     """The data set's index of its first frame."""
     stop: int
-    """One past that of its last frame."""
+    """One past the index of its last frame."""
 
 
 class FrameDataset:
@@ -64,10 +64,9 @@ class FrameDataset:
         assert isinstance(raw_films, list) and isinstance(raw_shots, list)  # noqa: S101
         self.folder = folder
         self.digest = str(facts["digest"])
-        """Of the frames, their times and their order: "sha256:<hex>"; the same wherever and
-        however often they are prepared."""
+        """Of the frames, their times and their order: "sha256:<hex>"; preparing is reproducible."""
         self.sampling = str(facts["sampling"])
-        """Which frames were taken: "all", "every 4", "3 a shot"."""
+        """Which frames were sampled: "all", "every 4", "3 a shot"."""
         self.films = tuple(
             PreparedFilm(**{**film, "time_base": Fraction(film["time_base"])}) for film in raw_films
         )
@@ -88,7 +87,7 @@ class FrameDataset:
         """Open a prepared data set.
 
         Raises:
-            DatasetError: There is none, or it is of another format.
+            DatasetError: There is none, or its format is not supported.
         """
         folder = Path(folder)
         try:
@@ -103,7 +102,7 @@ class FrameDataset:
         except (OSError, ValueError) as error:
             raise DatasetError(f"The data set in {folder} is damaged: {error}") from error
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise DatasetError(f"The data set in {folder} is of another format: prepare it anew")
+            raise DatasetError(f"The data set in {folder} has another format: prepare it again")
         return cls(folder, facts, index)
 
     def __len__(self) -> int:
@@ -112,7 +111,7 @@ class FrameDataset:
     def frames(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read the frames at these indices, in their order, uint8 ``[N, 144, 256, 3]``.
 
-        Decodes on all cores; may be called from several threads at once.
+        Decodes on all cores; thread-safe.
 
         Raises:
             DatasetError: A frame is damaged.
@@ -138,5 +137,5 @@ class FrameDataset:
 
 
 def film_as_json(film: PreparedFilm) -> dict[str, object]:
-    """Return what `dataset.json` says of a film."""
+    """Return a film's entry in `dataset.json`."""
     return {**asdict(film), "time_base": str(film.time_base)}

@@ -1,4 +1,4 @@
-"""Several processes training one model: started by `torchrun`, or just this one.
+"""Data-parallel training in several processes started by `torchrun`, or in this one alone.
 
     torchrun --nproc-per-node 2 -m trainer train --recipe broad2016 --data DATA --run RUN
 
@@ -27,8 +27,8 @@ class Group:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes: checkpoints, events, progress."""
+    def is_leader(self) -> bool:
+        """Whether this process writes checkpoints, events and progress (rank 0)."""
         return self.rank == 0
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -41,8 +41,8 @@ class Group:
                 handle.wait()
             tensor.div_(self.world)
 
-    def largest(self, values: Sequence[int]) -> list[int]:
-        """Return each number's largest value over the processes, the same list in all of them."""
+    def max_over_processes(self, values: Sequence[int]) -> list[int]:
+        """Return the elementwise maximum over the processes (an all-reduce)."""
         if self.world == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.int64, device=self.device)
@@ -52,13 +52,13 @@ class Group:
 
 @contextmanager
 def process_group(device: str | None = None) -> Iterator[Group]:
-    """Join the processes that `torchrun` started, or stand alone, for the length of a `with`.
+    """Join the processes that `torchrun` started, or run alone; leaves on exit.
 
     Args:
-        device: "cpu" or "cuda"; None takes CUDA where there is a GPU.
+        device: "cpu" or "cuda"; None: CUDA if available.
 
     Raises:
-        TrainerError: CUDA was asked for where there is none.
+        TrainerError: CUDA was requested but is not available.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if kind == "cuda" and not torch.cuda.is_available():

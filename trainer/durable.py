@@ -1,11 +1,11 @@
-"""Files and folders that survive a power failure once they are there."""
+"""Durable, atomic writes of files and folders."""
 
 import os
 from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Put a file's content, or a folder's list of names, safely on disk."""
+    """Fsync a file or a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -14,7 +14,7 @@ def sync(path: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a text file at once: a reader sees the old one or the new one, whole."""
+    """Replace a text file atomically."""
     staged = path.with_name(f".{path.name}")
     staged.write_text(text, "utf-8")
     sync(staged)

@@ -1,16 +1,16 @@
-"""Fits the whitening that makes a model's embeddings out of its latents.
+"""Fits the whitening that turns a model's latents into embeddings.
 
-A search must find a frame again after it was brightened, compressed, marked in a corner, or framed
-a little differently. So a latent's directions are weighed by how little such changes move a frame
-along them: frames are changed on purpose, and the covariance of the differences they make in the
-latents is what the latents are whitened by. This is within-class covariance normalisation (Hatch,
-Kajarekar and Stolcke, Interspeech 2006) with each frame and its changed copies as one class.
+A search must find a frame again after it was brightened, compressed, watermarked or reframed a
+little. So frames are distorted on purpose, and latents are whitened by the covariance of the
+differences that the distortions cause: directions that they hardly move get the most weight. This
+is within-class covariance normalisation (Hatch, Kajarekar and Stolcke, Interspeech 2006) with each
+frame and its distorted copies as one class.
 
-Measured with `pca` fitted on Big Buck Bunny, exact search for single frames of that film and of
-Sintel, both in the library, after they were re-encoded, resized, letterboxed, brightened, marked,
-and all of that (other parameters than in `benchmarks.retrieval`, and made otherwise than below):
-found within a second, the mean over films and distortions, 99.3 %; whitened by the latents' own
-covariance 98.1 %, not whitened 78.5 %. Twice or half a weight changes it by 0.1 or 0.2.
+Measured with `pca` fitted on Big Buck Bunny: exact search for single frames of that film and of
+Sintel, both in the library, after they were re-encoded, resized, letterboxed, brightened,
+watermarked, and all of these (with other parameters than in `benchmarks.retrieval` or below).
+Found within a second, mean over films and distortions: 99.3 %; whitened by the latents' own
+covariance 98.1 %, not whitened 78.5 %. Doubling or halving a weight changes it by 0.1 or 0.2.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +22,11 @@ from torch.nn import functional as F
 from trainer.export import LATENT_SIZE, Whitening, to_frames, to_pictures
 
 REFERENCE_FRAMES = 512
-"""Frames, evenly spread over a film, that are enough to fit a whitening."""
+"""This many frames, evenly spread over a film, are enough to fit a whitening."""
 
 _LATENTS_SHARE = 0.01
-"""How much of the latents' own covariance is added, so that no direction gets a boundless weight
-because the changes happen to leave it alone."""
+"""Share of the latents' own covariance that is added, so that a direction that no distortion moves
+does not get an unbounded weight."""
 
 Encode = Callable[[Tensor], Tensor]
 """Uint8 frames ``[N, 144, 256, 3]`` to latents ``[N, 200]``."""
@@ -37,8 +37,8 @@ def fit_whitening(encode: Encode, batches: Iterable[Tensor]) -> Whitening:
 
     Args:
         encode: The encoder.
-        batches: Frames of the film it was fitted to, uint8 ``[N, 144, 256, 3]`` on the CPU, at
-            least one in all; `REFERENCE_FRAMES` are enough.
+        batches: Frames of the film it was fitted to, uint8 ``[N, 144, 256, 3]`` on the CPU; at
+            least one frame, `REFERENCE_FRAMES` are enough.
     """
     generator = torch.Generator().manual_seed(2016)
     count = 0
@@ -64,7 +64,7 @@ def _latents(encode: Encode, frames: Tensor) -> Tensor:
 
 
 def _changed(frames: Tensor, generator: torch.Generator) -> Iterator[tuple[float, Tensor]]:
-    """Yield frames changed in several ways, each with its weight."""
+    """Yield the frames distorted in several ways, each with its weight."""
     pictures = to_pictures(frames)
     for weight, change in _CHANGES:
         yield weight, to_frames(change(pictures, generator))
@@ -80,7 +80,7 @@ def _brightened(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _marked(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Put a plate of random size, pattern and opacity into one of the corners."""
+    """Put a plate of random size, pattern and opacity into a corner."""
     marked = pictures.clone()
     high, wide = pictures.shape[2:]
     for picture in marked:
@@ -99,7 +99,7 @@ def _marked(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _coarsened(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Lose detail and gain noise, as by strong compression."""
+    """Lose detail and add noise, like strong compression."""
     factor = (2, 3, 4)[int(torch.randint(3, (), generator=generator))]
     small = F.avg_pool2d(pictures, factor)
     noisy = small + 0.02 * torch.randn(small.shape, generator=generator)
@@ -107,7 +107,7 @@ def _coarsened(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _reframed(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift and scale by up to 2.5 % of the picture, as by bars cut off imprecisely."""
+    """Shift and scale by up to 2.5 % of the picture, like bars cropped imprecisely."""
     count = len(pictures)
     place = torch.zeros(count, 2, 3)
     place[:, [0, 1], [0, 1]] = _uniform(0.975, 1.025, (count, 2), generator)

@@ -1,8 +1,8 @@
-"""What can go wrong offline. Messages say what was wrong and what would be right."""
+"""The trainer's errors. Messages say what was wrong and what would be right."""
 
 
 class TrainerError(Exception):
-    """Something the person at the command line can put right; shown without a stack trace."""
+    """An error that the user can fix; shown without a stack trace."""
 
 
 class DatasetError(TrainerError):

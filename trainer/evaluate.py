@@ -1,12 +1,12 @@
-"""Measures a trained pair on a data set, and draws what it remembers.
+"""Evaluates a trained encoder/decoder pair on a data set: metrics and contact sheets.
 
     python -m trainer evaluate --run runs/film --data data/film
     python -m trainer evaluate --repository .refilm/models --name bunny --data data/sintel \
         --out evaluations/sintel_through_bunny
     python -m trainer evaluate --run runs/film --data data/film --bits 8
 
-Writes metrics.json, frames.npz (every measure of every frame), contact_sheet.png and
-worst_frames.png. Frames stream through: a film's length costs time, not memory.
+Writes metrics.json, frames.npz (all measures of each frame), contact_sheet.png and
+worst_frames.png. Frames are streamed: memory does not grow with the film.
 """
 
 import json
@@ -24,7 +24,7 @@ from trainer.contact_sheet import SHEET_PAIRS, Pair, draw_sheet
 from trainer.dataset import FrameDataset
 from trainer.errors import DatasetError, PublishError, TrainerError
 from trainer.export import load_torchscript
-from trainer.measures import BATCH, Measures, needed, summary_of
+from trainer.measures import BATCH, Measures, frames_to_read, summary_of
 from trainer.quantize import Quantizer, Ranges
 from trainer.run import Run, write_json
 from trainer.triton_repository import DECODER, ENCODER, versions
@@ -34,12 +34,12 @@ _WORST_SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A pair to evaluate, and what is known of it."""
+    """A pair to evaluate, with its card."""
 
     encoder: Path
     decoder: Path
     label: str
-    """What a person calls it: "pca", "bunny, version 3"."""
+    """For people: "pca", "bunny, version 3"."""
     card: Mapping[str, object]
 
 
@@ -83,10 +83,10 @@ class Reconstructor:
 
         Args:
             model: The pair.
-            quantizer: What latents go through on their way to the decoder; may be set later.
+            quantizer: Applied to latents before they are decoded; may be set later.
 
         Raises:
-            ContractError: A file is no TorchScript module.
+            ContractError: A file is not a TorchScript module.
         """
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.quantizer = quantizer
@@ -114,13 +114,13 @@ class Reconstructor:
 def quantizer_for(
     reconstruct: Reconstructor, data: FrameDataset, bits: int, on_frames: Callable[[int], None]
 ) -> Quantizer:
-    """Encode all frames of a data set to learn the ranges of their latents.
+    """Encode all frames of a data set to find the ranges of their latents.
 
     Raises:
         TrainerError: The bits are not between 1 and 16.
     """
     ranges = Ranges()
-    for indices in needed(len(data), every=1):
+    for indices in frames_to_read(len(data), every=1):
         ranges.update(reconstruct.encode(torch.from_numpy(data.frames(indices))))
         on_frames(len(indices))
     return ranges.quantizer(bits)
@@ -143,11 +143,11 @@ def evaluate(
         data: The frames.
         out: Folder to write into; files of the same names are replaced.
         every: Measure every n-th frame only; changes are still from one frame to the next.
-        step: Contact sheet: frames from one pair to the next; a page full unless given.
-        bits: Round the latents to so many bits a number, over the range each has in this data set
-            (see `trainer.quantize`); a pass over all frames comes first, to learn the ranges.
-        on_frames: Told how many more frames were gone through: each measured one, and before
-            that, with `bits`, each frame of the data set.
+        step: Frames between the pairs of the contact sheet; default: as many as fill a page.
+        bits: Quantize each latent number to so many bits over its range in this data set (see
+            `trainer.quantize`), which takes a pass over all frames first.
+        on_frames: Called with the number of frames just processed: with `bits`, each frame of the
+            data set, and then each measured one.
 
     Returns:
         What `metrics.json` says.
@@ -174,10 +174,10 @@ def evaluate(
 
 
 def sheet_indices(data: FrameDataset, step: int | None) -> NDArray[np.int64]:
-    """Choose the contact sheet's frames: in even steps through all, a page full by default.
+    """Choose the contact sheet's frames at even steps; by default as many as fill a page.
 
     Raises:
-        TrainerError: The step is too small for a sheet that anyone could open.
+        TrainerError: The step makes too large a sheet.
     """
     if step is None:
         pairs = min(SHEET_PAIRS, len(data))
@@ -198,7 +198,7 @@ def _measure(
     on_frames: Callable[[int], None],
 ) -> Measures:
     measures = Measures(data.shots, every)
-    for indices in needed(len(data), every):
+    for indices in frames_to_read(len(data), every):
         source = torch.from_numpy(data.frames(indices)).to(reconstruct.device)
         measures.add(indices, source, reconstruct(source))
         on_frames(int((indices % every == 0).sum()))
@@ -230,9 +230,9 @@ def _report(
 def groups_of(
     card: Mapping[str, object], data: FrameDataset, indices: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Say which of the frames at these indices are in which group, by what the model knew of them.
+    """Return masks of the frames at these indices, by group.
 
-    "all"; "fitted": trained on; "held_out": in blocks of a film trained on that were left out;
+    "all"; "fitted": trained on; "held_out": held-out blocks of a film that was trained on;
     "unseen": of another film.
     """
     films = card.get("films")
@@ -248,7 +248,7 @@ def groups_of(
 
 
 def _was_left_out(card: Mapping[str, object]) -> bool:
-    """Say whether training left the held-out blocks of its films unseen."""
+    """Return whether training left out the held-out blocks of its films."""
     training = card.get("training")
     settings = training.get("settings") if isinstance(training, dict) else None
     return not (isinstance(settings, dict) and settings.get("fit") == "all")

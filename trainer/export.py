@@ -1,22 +1,21 @@
-"""Modules to TorchScript files and back, and the pieces that every model's contract is made of.
+"""TorchScript export and import, and the contract of every published model.
 
-The only place that knows TorchScript (deprecated upstream since torch 2.11).
+The only module that uses TorchScript (deprecated upstream since torch 2.11).
 
-The contract, kept by every recipe's pair of modules:
+The contract of every recipe's pair of modules:
 
 - encoder: uint8 ``[N, 144, 256, 3]`` RGB -> (latent, embedding), both float32 ``[N, 200]``;
 - decoder: float32 ``[N, 200]`` -> (uint8 ``[N, 144, 256, 3]`` RGB, embedding float32 ``[N, 200]``).
 
-The decoder's embedding is the encoder's own of the same latent, so that a latent that came without
-its embedding can be searched for. Scaling, rounding and clipping lie inside, so no caller can get
-them wrong.
+The decoder returns the same embedding for a latent as the encoder, so that a latent alone can be
+searched for. Scaling, rounding and clipping are inside, so no caller can get them wrong.
 
-Beside these, a decoder exports a method for what learns through it (`trainer.refine`):
+A decoder also exports a method for gradient descent through it (`trainer.refine`):
 
-- ``pictures``: latents float32 ``[N, 200]`` -> float32 ``[N, 3, 144, 256]`` RGB, about 0 to 1: what
-  `forward` rounds to frames, neither rounded nor clipped, differentiable in the latents.
+- ``pictures``: latents float32 ``[N, 200]`` -> float32 ``[N, 3, 144, 256]`` RGB, about 0 to 1: the
+  output of `forward` before rounding and clipping, differentiable in the latents.
 
-Serving does without it, and decoders published before it was asked for lack it: `pictures_of` asks.
+Serving does not need it, and older published decoders lack it (see `pictures_of`).
 """
 
 import copy
@@ -46,11 +45,11 @@ def to_frames(pictures: Tensor) -> Tensor:
 
 
 class Whitening(nn.Module):
-    """Makes the embedding of a latent: less the mean, whitened by a covariance, then unit length.
+    """Turns latents into embeddings: subtract the mean, whiten by a covariance, normalise to 1.
 
-    The covariance says what shall count little; `trainer.embedding` fits one. Directions in which
-    it has (almost) nothing carry no information and get no weight. A latent without any direction
-    left, such as the mean itself, becomes the first unit vector.
+    `trainer.embedding` fits the covariance. Directions with (almost) no variance carry no
+    information and get no weight. A latent that is then zero, such as the mean itself, becomes the
+    first unit vector.
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
@@ -76,9 +75,9 @@ class Whitening(nn.Module):
 
 
 def to_torchscript(module: nn.Module) -> torch.jit.ScriptModule:
-    """Script a module for inference on any device; a module that is scripted already is kept.
+    """Script a module for inference on any device; a scripted module is returned as it is.
 
-    Scripted rather than traced, and not frozen: tracing and freezing bake the device into the code.
+    Neither traced nor frozen: both bake the device into the code.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return module
@@ -90,10 +89,10 @@ def to_torchscript(module: nn.Module) -> torch.jit.ScriptModule:
 
 
 def save_torchscript(module: nn.Module, path: Path) -> None:
-    """Write a module as a TorchScript file, safely on disk when this returns.
+    """Write a module as a TorchScript file, durably.
 
-    The file records nothing about where it was made: source positions (absolute paths of whoever
-    exported it) are left out, so the same weights give the same bytes on every machine.
+    Source positions (absolute paths of the exporting machine) are stripped, so the same weights
+    give the same bytes on every machine.
     """
     scripted = to_torchscript(module)
     with warnings.catch_warnings():
@@ -118,7 +117,7 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """Read a TorchScript file onto the CPU.
 
     Raises:
-        ContractError: The file is no TorchScript module.
+        ContractError: The file is not a TorchScript module.
     """
     try:
         with warnings.catch_warnings():
@@ -132,20 +131,20 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
 
 
 def pictures_of(decoder: torch.jit.ScriptModule) -> Callable[[Tensor], Tensor]:
-    """Return a decoder's exported method ``pictures``: latents to pictures that learning can use.
+    """Return a decoder's exported method ``pictures``: latents to differentiable pictures.
 
     Raises:
-        ContractError: The decoder has none.
+        ContractError: The decoder does not export it.
     """
     pictures: Callable[[Tensor], Tensor] | None = getattr(decoder, "pictures", None)
     if not callable(pictures):
         raise ContractError(
-            "The decoder gives rounded frames only: it was exported before decoders had a method "
-            "`pictures` to learn through. Train the model again"
+            "The decoder has no method `pictures` (it was exported by an older version): "
+            "train the model again"
         )
     return pictures
 
 
 def devices_in_code(module: torch.jit.ScriptModule) -> list[str]:
-    """Name the devices written into a module's code, which would tie it to one machine."""
+    """Return the device constants in a module's code, which would tie it to one machine."""
     return re.findall(r'Device = prim::Constant\[value="([^"]+)"\]', str(module.inlined_graph))

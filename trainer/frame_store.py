@@ -1,8 +1,8 @@
 """Model frames on disk: lossless WebP, one after another in pack files of a few hundred MB.
 
-A frame of Big Buck Bunny takes about 45 KB of its 110,592 bytes and 0.8 ms to read from anywhere;
-PNG takes an eighth more space, and a lossless H.264 file a third of it but 3 to 25 times the time,
-for its frames hang together.
+A frame of Big Buck Bunny takes about 45 KB (raw: 110,592 bytes) and 0.8 ms to read at random. PNG
+takes an eighth more space; lossless H.264 a third of the space, but 3 to 25 times the time, since
+its frames depend on each other.
 """
 
 import io
@@ -20,7 +20,7 @@ from trainer.errors import DatasetError
 
 _PACK_BYTES = 256 * 1024 * 1024
 
-# Where each frame lies: number of the pack file, offset within it, length; all in bytes.
+# Where each frame is stored: number of the pack file; offset and length in bytes.
 PLACE = np.dtype([("pack", np.int32), ("offset", np.int64), ("length", np.int32)])
 
 
@@ -30,7 +30,7 @@ def pack_path(folder: Path, number: int) -> Path:
 
 
 def threads_at_hand() -> int:
-    """Count the cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -54,7 +54,7 @@ class FrameWriter:
             self._file.write(data)
 
     def close(self) -> NDArray[np.void]:
-        """Put everything safely on disk and return each frame's place, `PLACE` ``[N]``."""
+        """Fsync everything and return each frame's place, `PLACE` ``[N]``."""
         self._pool.shutdown()
         self._finish_pack()
         return np.array(self._places, dtype=PLACE)
@@ -73,9 +73,9 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Reads frames from anywhere in a folder's pack files, several at a time on all cores.
+    """Random access to a folder's pack files; decodes on all cores.
 
-    May be used from several threads. A process that forks must not have read yet.
+    Thread-safe. Must not be used before a fork.
     """
 
     def __init__(self, folder: Path, places: NDArray[np.void]) -> None:
@@ -118,13 +118,13 @@ class FrameReader:
         if descriptor is None:
             opened = os.open(pack_path(self._folder, pack), os.O_RDONLY)
             descriptor = self._files.setdefault(pack, opened)
-            if descriptor != opened:  # another thread was quicker
+            if descriptor != opened:  # another thread was faster
                 os.close(opened)
         return descriptor
 
 
 def _compress(frame: NDArray[np.uint8]) -> bytes:
     data = io.BytesIO()
-    # The quickest method: slower ones save 2 to 7 %.
+    # The fastest method: slower ones save 2 to 7 %.
     Image.fromarray(frame).save(data, "WEBP", lossless=True, method=0, quality=20, exact=True)
     return data.getvalue()

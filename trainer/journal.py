@@ -1,4 +1,4 @@
-"""What a training writes for people: TensorBoard events, sample grids and the live preview."""
+"""What a training logs for people: TensorBoard events, sample grids and the live preview."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from trainer.distributed import Group
-from trainer.preview import Preview, Shown
+from trainer.preview import Preview, PreviewFrames
 from trainer.sampler import Frames
 
 PREVIEW_SECONDS = 20.0
@@ -29,17 +29,17 @@ class Intervals:
 
 
 class Journal:
-    """Written by the leading process, in the others it does nothing; a context manager.
+    """Written by the leader process, a no-op in the others; a context manager.
 
     Args:
-        name: what is being trained.
-        reconstruct: the learner's: uint8 frames [N, 144, 256, 3] to frames, as they are now.
-        data: where the frames to show come from.
+        name: of the recipe.
+        reconstruct: the learner's current reconstruction of uint8 frames [N, 144, 256, 3].
+        data: source of the frames to show.
         run: the run's directory.
-        step: the step that the training goes on from.
+        step: the step that the training resumes from.
         intervals: how often to write what.
         group: the processes that train together.
-        show_preview: told the preview's PSNR in dB each time.
+        show_preview: called with the preview's PSNR in dB each time it is drawn.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Journal:
     ) -> None:
         self._reconstruct, self._run, self._intervals = reconstruct, run, intervals
         self._group, self._show_preview = group, show_preview
-        if not group.leads:
+        if not group.is_leader:
             return
-        # Steps after the checkpoint happen again: what was written of them would show twice.
+        # Steps after the checkpoint are repeated: drop their events, or they would show twice.
         self._writer = SummaryWriter(str(run / "events"), purge_step=step + 1)
-        self._shown = Shown.of(data)
+        self._shown = PreviewFrames.of(data)
         self._preview = Preview(run, name, self._shown, every=PREVIEW_SECONDS, step=step)
         self._made: tuple[int, NDArray[np.uint8]] | None = None
         self._grid_of = self._preview_of = -1
@@ -68,17 +68,17 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._group.leads:
+        if self._group.is_leader:
             self._writer.close()
 
     def begin(self, step: int, seconds: float) -> None:
-        """Draw what there is before the first step of this life."""
-        if self._group.leads:
+        """Draw the preview before the first step of this process."""
+        if self._group.is_leader:
             self._draw_preview(step, seconds)
 
     def write(self, step: int, seconds: float, losses: Mapping[str, float], rate: float) -> None:
         """Write what is due after a step, `seconds` into the training."""
-        if not self._group.leads:
+        if not self._group.is_leader:
             return
         if step % self._intervals.log == 0:
             for name, value in losses.items():
@@ -90,8 +90,8 @@ class Journal:
             self._draw_preview(step, seconds)
 
     def end(self, step: int, seconds: float) -> None:
-        """Draw what the training came to."""
-        if self._group.leads:
+        """Draw the final grid and preview."""
+        if self._group.is_leader:
             self._draw_grid(step)
             self._draw_preview(step, seconds)
 
@@ -121,7 +121,7 @@ class Journal:
         self._show_preview(mean)
 
     def _reconstructions(self, step: int) -> NDArray[np.uint8]:
-        """Return what is made of the frames after this step; made once a step."""
+        """Return the shown frames' reconstructions after this step, computed once a step."""
         if self._made is None or self._made[0] != step:
             frames = torch.from_numpy(self._shown.frames).to(self._group.device)
             self._made = step, self._reconstruct(frames).cpu().numpy()

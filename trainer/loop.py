@@ -1,16 +1,16 @@
-"""The training loop: the same for every recipe that learns step by step.
+"""The training loop of every recipe that trains by gradient steps.
 
-It feeds batches in a reproducible order, shows progress and a picture that improves, writes
-TensorBoard events and sample grids, saves checkpoints, and goes on from the last one when it is
-started again in the same run.
+It feeds batches in a reproducible order, shows progress and a live preview, writes TensorBoard
+events and sample grids, saves checkpoints, and resumes from the last one when it is started again
+with the same run.
 
-What a step does depends on the seed, the step's number and the weights alone: the order of frames
-comes from the position (`trainer.sampler`), and the random numbers of each step from a seed made of
-the run's seed, the step and the process. So there is no generator to save, and a run that was
-killed reaches, on a CPU with the same threads and processes, the same bits as one that was not.
-On a GPU it sees the same frames and noise, but kernels may sum in another order: expect the
-metrics of `evaluate` within 0.3 dB PSNR and 0.01 SSIM. A run limited by `minutes` ends at whatever
-step the clock allows, so it is its data order that is reproducible, not its length.
+A step depends only on the seed, the step's number and the weights: the order of frames is a
+function of the position (`trainer.sampler`), and each step's random numbers are seeded by the run's
+seed, the step and the rank. So no generator state is saved, and on a CPU with the same threads and
+processes a run that was killed and resumed ends with the same bits as one that was not. On a GPU it
+sees the same frames and noise, but kernels may sum in another order: expect the metrics of
+`evaluate` within 0.3 dB PSNR and 0.01 SSIM. A run limited by `minutes` has a reproducible data
+order, but not a reproducible length.
 """
 
 import math
@@ -41,19 +41,19 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Learner(Protocol):
-    """What a recipe gives the loop: one step, and all that a step changes."""
+    """A recipe's part of the loop: one step, and the state that a step changes."""
 
     def step(self, frames: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """Learn from uint8 frames [N, 144, 256, 3] on the device; return losses by name."""
+        """Train on uint8 frames [N, 144, 256, 3] on the device; return losses by name."""
 
     def reconstruct(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return uint8 frames as a model published now would; changes nothing that steps use."""
+        """Return the uint8 frames that a model published now would; must not change any state."""
 
     def state_dict(self) -> State:
         """Return weights and optimiser states."""
 
     def load_state_dict(self, state: State) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,11 @@ class LoopSettings:
     steps: int | None = None
     """Train up to this step."""
     minutes: float | None = None
-    """Train for this long, counted over all lives of the run; the step in progress is finished."""
+    """Train for this long, restarts included; the step in progress is finished."""
     seed: int = 0
     checkpoint_minutes: float = 5.0
     sample_steps: int = 500
-    """Steps between two sample grids; the first and the last state get one as well."""
+    """Steps between two sample grids; one more is drawn at the end."""
     log_steps: int = 10
     """Steps between two rows of TensorBoard scalars."""
 
@@ -79,17 +79,17 @@ class Outcome:
     """How a training ended."""
 
     step: int
-    """Steps done since the training began."""
+    """Steps since the training began."""
     seen: int
     """Frames seen by all processes together."""
     seconds: float
-    """Time spent on steps, in all lives of the run."""
+    """Time spent on steps, restarts included."""
     losses: dict[str, float]
     """Of the last step."""
-    rested: bool
-    """Whether there was nothing to do: the run had reached its limit before."""
+    already_done: bool
+    """Whether the run had reached its limit before, so that no step was taken."""
     signal: int | None
-    """The signal that ended it before its limit, or None."""
+    """The signal that stopped it before its limit, or None."""
 
 
 class DivergenceError(TrainerError):
@@ -104,29 +104,29 @@ def fit(
     group: Group,
     identity: Mapping[str, str | int | float],
 ) -> Outcome:
-    """Train until a limit or a signal, going on from the run's last checkpoint if it has one.
+    """Train until a limit or a signal, resuming from the run's last checkpoint if there is one.
 
-    SIGTERM and SIGINT end it after the step in progress, with a checkpoint.
+    SIGTERM and SIGINT stop it after the step in progress, with a checkpoint.
 
     Args:
-        learner: what is trained, the same first weights in every process.
+        learner: what is trained; its initial weights must be the same in every process.
         data: the frames.
         run: directory for checkpoints, events and samples; shared by all processes.
         settings: limits and intervals.
         group: the processes that train together.
-        identity: what a checkpoint must agree with to be gone on from: recipe, data, sizes.
+        identity: what a checkpoint must match to be resumed from: recipe, data, sizes.
 
     Raises:
         CheckpointError: the run's checkpoint is unreadable or belongs to another training.
-        DivergenceError: a loss became NaN or infinite; nothing was saved after it was finite.
-        DatasetError: there is nothing to train on.
+        DivergenceError: a loss became NaN or infinite; no checkpoint was saved since.
+        DatasetError: there is no frame to train on.
     """
     if settings.steps is None and settings.minutes is None:
-        raise TrainerError("training needs an end: --steps or --minutes")
+        raise TrainerError("training needs a limit: --steps or --minutes")
     run.mkdir(parents=True, exist_ok=True)
-    if group.leads:
+    if group.is_leader:
         checkpoint.remove_leftovers(run)
-    goes_on = bool(checkpoint.paths(run))
+    resumed = bool(checkpoint.paths(run))
     step, seen, spent, losses = _resume(learner, run, group, identity)
     order = Order(data.fitted, settings.seed)
     limit = settings.minutes * 60 if settings.minutes is not None else None
@@ -134,7 +134,7 @@ def fit(
     name = str(identity.get("recipe", "train"))
 
     def save() -> None:
-        if group.leads:
+        if group.is_leader:
             state: State = {"step": step, "seen": seen, "seconds": spent}
             state |= {"identity": dict(identity), "losses": losses}
             state["learner"] = learner.state_dict()
@@ -143,7 +143,9 @@ def fit(
             checkpoint.save(run, step, state)
 
     with (
-        TrainingProgress(name, steps=settings.steps, seconds=limit, shown=group.leads) as progress,
+        TrainingProgress(
+            name, steps=settings.steps, seconds=limit, shown=group.is_leader
+        ) as progress,
         Journal(
             name,
             learner.reconstruct,
@@ -159,16 +161,16 @@ def fit(
             data, order, seen=seen, batch=settings.batch, rank=group.rank, world=group.world
         ) as frames,
     ):
-        if goes_on:
-            progress.say(f"Going on from the checkpoint of step {step}.")
+        if resumed:
+            progress.say(f"Resuming from the checkpoint of step {step}.")
         journal.begin(step, spent)
         saved_at = time.monotonic()
         while True:
             done = settings.steps is not None and step >= settings.steps
-            # One clock for all: the others also wait while the leading process draws.
-            late = limit is not None and spent >= limit and group.leads
-            # Signals differ between processes; what ends one ends all, at one step.
-            any_late, caught = group.largest([late, max(received, default=0)])
+            # The leader's clock decides: the others also wait while it draws.
+            late = limit is not None and spent >= limit and group.is_leader
+            # A signal to any process stops all of them at the same step.
+            any_late, caught = group.max_over_processes([late, max(received, default=0)])
             if done or any_late or caught:
                 break
             started = time.monotonic()
@@ -201,7 +203,7 @@ def _resume(
 ) -> tuple[int, int, float, dict[str, float]]:
     """Restore the newest checkpoint; return its step, frames seen, seconds and losses.
 
-    A damaged newest one is passed over for the one before it.
+    If the newest is damaged, the one before it is used.
     """
     state: State | None = None
     for path in reversed(checkpoint.paths(run)):
@@ -212,17 +214,17 @@ def _resume(
             if path == checkpoint.paths(run)[0]:
                 raise
     step = _number(state, "step") if state else 0
-    if group.largest([step]) != [step] or group.largest([-step]) != [-step]:
+    if group.max_over_processes([step]) != [step] or group.max_over_processes([-step]) != [-step]:
         raise CheckpointError(
-            "the processes found different checkpoints: the run directory must be on storage "
-            "that all of them share"
+            "the processes found different checkpoints: put the run directory on storage that all "
+            "of them share"
         )
     if state is None:
         return 0, 0, 0.0, {}
     found = state["identity"]
     if found != dict(identity):
         raise CheckpointError(
-            f"{run} holds a training of {found}, not of {dict(identity)}: choose another --run, or "
+            f"{run} was trained with {found}, not with {dict(identity)}: choose another --run, or "
             "the same data and settings"
         )
     saved, seconds, losses = state["learner"], state["seconds"], state["losses"]
@@ -235,7 +237,7 @@ def _resume(
 def _number(state: State, key: str) -> int:
     value = state.get(key)
     if not isinstance(value, int):
-        raise CheckpointError(f"the checkpoint does not say {key!r}")
+        raise CheckpointError(f"the checkpoint lacks {key!r}")
     return value
 
 
@@ -251,9 +253,9 @@ def _to_device(frames: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
 
 
 def _require_finite(losses: Mapping[str, float], step: int, saved_step: int, group: Group) -> None:
-    """Stop every process if any of them met a loss that is not a number."""
+    """Stop every process if any of them has a loss that is not finite."""
     lost = not all(math.isfinite(value) for value in losses.values())
-    if group.largest([lost]) == [0]:
+    if group.max_over_processes([lost]) == [0]:
         return
     raise _divergence(step, saved_step, losses)
 
@@ -262,12 +264,12 @@ def _divergence(step: int, saved_step: int, losses: Mapping[str, float]) -> Dive
     shown = ", ".join(f"{name} {value}" for name, value in losses.items())
     return DivergenceError(
         f"training diverged at step {step} ({shown}). The last checkpoint, of step {saved_step}, "
-        "is still sound: go on from it with --precision fp32, or start again with another --seed"
+        "is intact: resume from it with --precision fp32, or start again with another --seed"
     )
 
 
 def _finite(state: object) -> bool:
-    """Say whether every number in nested dicts and lists of tensors is finite."""
+    """Return whether every number in nested dicts and lists of tensors is finite."""
     if isinstance(state, torch.Tensor):
         return bool(torch.isfinite(state).all())
     if isinstance(state, dict):
@@ -277,7 +279,7 @@ def _finite(state: object) -> bool:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT for the length of a `with` (in the main thread only)."""
+    """Collect SIGTERM and SIGINT inside a `with` (in the main thread only)."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received

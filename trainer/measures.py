@@ -1,10 +1,9 @@
-"""Measures of a film's reconstructions, wherever they come from: frame by frame, then in groups.
+"""Measures a film's reconstructions from any source: each frame, then summaries of groups.
 
 A **static shot** is one whose source changes by less than 1 grey level a pixel from frame to frame,
-in the mean over the shot's measured changes: the camera stands, and little moves. Its correlation
-is the one over all changes of all such shots; the median and the lowest shot's are given beside it,
-since a few lively shots weigh most in the first. A **black frame** is one whose source has a mean
-below 2 grey levels.
+as the mean over the shot's measured changes. The static correlation is taken over all changes of
+all static shots; the median and the lowest shot's are reported too, since shots with more motion
+dominate it. A **black frame** is one whose source has a mean below 2 grey levels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,13 +30,13 @@ BLACK_LEVEL = 2.0
 _PARTS = 10
 
 Group = dict[str, object]
-"""What is said of a group of frames; see `Measures.report`."""
+"""The summary of a group of frames; see `Measures.report`."""
 
 
-def needed(count: int, every: int, batch: int = BATCH) -> Iterator[NDArray[np.int64]]:
-    """Batches of the frames to read: those to measure, and the one before each; all in order.
+def frames_to_read(count: int, every: int, batch: int = BATCH) -> Iterator[NDArray[np.int64]]:
+    """Yield batches of the frames to read in order: those to measure, and the one before each.
 
-    Every batch holds one frame to measure at least.
+    Every batch has at least one frame to measure.
     """
     indices = np.arange(count, dtype=np.int64)
     wanted = indices[(indices % every == 0) | ((indices + 1) % every == 0)]
@@ -48,13 +47,13 @@ def needed(count: int, every: int, batch: int = BATCH) -> Iterator[NDArray[np.in
 
 
 class Measures:
-    """What was measured so far, in the order of the frames."""
+    """The measures so far, in the order of the frames."""
 
     def __init__(self, shots: Sequence[Shot], every: int = 1) -> None:
-        """Begin.
+        """Start without any measures.
 
         Args:
-            shots: The data set's; no change is taken across a cut.
+            shots: The data set's; changes across a cut are not measured.
             every: Measure every n-th frame only; changes are still from one frame to the next.
         """
         self._firsts = np.array([shot.first for shot in shots], np.int64)
@@ -68,10 +67,10 @@ class Measures:
         """Measure a batch.
 
         Args:
-            indices: Which frames of the data set they are, ascending from call to call, ``[N]``.
-                Those that are not to be measured serve for the changes into the next.
+            indices: Of the frames in the data set, ascending over all calls, ``[N]``. Frames that
+                are not measured are used for the change to the next.
             source: uint8 ``[N, 144, 256, 3]``.
-            result: Their reconstructions, likewise, on the same device.
+            result: Their reconstructions, of the same shape and on the same device.
         """
         chosen = np.flatnonzero(indices % self._every == 0)
         if len(chosen):
@@ -83,7 +82,7 @@ class Measures:
                 self._changes.append(self._change(now))
             self._before = now
         if self._before is not None:
-            # The caller may fill the same memory with the next batch.
+            # The caller may reuse the buffers for the next batch.
             index, *pictures = self._before
             self._before = (index, pictures[0].clone(), pictures[1].clone())
 
@@ -123,7 +122,7 @@ class Measures:
 
         psnr, ssim, ms_ssim, haarpsi; luma and source_level (the source's mean BT.709 luma, and mean
         of all colours), level (the reconstruction's), all grey levels; temporal_error (grey levels,
-        NaN where no change is taken).
+        NaN where no change is measured).
         """
         errors = [np.nan if each is None else each.error for each in self._changes]
         return {name: np.array(values) for name, values in self._values.items()} | {
@@ -131,7 +130,7 @@ class Measures:
         }
 
     def report(self, groups: Mapping[str, NDArray[np.bool_]]) -> dict[str, Group]:
-        """Return what is to be said of groups of frames; empty groups are left out.
+        """Return the summaries of groups of frames; empty groups are left out.
 
         Args:
             groups: For each group, which of the measured frames are in it, ``[M]``.
@@ -171,7 +170,7 @@ class Measures:
 
 
 def summary_of(groups: Mapping[str, Group]) -> dict[str, dict[str, float]]:
-    """Return the means alone: what a model card has room for."""
+    """Return the means alone, for the model card."""
     return {
         name: {
             key: round(value["mean"], 4)
@@ -222,7 +221,7 @@ def _by_brightness(luma: NDArray[np.float64], psnr: NDArray[np.float64]) -> list
 
 
 def _black_summary(source: NDArray[np.float64], result: NDArray[np.float64]) -> Group | None:
-    """Return how bright black frames come back; None without any."""
+    """Return the brightness of the reconstructions of black frames; None without any."""
     levels = result[source < BLACK_LEVEL]
     if not len(levels):
         return None

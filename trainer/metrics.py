@@ -1,13 +1,13 @@
-"""How close reconstructions come to their film, frame by frame and from frame to frame.
+"""Quality metrics of reconstructions, of single frames and over time.
 
 - **PSNR** in dB over all pixels and colours, at most 60 (a frame without error has no finite PSNR);
 - **SSIM** and **MS-SSIM** (see `trainer.ssim`), and **HaarPSI** (see `trainer.haarpsi`);
-- **temporal error**: the mean absolute difference, in grey levels, between what changed from the
+- **temporal error**: the mean absolute difference, in grey levels, between the change from the
   frame before in the film and in the reconstruction; and the **temporal correlation** of the two
-  changes, 1 where the reconstruction moves as the film does, 0 where it stands still or trembles by
-  itself. Neither is taken across a cut.
+  changes, 1 where the reconstruction moves as the film does, 0 where it stands still or flickers.
+  Neither is measured across a cut.
 
-`trainer.measures` gathers them over a film.
+`trainer.measures` collects them over a film.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _BT709_LUMA = (0.2126, 0.7152, 0.0722)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How one frame's change from the frame before compares with the source's."""
+    """One frame's change from the frame before, compared with the source's."""
 
     error: float
     """Mean absolute difference of the two changes, grey levels."""
@@ -52,7 +52,7 @@ def psnr(source: Tensor, reconstruction: Tensor) -> Tensor:
 
 def similarities(source: Tensor, reconstruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return SSIM, MS-SSIM and HaarPSI of uint8 frames ``[N, H, W, 3]``, each ``[N]``."""
-    # A few at a time stay in a CPU's caches: two thirds of the time of 32 at once.
+    # A few at a time stay in the CPU's caches: two thirds of the time of 32 at once.
     few = zip(torch.split(source, _AT_ONCE), torch.split(reconstruction, _AT_ONCE), strict=True)
     measured = [_similarities(*pictures) for pictures in few]
     ssims, ms_ssims, haarpsis = zip(*measured, strict=True)

@@ -4,8 +4,8 @@
     python -m trainer prepare film.mp4 --out data/film --every 4
     python -m trainer prepare a.mp4 b.mkv --out data/both --per-shot 3
 
-Frames are read, scaled and compressed as they come, so memory does not grow with the film. The
-data set is made beside its place and renamed into it at the end: killed halfway, there is none.
+Frames are streamed, so memory does not grow with the film. The data set is written to a temporary
+folder and renamed at the end.
 """
 
 import fcntl
@@ -42,12 +42,12 @@ from trainer.split import held_out
 _BATCH = 64
 
 OnFrames = Callable[[int, int | None], None]
-"""Told after every batch: frames read so far, an estimate of all where there is one."""
+"""Called after every batch with the frames read so far and an estimate of all, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Which frames of a film are taken: every n-th, or some of each shot, evenly."""
+    """Which frames of a film to sample: every n-th, or some of each shot, evenly spread."""
 
     every: int = 1
     per_shot: int | None = None
@@ -59,8 +59,8 @@ class Sampling:
 
 
 @dataclass(slots=True)
-class _Watched:
-    """What was learned from watching a film from end to end."""
+class _FilmScan:
+    """Facts collected by reading a film from end to end."""
 
     pts: NDArray[np.int64]
     time_base: Fraction
@@ -76,16 +76,16 @@ def prepare(
     """Make a data set of films' frames.
 
     Args:
-        films: Film files, in the order in which their frames shall lie.
-        out: The data set's folder; must not hold anything yet.
+        films: Film files, in the order of their frames in the data set.
+        out: The data set's folder; must be empty or not exist.
         sampling: Which frames to take.
-        on_frames: Told how far it is.
+        on_frames: Progress callback.
 
     Returns:
-        The data set, and warnings: films that break off, of which the readable part was taken.
+        The data set, and warnings about truncated films, of which the readable part was taken.
 
     Raises:
-        DatasetError: A film cannot be read at all, or the folder holds something.
+        DatasetError: A film cannot be read at all, or the folder is not empty.
     """
     with _staging(out) as folder:
         writer = FrameWriter(folder)
@@ -95,14 +95,14 @@ def prepare(
         index: dict[str, list[NDArray[np.generic]]] = {"film": [], "pts": [], "held_out": []}
         warnings: list[str] = []
         for number, path in enumerate(films):
-            taken, watched = _take_frames(path, sampling, writer, digest, on_frames)
-            if watched.warning:
-                warnings.append(watched.warning)
-            entry = _entry(path, taken, watched)
+            taken, scan = _take_frames(path, sampling, writer, digest, on_frames)
+            if scan.warning:
+                warnings.append(scan.warning)
+            entry = _entry(path, taken, scan)
             first = sum(film.frames for film in entries)
-            pts = watched.pts[taken]
+            pts = scan.pts[taken]
             entries.append(entry)
-            shots.extend(_shots(number, first, taken, watched.shot_starts))
+            shots.extend(_shots(number, first, taken, scan.shot_starts))
             index["film"].append(np.full(len(taken), number, np.int32))
             index["pts"].append(pts)
             index["held_out"].append(held_out(pts, entry.time_base, entry.start, entry.end))
@@ -128,7 +128,7 @@ def prepare(
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """Give a folder to work in, which takes its final place if all goes well."""
+    """Yield a temporary folder, renamed to `out` on success and removed on failure."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "a prepared data set" if (out / DATASET_FILE).exists() else "something else"
         raise DatasetError(f"{out} already holds {what}: name another folder, or remove it first")
@@ -140,8 +140,8 @@ def _staging(out: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DatasetError(f"{out} is being prepared by another process") from error
-        for left in folder.iterdir():  # by a preparation that was killed
-            left.unlink()
+        for leftover in folder.iterdir():  # of a killed process
+            leftover.unlink()
         try:
             yield folder
             sync(folder)
@@ -160,13 +160,13 @@ def _take_frames(
     writer: FrameWriter,
     digest: "hashlib._Hash",
     on_frames: OnFrames,
-) -> tuple[NDArray[np.int64], _Watched]:
-    """Write the frames to be taken; return their numbers within the film, and the film's facts."""
+) -> tuple[NDArray[np.int64], _FilmScan]:
+    """Write the sampled frames; return their numbers within the film, and the film's facts."""
     if sampling.per_shot is None:
         wanted = None
-    else:  # a shot's length is known only at its end: look first, take then
-        watched = _watch(path, on_frames)
-        wanted = _of_each_shot(watched, sampling.per_shot)
+    else:  # a shot's length is known only at its end: two passes
+        scan = _scan(path, on_frames)
+        wanted = _of_each_shot(scan, sampling.per_shot)
 
     def take(first: int, frames: NDArray[np.uint8]) -> None:
         numbers = np.arange(first, first + len(frames))
@@ -175,18 +175,18 @@ def _take_frames(
         digest.update(kept.data)
         writer.append(kept)
 
-    watched = _watch(path, on_frames, take)
+    scan = _scan(path, on_frames, take)
     if wanted is None:
-        wanted = np.arange(0, len(watched.pts), sampling.every, dtype=np.int64)
-    return wanted, watched
+        wanted = np.arange(0, len(scan.pts), sampling.every, dtype=np.int64)
+    return wanted, scan
 
 
-def _watch(
+def _scan(
     path: Path,
     on_frames: OnFrames,
     take: Callable[[int, NDArray[np.uint8]], None] | None = None,
-) -> _Watched:
-    """Read a film from end to end, handing its frames on."""
+) -> _FilmScan:
+    """Read a film from end to end, passing its frames to `take`."""
     detector = ShotDetector()
     pts: list[NDArray[np.int64]] = []
     duration, seen = 0, 0
@@ -199,7 +199,7 @@ def _watch(
                 for batch in reader.batches(_BATCH):
                     if not len(batch.pts):
                         continue
-                    detector.watch(batch.frames)
+                    detector.add(batch.frames)
                     if take is not None:
                         take(seen, batch.frames)
                     pts.append(batch.pts)
@@ -215,20 +215,20 @@ def _watch(
     except (FilmError, OSError) as error:
         raise DatasetError(f"{path.name}: {error}") from error
     if not seen:
-        raise DatasetError(f"{path.name}: there is not one frame in it")
+        raise DatasetError(f"{path.name}: it has no frames")
     times = np.concatenate(pts)
     if not duration:
         duration = int(times[-1] - times[-2]) if seen > 1 else 0
     end = int(times[-1]) + duration
-    return _Watched(times, facts.time_base, end, facts.display_size, detector.starts(), warning)
+    return _FilmScan(times, facts.time_base, end, facts.display_size, detector.starts(), warning)
 
 
-def _of_each_shot(watched: _Watched, count: int) -> NDArray[np.int64]:
-    stops = np.append(watched.shot_starts[1:], len(watched.pts))
+def _of_each_shot(scan: _FilmScan, count: int) -> NDArray[np.int64]:
+    stops = np.append(scan.shot_starts[1:], len(scan.pts))
     middles = (np.arange(count) + 0.5) / count
     numbers = [
         first + (middles * (stop - first)).astype(np.int64)
-        for first, stop in zip(watched.shot_starts, stops, strict=True)
+        for first, stop in zip(scan.shot_starts, stops, strict=True)
     ]
     return np.unique(np.concatenate(numbers))
 
@@ -236,24 +236,24 @@ def _of_each_shot(watched: _Watched, count: int) -> NDArray[np.int64]:
 def _shots(
     film: int, first: int, taken: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> Iterator[Shot]:
-    """Turn a film's shots into ranges of the frames taken; a shot without any is left out."""
+    """Turn a film's shots into ranges of the sampled frames, leaving out empty ones."""
     bounds = first + np.append(np.searchsorted(taken, starts), len(taken))
     for begin, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         if stop > begin:
             yield Shot(film, begin, stop)
 
 
-def _entry(path: Path, taken: NDArray[np.int64], watched: _Watched) -> PreparedFilm:
+def _entry(path: Path, taken: NDArray[np.int64], scan: _FilmScan) -> PreparedFilm:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return PreparedFilm(
         title=path.stem,
         digest=f"sha256:{digest}",
-        time_base=watched.time_base,
-        start=int(watched.pts[0]),
-        end=watched.end,
-        width=watched.display_size[0],
-        height=watched.display_size[1],
-        source_frames=len(watched.pts),
+        time_base=scan.time_base,
+        start=int(scan.pts[0]),
+        end=scan.end,
+        width=scan.display_size[0],
+        height=scan.display_size[1],
+        source_frames=len(scan.pts),
         frames=len(taken),
     )

@@ -1,10 +1,9 @@
-"""The picture of a training that improves: a few frames above what is made of them now.
+"""A live preview of a training: a few frames above their current reconstructions.
 
-<run>/preview.png      rewritten as the training goes on; whole whenever it is looked at
-<run>/preview.jsonl    a line each time: seconds trained, how far that is, PSNR
+<run>/preview.png      rewritten atomically as the training goes on
+<run>/preview.jsonl    a line each time: seconds trained, step, PSNR
 
-How far is a step's number. What a recipe does before the first step has lines of its own, without a
-step; their seconds come before those of the steps.
+Work before the first step (fitting a memory) has lines without a step; their seconds come first.
 """
 
 import json
@@ -28,10 +27,10 @@ PICTURE = "preview.png"
 CURVE = "preview.jsonl"
 
 _SHOWN = 6
-"""Frames that are shown: half of them fitted, half held out where there are any."""
+"""Frames shown: half fitted, half held out if there are any."""
 
 _SHARE = 0.1
-"""How much of the time may go into drawing, after the first."""
+"""Largest share of the time to spend on drawing, after the first picture."""
 
 _MARGIN = 48
 _HEADER = 100
@@ -41,20 +40,20 @@ _LABEL = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """The frames of a data set that show what a training comes to."""
+class PreviewFrames:
+    """The frames of a data set that the preview shows."""
 
     frames: NDArray[np.uint8]
     """``[N, 144, 256, 3]``."""
     held_out: int
-    """How many of them, the last ones, the training never sees."""
+    """How many of them, at the end, are held out."""
 
     @classmethod
-    def of(cls, data: Frames) -> "Shown":
+    def of(cls, data: Frames) -> "PreviewFrames":
         """Choose them, evenly spread.
 
         Raises:
-            DatasetError: There is none.
+            DatasetError: The data set is empty.
         """
         halves = [half for half in (data.fitted, data.held_out) if len(half)]
         if not halves:
@@ -69,43 +68,43 @@ class Preview:
 
     Args:
         run: the run's directory.
-        name: what is being trained.
+        name: of the recipe.
         shown: the frames.
-        every: seconds between two pictures; more where drawing is slow.
-        step: the step that the training goes on from; the curve's lines from there on are dropped,
-            because those steps happen again. None where all of it begins anew: no line is kept.
+        every: seconds between two pictures; more if drawing is slow.
+        step: the step that the training resumes from; the curve's later lines are dropped, since
+            those steps are repeated. None if it starts from scratch: all lines are dropped.
     """
 
     def __init__(
-        self, run: Path, name: str, shown: Shown, *, every: float, step: int | None
+        self, run: Path, name: str, shown: PreviewFrames, *, every: float, step: int | None
     ) -> None:
         self._picture, self._curve, self._name = run / PICTURE, run / CURVE, name
         self._shown, self._every = shown, every
         self._next = 0.0
         kept = [] if step is None else _lines_before(step, self._curve)
-        # Of what came before the first step.
+        # Seconds spent before the first step.
         self._before = max((line["seconds"] for line in kept if "step" not in line), default=0.0)
         if self._curve.exists():
             replace_text(self._curve, "".join(json.dumps(line) + "\n" for line in kept))
 
     def is_due(self) -> bool:
-        """Whether it is time for the next picture."""
+        """Whether the next picture is due."""
         return time.monotonic() >= self._next
 
     def draw(
         self,
         make: Callable[[], NDArray[np.uint8]],
         seconds: float,
-        far: Mapping[str, int],
+        position: Mapping[str, int],
         note: str,
     ) -> float:
         """Rewrite the picture, add a line to the curve, and return the frames' mean PSNR in dB.
 
         Args:
             make: returns the shown frames' reconstructions, uint8 [N, 144, 256, 3].
-            seconds: time spent on steps, or on what comes before them.
-            far: how far the training is, as the curve says it.
-            note: the same, as the picture says it.
+            seconds: time spent on steps, or on the work before the first one.
+            position: of the training (step, or bases), for the curve.
+            note: the same, for the picture.
         """
         began = time.monotonic()
         frames, made = self._shown.frames, make()
@@ -119,7 +118,7 @@ class Preview:
         _paint(frames, made, labels, f"{mean:.1f} dB", note).save(staged)
         staged.replace(self._picture)
         with self._curve.open("a", encoding="utf-8") as curve:
-            line = {"seconds": round(seconds, 3), **far, "psnr": round(mean, 4)}
+            line = {"seconds": round(seconds, 3), **position, "psnr": round(mean, 4)}
             curve.write(json.dumps(line) + "\n")
         ended = time.monotonic()
         self._next = ended + max(self._every, (ended - began) / _SHARE)
@@ -127,7 +126,7 @@ class Preview:
 
 
 def _lines_before(step: int, curve: Path) -> list[dict[str, float]]:
-    """Read the lines of steps before this one, and of what came before the first."""
+    """Read the lines of earlier steps, and of the work before the first step."""
     if not curve.exists():
         return []
     lines = [_parsed(line) for line in curve.read_text("utf-8").splitlines()]
@@ -135,7 +134,7 @@ def _lines_before(step: int, curve: Path) -> list[dict[str, float]]:
 
 
 def _parsed(line: str) -> dict[str, float]:
-    """Read a line; one that a killed process left half written says nothing."""
+    """Parse a line; empty for an incomplete line of a killed process."""
     try:
         parsed = dict(json.loads(line))
     except (ValueError, TypeError):

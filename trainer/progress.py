@@ -1,4 +1,4 @@
-"""How far a training is: a bar on a terminal, a line every half minute elsewhere."""
+"""Progress of a training: a bar on a terminal, a line every half minute elsewhere."""
 
 import math
 import time
@@ -9,20 +9,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 LINE_SECONDS = 30.0
-"""How often a line is printed where there is no terminal."""
+"""How often a line is printed without a terminal."""
 
 _MEMORY = 0.95
-"""How much of the rate shown is what it was one step earlier."""
+"""Smoothing of the rate: the weight of the rate of the step before."""
 
 
 class TrainingProgress:
     """Shows losses, rate and time left; use as a context manager.
 
     Args:
-        name: what is being trained.
-        steps: the step at which training ends, if one is set.
-        seconds: the time after which training ends, if one is set.
-        shown: whether to show anything (one process of several does).
+        name: of the recipe.
+        steps: the step at which training ends, if limited.
+        seconds: the time after which training ends, if limited.
+        shown: whether to show anything (only the leader process does).
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class TrainingProgress:
         """Show the state after a step.
 
         Args:
-            step: steps done since the training began.
-            seconds: how long it has trained, in all its processes' lives.
-            took: how long this step took, in seconds.
-            frames: frames that all processes saw in this step.
+            step: steps since the training began.
+            seconds: spent on steps, restarts included.
+            took: seconds that this step took.
+            frames: frames of all processes in this step.
             losses: by name, in the order to show them.
         """
         known = self._step_seconds or took
@@ -100,7 +100,7 @@ class TrainingProgress:
             left.append((self._steps - step) * self._step_seconds)
         if self._seconds is not None:
             left.append(self._seconds - seconds)
-        # What matters most first: a narrow terminal cuts off the rest.
+        # Most important first: a narrow terminal cuts off the rest.
         parts = [f"step {step}"]
         if self._preview is not None:
             parts.append(f"preview {self._preview:.1f} dB")

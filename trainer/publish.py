@@ -1,10 +1,10 @@
-"""Publishes a trained pair as the next version of a model, whole or not at all.
+"""Publishes a trained pair atomically as the next version of a model.
 
     python -m trainer publish --run runs/bunny --name bunny --repository .refilm/models
 
-A version is staged beside its final place in folders that Triton ignores, read back, run, and only
-then renamed into place: decoder first, since a version counts once both halves are there. Killed
-in between, what was published before is untouched, and the next publication clears the rest away.
+A version is staged in folders that Triton ignores, read back, run, and only then renamed into
+place: decoder first, since a version is complete once both halves are there. If publishing is
+killed, earlier versions are untouched, and the next publication removes the leftovers.
 """
 
 import fcntl
@@ -49,16 +49,17 @@ def publish(
     Args:
         encoder: A module that keeps the contract of `trainer.export`, or its TorchScript file.
         decoder: Likewise.
-        name: The model's name, by which services ask for it.
-        card: What the recipe knows of the model; name, version, digest and the like are added.
-        repository: The Triton model repository; made where it does not exist.
+        name: The model's name.
+        card: The recipe's card; name, version, digest and the like are added.
+        repository: The Triton model repository; created if it does not exist.
 
     Returns:
         The number of the new version.
 
     Raises:
         ContractError: The pair breaks the contract; nothing was published.
-        PublishError: The name, the card or the repository is not fit for it; nothing was published.
+        PublishError: The name or the card is invalid, or the repository cannot be written to;
+            nothing was published.
     """
     check_name(name)
     halves = {half: repository / f"{name}_{half}" for half in (DECODER, ENCODER)}
@@ -68,14 +69,14 @@ def publish(
             for folder in halves.values():
                 folder.mkdir(exist_ok=True)
             version = _next_version(halves)
-            _clear_leftovers(halves)
+            _remove_incomplete(halves)
             staged = {half: folder / _STAGING for half, folder in halves.items()}
             try:
                 digest = _stage(staged, {ENCODER: encoder, DECODER: decoder})
                 complete = complete_card(card, name=name, version=version, digest=digest)
                 _put_in_place(halves, staged, name, version, complete)
             except BaseException:
-                _take_back(halves, staged)
+                _roll_back(halves, staged)
                 raise
     except OSError as error:
         raise PublishError(f"Cannot write to the model repository: {error}") from error
@@ -84,7 +85,7 @@ def publish(
 
 @contextmanager
 def _only_publisher(repository: Path) -> Iterator[None]:
-    """Hold the repository for this publication; others wait. The lock dies with its process."""
+    """Lock the repository; other publishers wait. A dead process's lock is released."""
     descriptor = os.open(repository, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -94,15 +95,15 @@ def _only_publisher(repository: Path) -> Iterator[None]:
 
 
 def _next_version(halves: Mapping[str, Path]) -> int:
-    """Return a number above all that were ever seen, a half version's included.
+    """Return a number above all that were ever used, incomplete versions included.
 
-    A server may have loaded the half that an interrupted publication left, so its number is spent.
+    A server may have loaded half of an interrupted publication, so its number is not reused.
     """
     return max((v for folder in halves.values() for v in versions(folder)), default=0) + 1
 
 
-def _clear_leftovers(halves: Mapping[str, Path]) -> None:
-    """Remove what an interrupted publication left: stagings, and versions of one half only."""
+def _remove_incomplete(halves: Mapping[str, Path]) -> None:
+    """Remove leftovers of interrupted publications: staging folders and half versions."""
     whole = set.intersection(*(set(versions(folder)) for folder in halves.values()))
     for folder in halves.values():
         for version in set(versions(folder)) - whole:
@@ -110,8 +111,8 @@ def _clear_leftovers(halves: Mapping[str, Path]) -> None:
         shutil.rmtree(folder / _STAGING, ignore_errors=True)
 
 
-def _take_back(halves: Mapping[str, Path], staged: Mapping[str, Path]) -> None:
-    """Leave no trace of a publication that was refused."""
+def _roll_back(halves: Mapping[str, Path], staged: Mapping[str, Path]) -> None:
+    """Remove everything of a publication that failed."""
     for half, folder in halves.items():
         shutil.rmtree(staged[half], ignore_errors=True)
         if not any(folder.iterdir()):
@@ -143,7 +144,7 @@ def _put_in_place(
     version: int,
     card: Mapping[str, object],
 ) -> None:
-    """Make the staged version visible: decoder, then encoder, each with its facts before it."""
+    """Make the staged version visible: decoder, then encoder, each after its facts."""
     text = card_text(card, indent=2)
     configs = {half: read_config(folder) for half, folder in halves.items()}
     for half, folder in halves.items():

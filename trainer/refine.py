@@ -1,20 +1,17 @@
-"""Refines an encoder's latents: a few gradient steps on each frame's own, through the decoder.
+"""Refines an encoder's latents by a few gradient steps on each, through the frozen decoder.
 
     python -m trainer refine --run runs/film --data data/film --out refined/film --steps 100
 
-An encoder guesses a frame's latent in one go; the decoder can say how the guess should move. Both
-stay as they are, and the decoder serves the new latents like any other. The idea is that of
-Campos, Meierhans, Djelouah and Schroers, "Content Adaptive Optimization for Neural Image
-Compression" (arXiv:1906.01223).
+The method is that of Campos, Meierhans, Djelouah and Schroers, "Content Adaptive Optimization for
+Neural Image Compression" (arXiv:1906.01223).
 
-The loss is the squared error of the picture as it is served: clipped, but not rounded, so that it
-has a gradient. What is kept is each frame's best latent of all that were tried, the encoder's own
-included, judged on the rounded frame: no frame gets worse, whatever the steps do. With `bits`, only
-latents snapped to their levels are tried (see `trainer.quantize`), and the gradient passes through
-the snapping as if it were not there.
+The loss is the squared error of the served picture: clipped, but not rounded, so that it has a
+gradient. Each frame keeps the best latent tried, the encoder's included, measured on the rounded
+frame, so no frame gets worse. With `bits`, only quantized latents are tried (see
+`trainer.quantize`), with a straight-through gradient.
 
 Writes latents.npy (float32 ``[N, 200]``, in the data set's order) and, last, metrics.json. Frames
-stream through; only the latents, 800 bytes a frame, are kept.
+are streamed; only the latents, 800 bytes a frame, are held in memory.
 """
 
 import math
@@ -41,11 +38,11 @@ from trainer.run import write_json
 LATENTS_FILE, METRICS_FILE = "latents.npy", "metrics.json"
 
 _RATE = 0.1
-"""Adam's rate at first, in each number's spread over the film; it falls to nothing as a cosine."""
+"""Adam's initial learning rate, in each number's standard deviation over the film; cosine decay."""
 
 OnFrames = Callable[[int], None]
 Pictures = Callable[[Tensor], Tensor]
-Snap = Callable[[Tensor], Tensor]
+Quantize = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,47 +52,47 @@ class RefineSettings:
     steps: int = 100
     """Gradient steps on each latent."""
     batch: int = 64
-    """Frames at once; changes the speed alone."""
+    """Frames at once; affects only the speed."""
     bits: int | None = None
-    """Snap latents to ``2**bits`` levels of the range that the encoder's have over the film."""
+    """Quantize latents to ``2**bits`` levels over the range of the encoder's latents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """What became of a batch."""
+    """The result for a batch."""
 
     latents: Tensor
     """The best of each frame, float32 ``[N, 200]``."""
     before: Tensor
-    """PSNR with the encoder's latents, snapped if they all are, dB ``[N]``."""
+    """PSNR with the encoder's latents (quantized if `latents` are), dB ``[N]``."""
     after: Tensor
-    """PSNR with `latents`, dB ``[N]``; nowhere less."""
+    """PSNR with `latents`, dB ``[N]``; never lower."""
 
 
 def refine(
     model: Model, data: FrameDataset, out: Path, settings: RefineSettings, on_frames: OnFrames
 ) -> dict[str, object]:
-    """Refine the latents of a data set's frames; on a GPU where there is one.
+    """Refine the latents of a data set's frames, on a GPU if available.
 
     Args:
         model: The pair.
         data: The frames.
-        out: Folder to write into; an earlier refinement there is replaced when this one is done.
+        out: Folder to write into; replaces an earlier refinement when done.
         settings: How.
-        on_frames: Told how many more frames were worked through, each of them twice in all.
+        on_frames: Called with the number of frames just processed; each frame counts twice.
 
     Returns:
         What `metrics.json` says.
 
     Raises:
-        ContractError: The pair cannot be loaded, or the decoder has no `pictures` to learn through.
+        ContractError: The pair cannot be loaded, or the decoder does not export `pictures`.
         DatasetError: The data set is empty or damaged.
         TrainerError: The folder holds something else, or the bits are not between 1 and 16.
     """
     if not len(data):
         raise DatasetError("There is no frame to refine: the data set is empty")
     if (out / METRICS_FILE).exists() and not (out / LATENTS_FILE).exists():
-        raise TrainerError(f"{out} holds the measures of something else: name another folder")
+        raise TrainerError(f"{out} already holds other metrics: name another folder")
     began = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = load_torchscript(model.encoder).to(device)
@@ -111,12 +108,12 @@ def refine(
         latents[rows] = guessed.cpu().numpy()
         on_frames(len(frames))
     spread = torch.from_numpy(latents.std(0)).to(device)
-    snap = _as_they_are if settings.bits is None else ranges.quantizer(settings.bits)
+    quantize = _identity if settings.bits is None else ranges.quantizer(settings.bits)
 
     before, after = np.empty(len(data)), np.empty(len(data))
     for rows, frames in _batches(data, settings.batch, device):
         start = torch.from_numpy(latents[rows]).to(device)
-        refined = refine_batch(pictures, frames, start, spread, settings.steps, snap)
+        refined = refine_batch(pictures, frames, start, spread, settings.steps, quantize)
         latents[rows] = refined.latents.cpu().numpy()
         before[rows], after[rows] = refined.before.cpu().numpy(), refined.after.cpu().numpy()
         on_frames(len(frames))
@@ -142,17 +139,22 @@ def refine(
 
 
 def refine_batch(
-    pictures: Pictures, frames: Tensor, start: Tensor, spread: Tensor, steps: int, snap: Snap
+    pictures: Pictures,
+    frames: Tensor,
+    start: Tensor,
+    spread: Tensor,
+    steps: int,
+    quantize: Quantize,
 ) -> Refined:
-    """Refine the latents of a batch of frames; no frame's result depends on the others.
+    """Refine the latents of a batch of frames, each independently.
 
     Args:
         pictures: The decoder's `pictures` (see `trainer.export`).
-        frames: What they shall show, uint8 ``[N, 144, 256, 3]``.
+        frames: The targets, uint8 ``[N, 144, 256, 3]``.
         start: The encoder's latents, float32 ``[N, 200]``.
-        spread: Each number's spread over the film, float32 ``[200]``: the unit of the steps.
+        spread: Each number's standard deviation over the film, float32 ``[200]``; the steps' unit.
         steps: How many gradient steps.
-        snap: Takes a latent to the nearest one that may be kept.
+        quantize: Rounds latents to those that may be kept.
     """
     source = frames.permute(0, 3, 1, 2).float()
     moved = torch.zeros_like(start)  # in units of the spread
@@ -160,7 +162,7 @@ def refine_batch(
     best = start
     before = highest = torch.full_like(start[:, 0], -math.inf)
     for step in range(steps + 1):
-        tried = snap(start + spread * moved).requires_grad_()
+        tried = quantize(start + spread * moved).requires_grad_()
         shown = pictures(tried)
         now = psnr(frames, to_frames(shown.detach()))
         best = torch.where((now > highest)[:, None], tried.detach(), best)
@@ -181,7 +183,7 @@ def refine_batch(
     return Refined(best, before, highest)
 
 
-def _as_they_are(latents: Tensor) -> Tensor:
+def _identity(latents: Tensor) -> Tensor:
     return latents
 
 
@@ -197,7 +199,7 @@ def _batches(
 def _groups(
     model: Model, data: FrameDataset, before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> dict[str, object]:
-    """Sum up the frames by what the model knew of them, as `trainer.evaluate` does."""
+    """Summarise the frames by group, as `trainer.evaluate` does."""
     everything = np.arange(len(data), dtype=np.int64)
     return {
         name: {
@@ -216,7 +218,7 @@ def _rounded(values: NDArray[np.float64]) -> dict[str, float]:
 
 
 def _write(out: Path, latents: NDArray[np.float32], metrics: dict[str, object]) -> None:
-    """Write both files; metrics.json, where there is one, is of the latents beside it."""
+    """Write both files so that metrics.json, if present, always matches the latents."""
     out.mkdir(parents=True, exist_ok=True)
     staged = out / f".{LATENTS_FILE}"
     with staged.open("wb") as file:

@@ -1,11 +1,11 @@
-"""A run directory: what one training made, and all that publication needs to know of it.
+"""A run directory: one training's results, and everything needed to publish them.
 
     <run>/encoder.pt, decoder.pt    the pair as TorchScript (see `trainer.export`)
     <run>/run.json                  recipe, settings, data, digest of the pair
     <run>/evaluation/               written by `trainer.evaluate`
 
-`run.json` is written last and names the digest of the pair, so a run that was killed while it was
-being finished is told from a finished one. Recipes keep checkpoints and the like beside these.
+`run.json` is written last and has the digest of the pair, so a run that was killed while finishing
+can be told from a finished one. Recipes keep checkpoints and the like in the same directory.
 """
 
 import json
@@ -27,14 +27,14 @@ from trainer.export import save_torchscript
 FORMAT = 1
 
 Fit = Literal["all", "fitted"]
-"""Train on all frames (the film is the memory), or leave the held-out blocks unseen."""
+"""Train on all frames, or leave out the held-out blocks."""
 
 
 def fitted_data(folder: Path, fit: Fit) -> FrameDataset:
-    """Open a data set with the frames to train on as its `fitted` ones.
+    """Open a data set whose `fitted` frames are those to train on.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: It does not exist.
     """
     data = FrameDataset.open(folder)
     return data if fit == "fitted" else data.with_all_fitted()
@@ -44,7 +44,7 @@ class Run:
     """A run directory."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the directory; it need not exist yet."""
+        """Take the directory, which need not exist yet."""
         self.folder = folder
         self.encoder = folder / "encoder.pt"
         self.decoder = folder / "decoder.pt"
@@ -61,17 +61,17 @@ class Run:
         data: FrameDataset,
         training: Mapping[str, object],
     ) -> None:
-        """Write what training made; replaces what an earlier training left here.
+        """Write the results of a training, replacing those of an earlier one.
 
         Args:
             encoder: A module that keeps the contract of `trainer.export`.
             decoder: Likewise.
             recipe: The recipe's name.
-            settings: What was asked for, as JSON can say it.
+            settings: The recipe's settings, JSON-serialisable.
             data: What was trained on.
-            training: How it went (steps, seconds, losses), as JSON can say it.
+            training: Statistics (steps, seconds, losses), JSON-serialisable.
         """
-        # Files are staged under their own names: a TorchScript archive is named after its file.
+        # Staged under the final names: a TorchScript archive contains its file's name.
         staging = self.folder / ".staging"
         staging.mkdir(parents=True, exist_ok=True)
         for module, path in ((encoder, self.encoder), (decoder, self.decoder)):
@@ -100,7 +100,7 @@ class Run:
         """Read `run.json`, of a finished run.
 
         Raises:
-            RunError: There is none, or the pair beside it is another one.
+            RunError: There is none, or it does not match the pair.
         """
         try:
             facts = json.loads(self._facts.read_text("utf-8"))
@@ -112,16 +112,15 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"The run in {self.folder} is damaged: {error}") from error
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise RunError(f"The run in {self.folder} is of another format: train it anew")
+            raise RunError(f"The run in {self.folder} has another format: train it again")
         if facts["digest"] != digest:
             raise RunError(
-                f"The run in {self.folder} was interrupted while it was being finished: "
-                "train it again"
+                f"The run in {self.folder} was interrupted while finishing: train it again"
             )
         return facts
 
     def is_finished(self) -> bool:
-        """Tell whether `facts` can be read."""
+        """Return whether `facts` can be read."""
         try:
             self.facts()
         except RunError:
@@ -129,7 +128,7 @@ class Run:
         return True
 
     def card(self) -> dict[str, object]:
-        """Make the model card of a finished run, with the results of its evaluation if it had one.
+        """Make the model card of a finished run, with its evaluation's metrics if there are any.
 
         Raises:
             RunError: The run is not finished.
@@ -148,7 +147,7 @@ class Run:
         return card | ({"metrics": metrics} if metrics else {})
 
     def _metrics(self, digest: object) -> dict[str, object]:
-        """Read the evaluation's summary; nothing if there is none, or it is of an older pair."""
+        """Read the evaluation's summary; empty if there is none for this pair."""
         path = self.evaluation / "metrics.json"
         try:
             metrics = _object(json.loads(path.read_text("utf-8")))
@@ -161,7 +160,7 @@ class Run:
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Replace a JSON file at once, safely on disk when this returns.
+    """Replace a JSON file atomically and durably.
 
     Raises:
         ValueError: The content holds NaN or infinity.

@@ -1,7 +1,7 @@
-"""Which frames each step sees, and a thread that has them ready.
+"""The order of training frames, and a thread that prefetches batches.
 
-The order is a function of the seed and the position alone, so a run that goes on from a
-checkpoint needs only the number of frames already seen to see the rest in the same order.
+The order is a function of the seed and the position alone, so a run that resumes from a checkpoint
+needs only the number of frames already seen to continue in the same order.
 """
 
 import queue
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from trainer.errors import DatasetError
 
 PREFETCH = 4
-"""Batches held ready; with the one in use, the most that is in memory at a time."""
+"""Batches to prefetch; with the one in use, the most that are in memory."""
 
 
 class Frames(Protocol):
-    """What training needs of a data set of model frames."""
+    """The part of a data set that training uses."""
 
     @property
     def fitted(self) -> NDArray[np.int64]:
@@ -28,14 +28,14 @@ class Frames(Protocol):
 
     @property
     def held_out(self) -> NDArray[np.int64]:
-        """Indices of the frames that training never sees, [M]."""
+        """Indices of the held-out frames, [M]."""
 
     def frames(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return frames as [len(indices), 144, 256, 3] RGB."""
 
 
 class Order:
-    """An endless shuffle: every frame once an epoch, each epoch in an order of its own.
+    """An endless shuffle: every frame once an epoch, each epoch in another order.
 
     Raises:
         DatasetError: there is no frame to train on.
@@ -50,7 +50,7 @@ class Order:
         self._shuffled = indices
 
     def at(self, position: int, count: int) -> NDArray[np.int64]:
-        """Return the `count` frame indices from `position` (frames seen since the start) on."""
+        """Return `count` frame indices from `position` on (frames seen since the start)."""
         parts: list[NDArray[np.int64]] = []
         while count > 0:
             epoch, offset = divmod(position, len(self._indices))
@@ -71,18 +71,17 @@ class Order:
 def batches(
     data: Frames, order: Order, *, seen: int, batch: int, rank: int, world: int
 ) -> Iterator[Iterator[NDArray[np.uint8]]]:
-    """Give an endless iterator of this process's batches, read ahead by a thread.
+    """Yield an endless iterator of this process's batches, prefetched by a thread.
 
-    At each step the processes take `world` neighbouring slices of one order, so none sees what
-    another sees.
+    At each step the processes take `world` adjacent slices of one order, so no frame is repeated.
 
     Args:
-        data: where the frames come from.
-        order: in which order.
+        data: source of the frames.
+        order: of the frames.
         seen: frames that all processes together have seen before.
         batch: frames a step in each process.
-        rank: which process this is.
-        world: how many there are.
+        rank: of this process.
+        world: number of processes.
     """
     ready: queue.Queue[NDArray[np.uint8] | BaseException] = queue.Queue(PREFETCH)
     stopped = threading.Event()
@@ -116,6 +115,6 @@ def batches(
 
 
 def spread(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Choose up to `count` indices in even steps, none of them at an end."""
+    """Choose up to `count` indices at even steps, away from both ends."""
     count = min(count, len(indices))
     return indices[(np.arange(count) * 2 + 1) * len(indices) // (2 * count)]

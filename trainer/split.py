@@ -1,7 +1,7 @@
-"""Which frames are held out from training: whole blocks of film time, never scattered frames.
+"""The train/held-out split: whole blocks of film time, never scattered frames.
 
 Neighbouring frames are nearly the same picture, so a frame held out between two fitted ones would
-measure memory, not understanding.
+measure memory, not generalisation.
 """
 
 from fractions import Fraction
@@ -16,10 +16,10 @@ HELD_OUT_EVERY = 5
 def held_out(
     pts: NDArray[np.int64], time_base: Fraction, start: int, end: int
 ) -> NDArray[np.bool_]:
-    """Say which frames of one film are held out: those of every fifth whole 10-second block.
+    """Return which frames of one film are held out: those of every fifth whole 10-second block.
 
-    The film's time is cut into blocks without gaps, from its first frame on; a last block that the
-    film does not fill is never held out. A film under 50 seconds has nothing held out.
+    Blocks are contiguous from the film's first frame on; an incomplete last block is never held
+    out. A film under 50 seconds has nothing held out.
 
     Args:
         pts: Presentation times in units of `time_base`, ``[N]``.
@@ -37,7 +37,7 @@ def held_out(
 
 
 def block_numbers(pts: NDArray[np.int64], time_base: Fraction, start: int) -> NDArray[np.int64]:
-    """Number the block that each frame lies in, from 0, exactly (in integers)."""
+    """Return the number of each frame's block, from 0, in exact integer arithmetic."""
     ticks = time_base.denominator * BLOCK_SECONDS
     numbers: NDArray[np.int64] = (pts - start) * time_base.numerator // ticks
     return numbers

@@ -1,8 +1,7 @@
-"""SSIM and MS-SSIM, to the values that torchmetrics gives, in a quarter of its time on a CPU.
+"""SSIM and MS-SSIM with the values of torchmetrics, in a quarter of its time on a CPU.
 
-A Gaussian window slides over a picture as two multiplications by banded matrices, one down and one
-across, where torchmetrics convolves with the square window. A whole film is measured in minutes
-instead of a quarter of an hour.
+The Gaussian window is separable: two multiplications by banded matrices, one vertical and one
+horizontal, where torchmetrics convolves with the square window.
 """
 
 from functools import lru_cache
@@ -23,7 +22,7 @@ def ssim(pictures: Tensor, truths: Tensor) -> Tensor:
 def ms_ssim(pictures: Tensor, truths: Tensor) -> Tensor:
     """Return the MS-SSIM of float ``[N, 3, H, W]`` between 0 and 1, ``[N]``.
 
-    Five scales and a 7-tap window: the smallest scale of a model frame has nine lines.
+    Five scales and a 7-tap window, since the smallest scale of a model frame has nine lines.
     """
     factors: list[Tensor] = []
     for scale, weight in enumerate(_SCALE_WEIGHTS):
@@ -61,7 +60,7 @@ def _similarity(
 
 @lru_cache
 def _window(size: int, taps: int, sigma: float) -> Tensor:
-    """Return the matrix ``[size, size]`` that slides a window along an axis, reflected at ends."""
+    """Return the matrix ``[size, size]`` of a Gaussian filter along an axis, reflected at ends."""
     offsets = torch.arange(taps) - taps // 2
     weights = torch.exp(-(offsets / sigma).square() / 2)
     weights = weights / weights.sum()

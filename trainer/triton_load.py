@@ -1,4 +1,4 @@
-"""Has a running Triton load what was published, and makes sure that it answers for it."""
+"""Loads a published version into a running Triton, and checks that it is ready."""
 
 import grpc
 import tritonclient.grpc as triton
@@ -11,17 +11,17 @@ _LOAD_SECONDS = 300.0
 
 
 def load(address: str, name: str, version: int) -> None:
-    """Load a version into Triton, decoder first, and see that it is ready.
+    """Load a version into Triton, decoder first, and check that it is ready.
 
     Args:
         address: Triton's gRPC address, host:port; it must run with explicit model control and
-            read the repository that was published into.
+            serve the repository that was published into.
         name: The model's name.
-        version: The version that must be ready in the end.
+        version: The version that must be ready.
 
     Raises:
-        PublishError: Triton cannot be reached, or does not load it; what it served before, it
-            still serves.
+        PublishError: Triton cannot be reached, or does not load it; it still serves what it served
+            before.
     """
     client = triton.InferenceServerClient(address)
     try:

@@ -1,4 +1,4 @@
-"""What a published model looks like in a Triton model repository: folders, names, config.pbtxt.
+"""Layout of a published model in a Triton model repository: folders, names, config.pbtxt.
 
     <repository>/<name>_encoder/config.pbtxt
     <repository>/<name>_encoder/<version>/model.pt, card.json
@@ -36,17 +36,19 @@ _LATENT = [LATENT_SIZE]
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that no model may have.
+    """Check a model's name.
 
     Raises:
-        PublishError: With the rule that was broken.
+        PublishError: The name is invalid; the message has the rule.
     """
     if not _NAME.fullmatch(name):
         raise PublishError(
             f"{name!r} cannot name a model: 1 to 63 of a-z, 0-9, '_' and '-', a letter first"
         )
     if name.endswith((f"_{ENCODER}", f"_{DECODER}")):
-        raise PublishError(f"{name!r} cannot name a model: the half's name is added to it")
+        raise PublishError(
+            f"{name!r} cannot name a model: leave out the suffix, publishing adds it to each half"
+        )
 
 
 def versions(model: Path) -> list[int]:
@@ -64,7 +66,7 @@ def read_config(model: Path) -> ModelConfig:
     """Read a model's config.pbtxt; an empty configuration where there is none.
 
     Raises:
-        PublishError: The file is no model configuration.
+        PublishError: The file is not a model configuration.
     """
     path = model / "config.pbtxt"
     if not path.exists():
@@ -97,10 +99,10 @@ def complete_config(config: ModelConfig, name: str, half: str) -> None:
     config.version_policy.all.CopyFrom(ModelVersionPolicy.All())
     if known:
         return
-    # Without a queue delay: what waits while the model runs makes the next batch. With one, a call
-    # that is cancelled in it leaves Triton's batcher asleep, and the next wait for half a second.
+    # No queue delay: requests that wait while the model runs form the next batch. With a delay, a
+    # request cancelled during it leaves Triton's batcher asleep, and the next waits half a second.
     config.dynamic_batching.SetInParent()
-    # For libtorch: no autograd, and no executor that compiles anew for every batch size.
+    # For libtorch: no autograd, and no executor that recompiles for every batch size.
     config.parameters["INFERENCE_MODE"].string_value = "true"
     config.parameters["DISABLE_OPTIMIZED_EXECUTION"].string_value = "true"
 
@@ -113,7 +115,7 @@ def set_facts(config: ModelConfig, version: int, digest: str, card: str | None) 
 
 
 def drop_facts(config: ModelConfig, kept: set[int]) -> None:
-    """Forget the facts of versions that are not among those kept."""
+    """Remove the facts of all other versions."""
     for key in list(config.parameters):
         match = re.fullmatch(r"refilm\.(?:digest|card)\.([0-9]+)", key)
         if match and int(match[1]) not in kept:
@@ -121,5 +123,5 @@ def drop_facts(config: ModelConfig, kept: set[int]) -> None:
 
 
 def write_config(model: Path, config: ModelConfig) -> None:
-    """Replace a model's config.pbtxt at once: a reader sees the old one or the new one, whole."""
+    """Replace a model's config.pbtxt atomically."""
     replace_text(model / "config.pbtxt", text_format.MessageToString(config, as_utf8=True))

@@ -1,7 +1,7 @@
-"""Runs a pair of modules and says whether it keeps the contract of published models.
+"""Runs a pair of modules and checks the contract of published models.
 
-Triton loads and serves a model whose configuration lies about its shapes, so this is the only
-place where a broken model is noticed before a caller notices it.
+Triton loads and serves a model whose configuration has wrong shapes, so a broken model must be
+found here.
 """
 
 import torch
@@ -12,10 +12,10 @@ from trainer.errors import ContractError
 from trainer.export import LATENT_SIZE, devices_in_code
 
 BATCH_SIZES = (1, 2, 5)
-# A frame's result may depend on its batch only in the last places of float32.
+# A frame's result may depend on its batch only in the last digits of float32.
 _RELATIVE_TOLERANCE = 1e-4
-# Whitening weighs small directions up, and with them what the latents were rounded by. Embeddings
-# have length 1, so this moves no similarity by more.
+# Whitening amplifies small directions, and with them rounding errors. Embeddings have length 1, so
+# no similarity changes by more than this.
 _EMBEDDING_TOLERANCE = 1e-3
 _GREY_LEVELS = 1
 
@@ -24,13 +24,13 @@ def validate(encoder: torch.jit.ScriptModule, decoder: torch.jit.ScriptModule) -
     """Run an encoder and a decoder on several batches.
 
     Raises:
-        ContractError: Which half breaks which rule, and how.
+        ContractError: A rule is broken; the message says which, by which half, and how.
     """
     for half, module in (("encoder", encoder), ("decoder", decoder)):
         devices = devices_in_code(module)
         if devices:
             raise ContractError(
-                f"The {half}'s code names a device ({devices[0]}), so it runs nowhere else: "
+                f"The {half}'s code has a device constant ({devices[0]}), so it runs nowhere else: "
                 "script the module instead of tracing or freezing it"
             )
     with torch.inference_mode():

@@ -24,7 +24,7 @@ from benchmarks.quality.film import Film
 from benchmarks.quality.still import STILL_CHANGES, StillChanges, still_frames
 from trainer.durable import replace_text
 from trainer.export import LATENT_SIZE
-from trainer.measures import Measures, needed
+from trainer.measures import Measures, frames_to_read
 from trainer.metrics import psnr
 from trainer.quantize import Quantizer
 
@@ -90,10 +90,10 @@ class Measuring:
         def measure() -> dict[str, object]:
             measures = Measures(film.data.shots, self.every)
             reconstruct = self._reconstruct(model, film, bits)
-            for indices in needed(len(film.data), self.every):
+            for indices in frames_to_read(len(film.data), self.every):
                 _add(measures, film, indices, reconstruct(indices))
             still = StillChanges(film, self._still(film))
-            for indices in still.needed():
+            for indices in still.frames_to_read():
                 still.add(indices, reconstruct(indices))
             return _report(film, measures, still)
 
@@ -111,8 +111,8 @@ class Measuring:
         def measure() -> dict[str, object]:
             measures = Measures(film.data.shots, self.every)
             still = StillChanges(film, self._still(film))
-            own = np.concatenate(list(needed(len(film.data), self.every)))
-            others = np.concatenate([np.zeros(0, np.int64), *still.needed()])
+            own = np.concatenate(list(frames_to_read(len(film.data), self.every)))
+            others = np.concatenate([np.zeros(0, np.int64), *still.frames_to_read()])
             for indices, frames in _coded_frames(coded, [np.union1d(own, others)]):
                 for wanted, add in ((own, partial(_add, measures, film)), (others, still.add)):
                     chosen = np.isin(indices, wanted)
@@ -150,7 +150,7 @@ class Measuring:
             values = [
                 _psnr(film, indices[chosen], torch.from_numpy(frames[chosen]))
                 for indices, frames in _coded_frames(
-                    coded, needed(len(film.data), self.curve_every)
+                    coded, frames_to_read(len(film.data), self.curve_every)
                 )
                 if (chosen := indices % self.curve_every == 0).any()
             ]
@@ -226,7 +226,7 @@ class Measuring:
         Returns:
             The frames' indices, ascending ``[M]``, and their latents ``[M, 200]``.
         """
-        indices = np.concatenate(list(needed(len(film.data), self.every)))
+        indices = np.concatenate(list(frames_to_read(len(film.data), self.every)))
         name = f"{_short(model.digest)}-{_short(film.data.digest)}-{self.every}.npy"
         path = self.folder / "latents" / name
         if not path.exists():

@@ -48,14 +48,14 @@ class StillChanges:
         self._changes: dict[int, Change] = {}
         self._before: tuple[int, Tensor, Tensor] | None = None
 
-    def needed(self) -> Iterator[NDArray[np.int64]]:
+    def frames_to_read(self) -> Iterator[NDArray[np.int64]]:
         """Give the frames to reconstruct, and the one before each, in batches, in order."""
         frames = np.union1d(self.index, self.index - 1)
         for first in range(0, len(frames), _BATCH):
             yield frames[first : first + _BATCH]
 
     def add(self, indices: NDArray[np.int64], result: Tensor) -> None:
-        """Measure a batch of what was needed: uint8 ``[N, 144, 256, 3]``."""
+        """Measure a batch of what was frames_to_read: uint8 ``[N, 144, 256, 3]``."""
         source = torch.from_numpy(self._film.data.frames(indices))
         for row, index in enumerate(indices.tolist()):
             now = (index, source[row], result[row].cpu())

@@ -47,7 +47,7 @@ def test_a_lively_film_has_none() -> None:
     lively = film_of(shot(9, 60))
     assert still_frames(lively).tolist() == []
     nothing = StillChanges(lively, still_frames(lively))
-    assert list(nothing.needed()) == []
+    assert list(nothing.frames_to_read()) == []
     assert nothing.summary(np.zeros(0, np.bool_)) is None
 
 
@@ -56,7 +56,7 @@ def test_a_lively_film_has_none() -> None:
 )
 def test_what_moves_as_it_did_correlates(film: Film, moves: str, correlation: float) -> None:
     still = StillChanges(film, still_frames(film))
-    for indices in still.needed():
+    for indices in still.frames_to_read():
         frames = torch.from_numpy(film.data.frames(indices)).clone()
         made = {"as it did": frames, "not": frames * 0 + 100, "the other way": 240 - frames}
         still.add(indices, made[moves])

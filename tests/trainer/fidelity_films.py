@@ -80,7 +80,7 @@ def scenes(*lengths: int, directions: int | None = None) -> NDArray[np.uint8]:
 
 @cache
 def film() -> FilmInMemory:
-    """Three scenes, each as long as a stretch."""
+    """Three scenes, each as long as a segment."""
     return FilmInMemory(scenes(STRETCH, STRETCH, STRETCH))
 
 

@@ -110,8 +110,8 @@ def test_only_the_decoder_weighs_similarity_and_the_discriminator_ignores_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def step(likeness: float) -> Broad2016:
-        real = broad2016._unlikeness
-        monkeypatch.setattr(broad2016, "_unlikeness", lambda *each: likeness * real(*each))
+        real = broad2016._feature_distance
+        monkeypatch.setattr(broad2016, "_feature_distance", lambda *each: likeness * real(*each))
         one = learner()
         torch.manual_seed(1)
         one.step(frames())
@@ -253,7 +253,7 @@ def test_a_training_goes_on_only_from_the_one_before(data: Path, tmp_path: Path)
     first = tmp_path / "first"
     train(run_options(data, first, "--steps", "1"))
     options = run_options(data, tmp_path / "run", "--training", "3", "--from", str(first))
-    with pytest.raises(CheckpointError, match="is training 1; training 3 goes on from training 2"):
+    with pytest.raises(CheckpointError, match="is training 1; training 3 starts from training 2"):
         train(options)
 
 

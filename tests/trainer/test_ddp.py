@@ -62,7 +62,7 @@ def _moments_alone(rank: int, run: Path) -> list[torch.Tensor]:
         def average(self, tensors: object) -> None:
             pass
 
-        def largest(self, values: object) -> list[int]:
+        def max_over_processes(self, values: object) -> list[int]:
             return list(values)  # type: ignore[call-overload, no-any-return]
 
     data = MadeUpFrames()

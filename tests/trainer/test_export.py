@@ -138,5 +138,5 @@ def test_a_decoder_exports_the_pictures_it_rounds(
 
 def test_a_decoder_without_pictures_is_told(tmp_path: Path) -> None:
     save_torchscript(TinyDecoder(7), tmp_path / "model.pt")
-    with pytest.raises(ContractError, match="rounded frames only"):
+    with pytest.raises(ContractError, match="no method `pictures`"):
         pictures_of(load_torchscript(tmp_path / "model.pt"))

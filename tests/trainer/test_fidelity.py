@@ -95,8 +95,10 @@ def test_it_learns_what_the_memory_does_not_know() -> None:
 def test_for_frames_unseen_it_learns_from_parts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Tensor] = []
     one = Fidelity(memory(), SIZE, unseen=True)
-    remember = one._remember
-    monkeypatch.setattr(one, "_remember", lambda truth: shown.append(truth) or remember(truth))
+    encode = one._encode_with_noise
+    monkeypatch.setattr(
+        one, "_encode_with_noise", lambda truth: shown.append(truth) or encode(truth)
+    )
     truth = some_frames(4).clone()
     truth[:, :, :128], truth[:, :, 128:] = 40, 200  # dark on the left, light on the right
     torch.manual_seed(0)
@@ -117,8 +119,10 @@ def test_for_frames_unseen_it_learns_from_parts_as_well(monkeypatch: pytest.Monk
 def test_for_frames_seen_it_learns_from_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Tensor] = []
     one = Fidelity(memory(), SIZE)
-    remember = one._remember
-    monkeypatch.setattr(one, "_remember", lambda truth: shown.append(truth) or remember(truth))
+    encode = one._encode_with_noise
+    monkeypatch.setattr(
+        one, "_encode_with_noise", lambda truth: shown.append(truth) or encode(truth)
+    )
     one.step(some_frames(2))
     assert torch.equal(to_frames(shown[0]), some_frames(2))
 
@@ -147,13 +151,13 @@ def test_it_learns_the_slower_the_less_the_memory_leaves_to_learn() -> None:
     rates = {}
     for name, shown in (("fine", frames), ("rough", rough)):
         one = Fidelity(memory(), SIZE)
-        one.settle_rate(shown)
+        one.calibrate_rate(shown)
         one.steps = 10_000  # past the warm steps
         one.step(shown[:2])
         rates[name] = one.optimiser.param_groups[0]["lr"]
     # Parts of pictures that it shows well are not shown so well: they ask for more.
     unseen = Fidelity(memory(), SIZE, unseen=True)
-    unseen.settle_rate(frames)
+    unseen.calibrate_rate(frames)
     assert unseen.rate > 1.5 * rates["fine"]
     assert rates["rough"] == 1e-3
     assert rates["fine"] == pytest.approx(1e-3 * 10 ** ((32 - fine) / 10), rel=0.2)
@@ -330,7 +334,7 @@ def test_what_is_held_out_is_never_touched(tmp_path: Path, monkeypatch: pytest.M
         assert isinstance(settings, dict)
         assert (settings["fit"], settings["bases"]) == ("fitted", 2)
     assert pairs[0] == pairs[1]
-    # It is told from the memory of a film in stretches by what it makes of frames unseen.
+    # It is told from the memory of a film in segments by what it makes of unseen frames.
     decoder = load_torchscript(tmp_path / "one" / "decoder.pt")
     encoder = load_torchscript(tmp_path / "one" / "encoder.pt")
     unseen = torch.from_numpy(frames[list(held_out)])

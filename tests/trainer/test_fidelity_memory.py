@@ -106,7 +106,7 @@ def test_a_shot_has_one_basis_where_cuts_are_near_the_even_ends() -> None:
         mixed = uncut(to_pictures(cut.everything()))[:, :KEY_SIZE]
     for shot in torch.split(keys, list(lengths)):
         assert (shot == shot.median(0).values).all(1).float().mean() > 0.95
-    # Without cuts the second stretch begins within the second scene.
+    # Without cuts the second segment begins within the second scene.
     assert not (mixed[80:190] == mixed[100]).all()
 
 
@@ -187,15 +187,15 @@ def test_whatever_latent_is_decoded_is_a_picture() -> None:
 def test_only_a_stretch_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = FilmInMemory(film().everything()[::2].numpy())
     monkeypatch.setattr(fidelity_memory, "_BATCH", 16)
-    monkeypatch.setattr(fidelity_memory, "_LEAST_STRETCH", 30)
-    monkeypatch.setattr(fidelity_memory, "_SURVEYED", 40)
+    monkeypatch.setattr(fidelity_memory, "_MIN_SEGMENT_FRAMES", 30)
+    monkeypatch.setattr(fidelity_memory, "_SELECTION_FRAMES", 40)
     monkeypatch.setattr(fidelity_memory, "_FITTED", 35)
     held: list[int] = []
     real = fidelity_memory.principal
 
-    def principal(rows: Tensor, count: int, *, besides: Tensor) -> tuple[Tensor, Tensor]:
+    def principal(rows: Tensor, count: int, *, extra_rows: Tensor) -> tuple[Tensor, Tensor]:
         held.append(len(rows))
-        return real(rows, count, besides=besides)
+        return real(rows, count, extra_rows=extra_rows)
 
     monkeypatch.setattr(fidelity_memory, "principal", principal)
     told: list[int] = []

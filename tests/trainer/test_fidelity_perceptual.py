@@ -79,8 +79,8 @@ def pictures(run: Path, shown: Tensor) -> Tensor:
     encoder = load_torchscript(run / "encoder.pt")
     decoder = load_torchscript(run / "decoder.pt")
     with torch.inference_mode():
-        painted: Tensor = decoder(encoder(shown)[0])[0]
-    return painted
+        generated: Tensor = decoder(encoder(shown)[0])[0]
+    return generated
 
 
 def learned(run: Path) -> dict[str, object]:
@@ -150,18 +150,18 @@ def test_the_discriminator_learns_to_tell_and_the_refinement_moves() -> None:
     before = weights(one.refinement)
     unknown = MadeUpFrames(3)  # to the memory, which paints them badly
     shown = torch.from_numpy(unknown.frames(unknown.fitted))
-    untold = []
+    losses = []
     for step in range(40):
         torch.manual_seed(step)
-        untold.append(float(one.step(shown)["untold"]))
+        losses.append(float(one.step(shown)["discriminator"]))
     # 1 is what a discriminator that has no idea loses.
-    assert untold[0] == pytest.approx(1, abs=0.1)
-    assert sum(untold[-8:]) / 8 < 0.7
+    assert losses[0] == pytest.approx(1, abs=0.1)
+    assert sum(losses[-8:]) / 8 < 0.7
     assert (weights(one.refinement) - before).abs().max() > 0
     assert (weights(one.average) - before).abs().max() > 0
 
 
-def test_the_films_features_are_not_moved_to_meet_the_painted() -> None:
+def test_the_films_features_are_not_moved_to_meet_the_generated() -> None:
     one = learner()
     before = weights(one.discriminator)
     one.discriminator_optimiser.param_groups[0]["lr"] = 0.0
@@ -251,8 +251,8 @@ def test_a_finish_goes_on_from_fidelity_on_the_same_frames(
     with pytest.raises(CheckpointError, match="was trained on other frames than those in"):
         finish(tmp_path / "other", tmp_path / "run", finished)
     finish(data, tmp_path / "finish", finished, "--steps", "0")
-    with pytest.raises(CheckpointError, match="is a run of fidelity perceptual: a finish goes on"):
+    with pytest.raises(CheckpointError, match="is a run of fidelity perceptual: a finish starts"):
         finish(data, tmp_path / "run", tmp_path / "finish")
     (tmp_path / "finish" / "memory.pt").unlink()
-    with pytest.raises(CheckpointError, match="holds no memory: a finish goes on from a run of"):
+    with pytest.raises(CheckpointError, match="holds no memory: a finish starts from a run of"):
         finish(data, tmp_path / "run", tmp_path / "finish")

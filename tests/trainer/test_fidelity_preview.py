@@ -16,7 +16,7 @@ from tests.trainer.fidelity_films import SIZE, FilmInMemory, film, psnr, train
 from trainer import preview
 from trainer.dataset import FrameDataset
 from trainer.export import to_frames, to_pictures
-from trainer.preview import Shown
+from trainer.preview import PreviewFrames
 from trainer.recipes.fidelity import preview as fidelity_preview
 from trainer.recipes.fidelity import recipe as fidelity
 from trainer.recipes.fidelity.memory import Memory, fit_memory
@@ -32,7 +32,7 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small model of a film that is there already, drawn after every stretch."""
+    """A small model of a film that is there already, drawn after every segment."""
     monkeypatch.setattr(fidelity, "SIZES", {"small": SIZE})
     monkeypatch.setattr(fidelity, "REFERENCE_FRAMES", 6)
     monkeypatch.setattr(fidelity, "fitted_data", lambda data, fit: film())
@@ -42,7 +42,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def growing() -> tuple[Memory, ...]:
-    """The memory of the film after each of its stretches."""
+    """The memory of the film after each of its segments."""
     found: list[Memory] = []
     data = cast(FrameDataset, film())
     fit_memory(data, SIZE.memory, lambda count: None, lambda memory, of: found.append(memory))
@@ -66,14 +66,14 @@ def test_the_film_is_learned_scene_by_scene_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, Image.Image]] = []
-    real = MemoryPreview.grown
+    real = MemoryPreview.on_basis
 
-    def grown(self: MemoryPreview, memory: Memory, of: int) -> None:
+    def on_basis(self: MemoryPreview, memory: Memory, of: int) -> None:
         real(self, memory, of)
         with Image.open(tmp_path / "preview.png") as picture:
             seen.append((len(memory.bases), picture.copy()))
 
-    monkeypatch.setattr(MemoryPreview, "grown", grown)
+    monkeypatch.setattr(MemoryPreview, "on_basis", on_basis)
     killed_before_the_first_step(tmp_path, monkeypatch)
     assert [number for number, _ in seen] == [1, 2, 3]
     assert len({picture.tobytes() for _, picture in seen}) == 3
@@ -91,7 +91,7 @@ def test_the_film_is_learned_scene_by_scene_before_the_first_step(
 def test_a_frame_is_shown_through_the_basis_that_suits_it_of_those_there_are() -> None:
     partial = growing()
     assert [len(memory.bases) for memory in partial] == [1, 2, 3]
-    frames = torch.from_numpy(Shown.of(film()).frames)  # two of each scene
+    frames = torch.from_numpy(PreviewFrames.of(film()).frames)  # two of each scene
     with torch.no_grad():
         pictures = [memory.decoder()(memory.encoder()(to_pictures(frames))) for memory in partial]
     known = [
@@ -185,15 +185,15 @@ def test_drawing_takes_no_more_than_a_tenth_of_the_time(
     def remembered(self: MemoryPreview, memory: Memory) -> NDArray[np.uint8]:
         nonlocal now
         now += 0.5  # to draw
-        return Shown.of(film()).frames
+        return PreviewFrames.of(film()).frames
 
-    monkeypatch.setattr(MemoryPreview, "_remembered", remembered)
+    monkeypatch.setattr(MemoryPreview, "_reconstructions", remembered)
     told: list[float] = []
     drawn = MemoryPreview(tmp_path, film(), told.append)
     parts = growing()
     for memory in [*parts[:1] * 20, *parts[1:]]:
         now += 1.0  # to find a basis
-        drawn.grown(memory, 22)
+        drawn.on_basis(memory, 22)
     drawn.end(parts[-1])
     # Of the 22 seconds that finding took, none of them the drawing's.
     assert [line["seconds"] for line in curve(tmp_path)] == [1, 6, 11, 16, 21, 22]

@@ -84,7 +84,7 @@ def test_killed_and_started_again_it_reaches_the_same_bits(
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (run / "checkpoints" / "step_00000005.tmp").write_bytes(b"half a checkpoint")
 
-    assert "Going on from the checkpoint of step" in finish(start(run, "--steps", "9"))
+    assert "Resuming from the checkpoint of step" in finish(start(run, "--steps", "9"))
 
     assert_equal(final(run), final(uninterrupted))
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
@@ -123,7 +123,7 @@ def test_minutes_end_it_and_more_minutes_go_on(tmp_path: Path) -> None:
 
 def test_events_and_sample_grids_are_written_once_a_step(uninterrupted: Path) -> None:
     events = EventAccumulator(str(uninterrupted / "events")).Reload()
-    assert [event.step for event in events.Scalars("loss/unlikeness")] == list(range(1, 10))
+    assert [event.step for event in events.Scalars("loss/similarity")] == list(range(1, 10))
     assert [event.step for event in events.Images("samples")] == [3, 6, 9]
     with Image.open(uninterrupted / "samples" / "step_00000009.png") as grid:
         assert grid.size == (3 * 256, 4 * 144)
@@ -178,7 +178,7 @@ def test_divergence_is_told_and_not_saved(tmp_path: Path) -> None:
 
 def test_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
     fit_drifting(tmp_path, 2)
-    with pytest.raises(CheckpointError, match=r"'batch': 2.*not of.*'batch': 3"):
+    with pytest.raises(CheckpointError, match=r"'batch': 2.*not with.*'batch': 3"):
         fit_drifting(tmp_path, 3, batch=3)
 
 

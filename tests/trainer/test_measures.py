@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainer.dataset import Shot
-from trainer.measures import Measures, needed, summary_of
+from trainer.measures import Measures, frames_to_read, summary_of
 
 ONE_SHOT = [Shot(0, 0, 1000)]
 
@@ -113,7 +113,7 @@ def test_how_frames_come_in_batches_changes_nothing() -> None:
         measures = Measures(shots)
         # As a reader does that uses the same memory for every batch.
         places = torch.empty_like(source[:size]), torch.empty_like(result[:size])
-        for indices in needed(9, every=1, batch=size):
+        for indices in frames_to_read(9, every=1, batch=size):
             for place, frames in zip(places, (source, result), strict=True):
                 place[: len(indices)] = frames[indices]
             measures.add(indices, *(place[: len(indices)] for place in places))
@@ -128,7 +128,7 @@ def test_every_nth_frame_is_measured_as_among_all(every: int) -> None:
     whole = measured(source, result).columns()
     all_fed = measured(source, result, every=every)
     needed_fed = Measures(ONE_SHOT, every)
-    for indices in needed(9, every, batch=3):
+    for indices in frames_to_read(9, every, batch=3):
         needed_fed.add(indices, source[indices], result[indices])
     for measures in (all_fed, needed_fed):
         assert measures.index.tolist() == list(range(0, 9, every))

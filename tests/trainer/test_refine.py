@@ -178,7 +178,7 @@ def test_mistakes_are_told_in_a_line(
     run = finish(tmp_path / "run", Encoder(0.0), Decoder(), data)
     old = finish(tmp_path / "old", TinyEncoder(7), TinyDecoder(7), data)
     out = tmp_path / "out"
-    assert "rounded frames only" in error_of(
+    assert "no method `pictures`" in error_of(
         capsys, "--run", old, "--data", data.folder, "--out", out
     )
     assert "needs --name" in error_of(
@@ -193,7 +193,7 @@ def test_mistakes_are_told_in_a_line(
     assert not out.exists()
     (run / "evaluation").mkdir()
     (run / "evaluation" / "metrics.json").write_text("{}")
-    assert "measures of something else" in error_of(
+    assert "already holds other metrics" in error_of(
         capsys, "--run", run, "--data", data.folder, "--out", run / "evaluation"
     )
 

@@ -11,7 +11,7 @@ def small(picture: np.ndarray) -> np.ndarray:
 def starts(frames: list[np.ndarray], batch: int = 7) -> list[int]:
     detector = ShotDetector()
     for first in range(0, len(frames), batch):
-        detector.watch(np.stack(frames[first : first + batch]))
+        detector.add(np.stack(frames[first : first + batch]))
     return detector.starts().tolist()
 
 

@@ -1,8 +1,8 @@
-"""How models are trained: a module a recipe.
+"""Recipes: how models are trained, one module each.
 
-A recipe's module has two functions: `add_arguments(parser)` adds what can be set for it on the
-command line, beside what all recipes take (`--data`, `--run`, `--fit`), and `train(options)` trains
-and finishes the run (`trainer.run.Run.finish`).
+A recipe's module has two functions: `add_arguments(parser)` adds its own command-line options to
+the common ones (`--data`, `--run`, `--fit`), and `train(options)` trains and finishes the run
+(`trainer.run.Run.finish`).
 """
 
 import argparse
@@ -14,17 +14,17 @@ RECIPES = {
     "broad2016": "trainer.recipes.broad2016.recipe",
     "fidelity": "trainer.recipes.fidelity.recipe",
 }
-"""Recipes by name, and the module of each; a module is imported when it is asked for."""
+"""Each recipe's module, by name; imported on demand."""
 
 
 class Recipe(Protocol):
-    """What a recipe's module offers the command line."""
+    """The interface of a recipe's module."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the recipe's own arguments."""
 
     def train(self, options: argparse.Namespace) -> None:
-        """Train, or go on training, in the run directory `options.run`."""
+        """Train, or resume training, in the run directory `options.run`."""
 
 
 def recipe(name: str) -> Recipe:

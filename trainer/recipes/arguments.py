@@ -1,4 +1,4 @@
-"""What every recipe that learns step by step takes on the command line."""
+"""Command-line options of every recipe that uses the training loop."""
 
 import argparse
 
@@ -9,24 +9,24 @@ from trainer.loop import LoopSettings, Precision
 
 
 def add_loop_arguments(parser: argparse.ArgumentParser, *, batch: int, length: str) -> None:
-    """Add how long, in what portions and on what to train.
+    """Add the options of limits, batch, seed, device and checkpoints.
 
     Args:
-        parser: where to add.
-        batch: frames a step and process, unless given.
-        length: how long it trains when neither steps nor minutes are given: "5 epochs".
+        parser: where to add them.
+        batch: default frames a step and process.
+        length: for the help: how long it trains without --steps and --minutes, as in "5 epochs".
     """
     parser.add_argument("--steps", type=int, help=f"end at this step; else {length}")
     parser.add_argument("--minutes", type=float, help="end after this long, restarts included")
     parser.add_argument("--batch", type=int, default=batch, help="frames a step and process")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU where one is")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if available")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="default: bf16 on a GPU")
     parser.add_argument("--checkpoint-minutes", type=float, default=5.0)
 
 
 def loop_settings(options: argparse.Namespace, default_steps: int) -> LoopSettings:
-    """Return what was asked for; as many steps as said here if no limit was given."""
+    """Return the loop's settings; `default_steps` applies if no limit was given."""
     unlimited = options.steps is None and options.minutes is None
     return LoopSettings(
         batch=options.batch,
@@ -38,13 +38,13 @@ def loop_settings(options: argparse.Namespace, default_steps: int) -> LoopSettin
 
 
 def precision_on(device: torch.device, options: argparse.Namespace) -> Precision:
-    """Return the precision asked for, or the one that suits the device."""
+    """Return the precision requested, or the device's default."""
     chosen: Precision | None = options.precision
     return chosen or ("bf16" if device.type == "cuda" else "fp32")
 
 
 def loop_facts(options: argparse.Namespace, group: Group) -> dict[str, object]:
-    """Return what a finished run says of how its loop was set, and of what it was fitted to."""
+    """Return the loop's settings as a finished run records them."""
     return {
         "batch": options.batch,
         "processes": group.world,

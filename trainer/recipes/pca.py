@@ -1,14 +1,14 @@
-"""`pca`: 200 principal components of a film's frames. The floor that anything learned must beat.
+"""`pca`: 200 principal components of a film's frames; the baseline for all other recipes.
 
     python -m trainer train --recipe pca --data data/film --run runs/film
 
-The latent is a frame's coordinates along the 200 directions in which the film's frames vary most;
-the decoder adds the directions up again. No other linear map keeps more of the pixels' variance.
+The latent is a frame's coordinates along the 200 directions in which the film's frames vary most.
+No other linear map keeps more of the pixels' variance.
 
-The frames never lie in memory together. An exact analysis of a few hundred of them, evenly spread,
-gives a first guess of the directions. Two passes over all frames then improve it, each multiplying
-the guess by the frames' covariance and taking from the product the best approximation of that
-covariance (Nyström's); that comes within 2 % of the least squared error there is.
+The frames are never in memory together. An exact analysis of a few hundred of them, evenly spread,
+gives an initial basis. Two passes over all frames then improve it, each multiplying the basis by
+the frames' covariance and taking a Nyström approximation of that covariance; the squared error is
+then within 2 % of the optimum.
 """
 
 import argparse
@@ -32,20 +32,20 @@ from trainer.sampler import spread
 _PIXELS = MODEL_FRAME_HEIGHT * MODEL_FRAME_WIDTH * 3
 _SAMPLE = 768
 _PASSES = 2
-# Directions carried along beside the 200 wanted, so that the last of those are found as well.
+# Oversampling: extra directions, so that the last of the 200 converge as well.
 _SPARE = 56
 _BATCH = 128
-# Variance below this share of the largest is rounding, not picture.
-_LEAST_SHARE = 1e-9
+# Variance below this share of the largest is rounding error.
+_MIN_SHARE = 1e-9
 
 OnFrames = Callable[[int], None]
-"""Told how many more frames were worked through."""
+"""Called with the number of frames just processed."""
 
 
 class Components:
-    """What was found: mean ``[pixels]``, directions ``[pixels, 200]``, variances ``[200]``.
+    """Mean ``[pixels]``, directions ``[pixels, 200]`` and variances ``[200]`` of a film's frames.
 
-    Directions that the frames do not vary in are zero. `whitening` makes embeddings of coordinates.
+    Directions without variance are zero. `whitening` turns coordinates into embeddings.
     """
 
     whitening: Whitening
@@ -55,7 +55,7 @@ class Components:
         self.directions = torch.zeros(len(mean), LATENT_SIZE)
         self.variances = torch.zeros(LATENT_SIZE)
         count = min(LATENT_SIZE, directions.shape[1])
-        found = variances[:count] > _LEAST_SHARE * variances.max().clamp(min=1e-12)
+        found = variances[:count] > _MIN_SHARE * variances.max().clamp(min=1e-12)
         self.directions[:, :count] = directions[:, :count] * found
         self.variances[:count] = variances[:count] * found
 
@@ -102,7 +102,7 @@ class PcaDecoder(nn.Module):
 
     @torch.jit.export
     def pictures(self, latents: Tensor) -> Tensor:
-        """Return what `forward` rounds to frames: float32 ``[N, 3, 144, 256]``, about 0 to 1."""
+        """Return unrounded pictures, float32 ``[N, 3, 144, 256]``, about 0 to 1."""
         pixels = latents @ self.directions + self.mean
         return pixels.view(-1, 144, 256, 3).permute(0, 3, 1, 2)
 
@@ -128,7 +128,7 @@ def find_components(data: FrameDataset, on_frames: OnFrames) -> Components:
 
 
 def frames_to_read(fitted: int) -> int:
-    """Return how many frames `find_components` works through, over all its passes."""
+    """Return how many frames `find_components` reads, over all its passes."""
     passes = _PASSES * fitted if fitted > _SAMPLE else 0
     return min(_SAMPLE, fitted) + passes + min(REFERENCE_FRAMES, fitted)
 
@@ -136,7 +136,7 @@ def frames_to_read(fitted: int) -> int:
 def _of_sample(
     data: FrameDataset, sample: NDArray[np.int64], on_frames: OnFrames
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Analyse a few hundred frames exactly, by way of their products with one another."""
+    """Analyse a few hundred frames exactly, through their Gram matrix."""
     pixels = torch.cat(list(_batches(data, sample, on_frames)))
     mean = pixels.mean(0)
     pixels -= mean
@@ -156,7 +156,7 @@ def _pass(
     guess: Tensor,
     on_frames: OnFrames,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Improve a guess of the directions by one pass over all frames; return mean and variances."""
+    """Improve the directions by one pass over all frames; return mean, directions and variances."""
     basis = torch.linalg.qr(guess).Q
     product = torch.zeros_like(basis)
     total = torch.zeros(_PIXELS, dtype=torch.float64)
@@ -171,10 +171,10 @@ def _pass(
     inner = (basis.T @ product).double()
     inner = (inner + inner.T) / 2
     weights, rotation = torch.linalg.eigh(inner)
-    kept = weights > max(float(weights.max()), 1e-12) * _LEAST_SHARE
+    kept = weights > max(float(weights.max()), 1e-12) * _MIN_SHARE
     scaled = (rotation[:, kept] / weights[kept].sqrt()).float()
     factor = product @ scaled
-    # Its singular values by way of the small square: their squares are the variances.
+    # The factor's squared singular values, from its small Gram matrix, are the variances.
     variances, mixtures = torch.linalg.eigh((factor.T @ factor).double())
     variances, mixtures = variances.flip(0).clamp(min=0.0), mixtures.flip(1)
     lengths = variances.sqrt().clamp(min=1e-9)
@@ -199,7 +199,7 @@ def _frames(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what can be set for this recipe: nothing."""
+    """Add nothing: this recipe has no options."""
 
 
 def train(options: argparse.Namespace) -> None:

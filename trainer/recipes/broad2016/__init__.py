@@ -1,1 +1,1 @@
-"""The autoencoder of 2016, as published, with its known defects put right."""
+"""The autoencoder of 2016, as published, with its known defects fixed."""

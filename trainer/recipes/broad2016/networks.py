@@ -95,7 +95,7 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures [N, 3, 144, 256] -> how real (a logit, [N, 1]) and what was seen at four levels."""
+    """Pictures [N, 3, 144, 256] -> real or not (a logit, [N, 1]) and features at four levels."""
 
     def __init__(self, channels: Channels) -> None:
         super().__init__()
@@ -109,17 +109,17 @@ class Discriminator(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw a network's first weights as published; its batch normalisations keep no averages yet.
+    """Initialise a network's weights as published; its batch norms have no statistics yet.
 
-    In training they use each batch's own statistics, which is what the paper means. What they use
-    afterwards is measured once by `fix_statistics`: running averages would mix in the pictures
-    that the decoder invents from the prior, which look nothing like the film.
+    In training they use each batch's own statistics, as in the paper. The statistics for inference
+    are measured once by `fix_statistics`: running averages would include the pictures that the
+    decoder makes from the prior, which look nothing like the film.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
-            module.momentum = None  # a plain mean, whenever statistics are kept
+            module.momentum = None  # a cumulative mean
             module.track_running_stats = False
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
@@ -128,9 +128,9 @@ def initialise(network: nn.Module) -> None:
 
 @torch.no_grad()
 def fix_statistics(network: nn.Module, inputs: Iterable[Tensor]) -> None:
-    """Measure every batch normalisation over some batches, keep it, and leave evaluation mode on.
+    """Measure every batch norm's statistics over some batches, and switch to evaluation mode.
 
-    From then on what the network makes of an input depends on that input alone.
+    From then on the output for an input depends on that input alone.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
@@ -150,11 +150,11 @@ def from_frames(frames: Tensor) -> Tensor:
 
 
 class ServedEncoder(nn.Module):
-    """Frames -> (latent, embedding), as `trainer.export` asks; the latent is the tanh mean."""
+    """Frames -> (latent, embedding), see `trainer.export`; the latent is the tanh mean."""
 
     def __init__(self, encoder: Encoder, whitening: Whitening) -> None:
         super().__init__()
-        # Without the variance, which only training samples from: 74 MB at the published size.
+        # Without the variance head, which only training uses: 74 MB at the published size.
         self.levels, self.mean = encoder.levels, encoder.mean
         self.whitening = whitening
 
@@ -166,7 +166,7 @@ class ServedEncoder(nn.Module):
 
 
 class ServedDecoder(nn.Module):
-    """Latents -> (frames, embedding), as `trainer.export` asks."""
+    """Latents -> (frames, embedding), see `trainer.export`."""
 
     def __init__(self, decoder: Decoder, whitening: Whitening) -> None:
         super().__init__()
@@ -179,6 +179,6 @@ class ServedDecoder(nn.Module):
 
     @torch.jit.export
     def pictures(self, latents: Tensor) -> Tensor:
-        """Return what `forward` rounds to frames: float32 [N, 3, 144, 256], about 0 to 1."""
+        """Return unrounded pictures, float32 [N, 3, 144, 256], about 0 to 1."""
         pictures: Tensor = (self.decoder(latents) + 1.0) / 2.0
         return pictures

@@ -1,4 +1,4 @@
-r"""`broad2016`: the network that dreamed Blade Runner, with its three defects put right.
+r"""`broad2016`: the network that dreamed Blade Runner, with its three defects fixed.
 
     python -m trainer train --recipe broad2016 --data DATA --run RUN1 --minutes 60
     python -m trainer train --recipe broad2016 --data DATA --run RUN2 --minutes 60 \
@@ -7,25 +7,24 @@ r"""`broad2016`: the network that dreamed Blade Runner, with its three defects p
 After Terence Broad, "Autoencoding Video Frames" (Goldsmiths, 2016), and its code,
 github.com/terrybroad/Learned-Sim-Autoencoder-For-Video-Frames; the method is that of Larsen,
 Sønderby, Larochelle and Winther, "Autoencoding beyond pixels using a learned similarity metric"
-(arXiv:1512.09300). What is here was written anew from what they describe.
+(arXiv:1512.09300). This is a new implementation from their descriptions.
 
-An encoder turns a frame into a Gaussian over 200 numbers, its mean within a tanh. A decoder paints
-a frame from a sample of it. A discriminator learns to tell film frames from painted ones, and what
-it sees on the way, at four levels, is what "alike" means: no pixel is ever compared. The noise in
-the sample shrinks from training to training, each going on from the weights of the one before.
-Its code shows 1 at first, 0.5 as the example of less, and 0 for running; the stages between are
+An encoder maps a frame to a Gaussian over 200 numbers, with a tanh mean. A decoder generates a
+frame from a sample of it. A discriminator learns to tell film frames from generated ones, and its
+features at four levels are the similarity metric: pixels are never compared. The noise in the
+sample decreases from training to training, each starting from the weights of the one before. The
+published code has 1 at first, 0.5 as an example of less, and 0 for running; the stages between are
 ours.
 
-The published code had three defects. What is done instead is marked below:
+The published code had three defects; the fixes are marked below:
 
-- **swapped variables**: the encoder's optimiser was given the decoder's variables and the
-  decoder's the encoder's, so nothing the discriminator said ever reached the decoder.
-- **variables listed too early**: a list of trainable variables was taken before the decoder had
-  been built.
-- **batch statistics at inference**: frames were normalised together with whichever frames shared
-  their batch, so the same 200 numbers gave different pictures in different company.
+- **swapped variables**: the encoder's optimiser got the decoder's variables and vice versa, so the
+  discriminator's gradient never reached the decoder.
+- **variables listed too early**: the trainable variables were listed before the decoder was built.
+- **batch statistics at inference**: frames were normalised by the statistics of their batch, so the
+  same 200 numbers gave different pictures in different batches.
 
-Its weights between losses are kept. Initial values, sizes and rates are the published ones.
+Loss weights, initial values, sizes and rates are the published ones.
 """
 
 import argparse
@@ -69,7 +68,7 @@ NOISE = (1.0, 0.5, 0.25, 0.1, 0.05, 0.0)
 BATCH = 12
 
 _SIMILARITY_WEIGHT = 2.5
-"""How much the decoder minds unlikeness, against fooling the discriminator (the paper's gamma)."""
+"""Weight of the similarity loss against the adversarial loss in the decoder (the paper's gamma)."""
 
 _ADVERSARY_WEIGHT = 1 / 72
 """The published code divides the adversarial loss by 6 and by its batch of 12."""
@@ -78,7 +77,7 @@ _EPOCHS = 5
 """The published code's default."""
 
 _SHOWN_REFERENCE, _SERVED_REFERENCE = 96, 2048
-"""Frames over which statistics are measured for a sample grid, and for the model to publish."""
+"""Frames over which statistics are measured: for a sample grid, and for the published model."""
 
 _STATISTICS_BATCH = 32
 
@@ -97,9 +96,9 @@ class Broad2016:
 
     Args:
         config: sizes, noise, precision.
-        reference: fitted frames over which reconstructions shown during training measure their
-            batch normalisations, uint8 [N, 144, 256, 3].
-        group: the processes that train together; its device is where the networks live.
+        reference: fitted frames for the batch norm statistics of the reconstructions shown during
+            training, uint8 [N, 144, 256, 3].
+        group: the processes that train together; the networks are on its device.
     """
 
     def __init__(
@@ -116,67 +115,68 @@ class Broad2016:
             initialise(network)
             network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
 
-        # Put right: "swapped variables" and "variables listed too early". Each optimiser takes its
-        # network's parameters from the network itself, after all three have been built.
+        # Fixes "swapped variables" and "variables listed too early": each optimiser takes the
+        # parameters of its own network, after all three were built.
         self.encoder_optimiser = _adam(self.encoder)
         self.decoder_optimiser = _adam(self.decoder)
         self.discriminator_optimiser = _adam(self.discriminator)
 
     def step(self, frames: Tensor) -> Mapping[str, Tensor]:
-        """Learn from one batch; all three networks are judged as they stood before it."""
+        """Train on one batch; all three gradients are computed before any update."""
         encoder, decoder, discriminator = self.encoder, self.decoder, self.discriminator
         for network in (encoder, decoder, discriminator):
             network.train()
         real = from_frames(frames).contiguous(memory_format=torch.channels_last)
 
         with self._autocast():
-            # The film's frames, through 200 noisy numbers and back; and pictures of nothing.
+            # The film's frames through 200 noisy numbers and back; and samples from the prior.
             mean, log_variance = encoder(real)
             noise = self.config.noise * torch.randn_like(mean)
-            painted = decoder(mean + (log_variance / 2).exp() * noise)
-            invented = decoder(torch.rand_like(mean) * 2 - 1)
+            generated = decoder(mean + (log_variance / 2).exp() * noise)
+            sampled = decoder(torch.rand_like(mean) * 2 - 1)
 
-            # What the discriminator makes of the three. It gets the pictures without their past,
-            # so that its own gradients stop at them.
-            painted_seen = painted.detach().requires_grad_()
-            invented_seen = invented.detach().requires_grad_()
-            real_verdict, real_features = discriminator(real)
-            painted_verdict, painted_features = discriminator(painted_seen)
-            invented_verdict, _ = discriminator(invented_seen)
+            # The discriminator gets detached pictures, so that its own gradients stop there.
+            generated_detached = generated.detach().requires_grad_()
+            sampled_detached = sampled.detach().requires_grad_()
+            real_logits, real_features = discriminator(real)
+            generated_logits, generated_features = discriminator(generated_detached)
+            sampled_logits, _ = discriminator(sampled_detached)
 
         prior = _divergence_from_prior(mean.float(), log_variance.float())
-        unlikeness = _unlikeness(painted_features, real_features)
-        exposure = (
-            _verdict_loss(real_verdict, real=True)
-            + _verdict_loss(painted_verdict, real=False)
-            + _verdict_loss(invented_verdict, real=False)
+        similarity_loss = _feature_distance(generated_features, real_features)
+        discriminator_loss = (
+            _discriminator_loss(real_logits, real=True)
+            + _discriminator_loss(generated_logits, real=False)
+            + _discriminator_loss(sampled_logits, real=False)
         )
 
-        # Discriminator: tell them apart. The same backward pass says how each picture's pixels
-        # would make that easier; the decoder will go the other way.
+        # Discriminator: tell them apart. The same backward pass gives the pixels' gradients, which
+        # the decoder follows in the opposite direction.
         discriminator_weights = list(discriminator.parameters())
-        *discriminator_gradients, painted_exposed, invented_exposed = torch.autograd.grad(
-            exposure, [*discriminator_weights, painted_seen, invented_seen], retain_graph=True
+        *discriminator_gradients, generated_gradient, sampled_gradient = torch.autograd.grad(
+            discriminator_loss,
+            [*discriminator_weights, generated_detached, sampled_detached],
+            retain_graph=True,
         )
-        (painted_unlike,) = torch.autograd.grad(unlikeness, [painted_seen])
+        (similarity_gradient,) = torch.autograd.grad(similarity_loss, [generated_detached])
 
-        # Decoder: be alike, and fool the discriminator. (With "swapped variables" the second half
+        # Decoder: be similar, and fool the discriminator. (With "swapped variables" the second half
         # of this went to the encoder.)
         decoder_weights = list(decoder.parameters())
         decoder_gradients = torch.autograd.grad(
-            [painted, invented],
+            [generated, sampled],
             decoder_weights,
             [
-                _SIMILARITY_WEIGHT * painted_unlike - _ADVERSARY_WEIGHT * painted_exposed,
-                -_ADVERSARY_WEIGHT * invented_exposed,
+                _SIMILARITY_WEIGHT * similarity_gradient - _ADVERSARY_WEIGHT * generated_gradient,
+                -_ADVERSARY_WEIGHT * sampled_gradient,
             ],
             retain_graph=True,
         )
 
-        # Encoder: be alike, and stay near the prior.
+        # Encoder: be similar, and stay near the prior.
         encoder_weights = list(encoder.parameters())
         encoder_gradients = torch.autograd.grad(
-            [painted, prior], encoder_weights, [painted_unlike, torch.ones_like(prior)]
+            [generated, prior], encoder_weights, [similarity_gradient, torch.ones_like(prior)]
         )
 
         weights = [*encoder_weights, *decoder_weights, *discriminator_weights]
@@ -188,15 +188,15 @@ class Broad2016:
             optimiser.step()
             optimiser.zero_grad()
         return {
-            "unlikeness": unlikeness.detach(),
+            "similarity": similarity_loss.detach(),
             "prior": prior.detach(),
-            "exposure": exposure.detach() / 3,
+            "discriminator": discriminator_loss.detach() / 3,
         }
 
     def reconstruct(self, frames: Tensor) -> Tensor:
-        """Return uint8 frames as a model published now would paint them."""
+        """Return the uint8 frames that a model published now would."""
         with torch.no_grad(), self._autocast():
-            self._settle(self.reference.to(self.group.device))
+            self._fix_statistics(self.reference.to(self.group.device))
             return to_frames((self.decoder(self.encoder(from_frames(frames))[0]) + 1) / 2)
 
     @torch.no_grad()
@@ -204,10 +204,10 @@ class Broad2016:
         """Make the two modules to publish.
 
         Args:
-            reference: fitted frames, evenly spread, uint8 [N, 144, 256, 3]: over them the batch
-                normalisations are measured and the whitening of the embeddings is fitted.
+            reference: fitted frames, evenly spread, uint8 [N, 144, 256, 3], for the batch norm
+                statistics and the whitening of the embeddings.
         """
-        self._settle(reference)
+        self._fix_statistics(reference)
         fewer = reference[:: max(1, len(reference) // REFERENCE_FRAMES)]
         whitening = fit_whitening(self._latents, torch.split(fewer, _STATISTICS_BATCH))
         encoder = ServedEncoder(self.encoder, whitening)
@@ -218,18 +218,17 @@ class Broad2016:
         mean: Tensor = self.encoder(from_frames(frames.to(self.group.device)))[0]
         return mean.float()
 
-    def _settle(self, reference: Tensor) -> None:
-        """Fix both networks' statistics.
+    def _fix_statistics(self, reference: Tensor) -> None:
+        """Fix both networks' statistics, which fixes "batch statistics at inference".
 
-        Put right: "batch statistics at inference". The decoder is measured as it will be used, on
-        the latents of film frames without noise.
+        The decoder's are measured as it is used: on latents of film frames without noise.
         """
         fix_statistics(self.encoder, self._pictures(reference))
         latents = torch.cat([self.encoder(batch)[0] for batch in self._pictures(reference)])
         fix_statistics(self.decoder, torch.split(latents, _STATISTICS_BATCH))
 
     def _pictures(self, frames: Tensor) -> Iterator[Tensor]:
-        # Strided, so that each batch holds frames of the whole film and not of one shot.
+        # Strided, so that each batch has frames of the whole film and not of one shot.
         count = max(1, len(frames) // _STATISTICS_BATCH)
         for first in range(count):
             part = frames[first::count].to(self.group.device)
@@ -242,7 +241,7 @@ class Broad2016:
         return {**networks, **optimisers}
 
     def load_state_dict(self, state: State) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         for name, network in self._networks().items():
             network.load_state_dict(cast(dict[str, Tensor], state[name]))
         for name, optimiser in self._optimisers().items():
@@ -277,46 +276,46 @@ def _divergence_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).mean()
 
 
-def _unlikeness(painted: tuple[Tensor, ...], real: tuple[Tensor, ...]) -> Tensor:
-    """Return the mean squared difference of what the discriminator saw, over its four levels."""
+def _feature_distance(generated: tuple[Tensor, ...], real: tuple[Tensor, ...]) -> Tensor:
+    """Return the mean squared difference of the discriminator's features over its four levels."""
     levels = [
         F.mse_loss(ours.float(), theirs.detach().float())
-        for ours, theirs in zip(painted, real, strict=True)
+        for ours, theirs in zip(generated, real, strict=True)
     ]
     return torch.stack(levels).mean()
 
 
-def _verdict_loss(verdict: Tensor, *, real: bool) -> Tensor:
-    """Return the binary cross entropy of a verdict whose truth is known."""
-    verdict = verdict.float()
-    truth = torch.ones_like(verdict) if real else torch.zeros_like(verdict)
-    return F.binary_cross_entropy_with_logits(verdict, truth)
+def _discriminator_loss(logits: Tensor, *, real: bool) -> Tensor:
+    """Return the binary cross entropy of the discriminator's logits."""
+    logits = logits.float()
+    truth = torch.ones_like(logits) if real else torch.zeros_like(logits)
+    return F.binary_cross_entropy_with_logits(logits, truth)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what can be set for this recipe."""
+    """Add this recipe's options."""
     parser.add_argument("--training", type=int, default=1, choices=range(1, len(NOISE) + 1))
     parser.add_argument("--from", dest="previous", type=Path, metavar="RUN")
     arguments.add_loop_arguments(parser, batch=BATCH, length=f"{_EPOCHS} epochs")
 
 
 def train(options: argparse.Namespace, channels: Channels = PUBLISHED_CHANNELS) -> None:
-    """Run one training, or go on with it, and write the run.
+    """Run or resume one training, and write the run.
 
     Args:
-        options: what `add_arguments` and the command line take.
-        channels: sizes of the networks; other than published only where time is short.
+        options: the parsed command line.
+        channels: sizes of the networks; tests use smaller ones.
 
     Raises:
-        TrainerError: something asked for does not fit together, or training diverged.
-        SystemExit: a signal ended it early; the run goes on when it is started again.
+        TrainerError: options contradict each other, or training diverged.
+        SystemExit: a signal stopped it early; started again, it resumes.
     """
     number: int = options.training
     if (number > 1) != (options.previous is not None):
         raise TrainerError(
             f"training {number} starts from scratch: leave --from out"
             if number == 1
-            else f"training {number} goes on from training {number - 1}: say --from ITS_RUN"
+            else f"training {number} starts from training {number - 1}: pass --from ITS_RUN"
         )
     data = fitted_data(options.data, options.fit)
     with process_group(options.device) as group:
@@ -328,18 +327,18 @@ def train(options: argparse.Namespace, channels: Channels = PUBLISHED_CHANNELS) 
         torch.manual_seed(options.seed)
         learner = Broad2016(config, _reference(data, _SHOWN_REFERENCE), group)
         if options.previous is not None and not checkpoint.paths(options.run):
-            _go_on_from(learner, options.previous, number)
+            _start_from(learner, options.previous, number)
         outcome = fit(learner, data, options.run, settings, group, identity)
         if outcome.signal is not None:
             raise SystemExit(128 + outcome.signal)
-        if group.leads and not (outcome.rested and Run(options.run).is_finished()):
+        if group.is_leader and not (outcome.already_done and Run(options.run).is_finished()):
             _finish(learner, data, options, outcome, group)
 
 
 def _identity(
     config: Broad2016Config, data: FrameDataset, options: argparse.Namespace
 ) -> dict[str, str | int | float]:
-    """Return what must stay the same for a run to be gone on with."""
+    """Return what must stay the same for a run to be resumed."""
     return {
         "recipe": "broad2016",
         "channels": " ".join(map(str, config.channels)),
@@ -351,17 +350,17 @@ def _identity(
     }
 
 
-def _go_on_from(learner: Broad2016, run: Path, number: int) -> None:
-    """Start from the weights, and the optimisers' memory, of the training before."""
+def _start_from(learner: Broad2016, run: Path, number: int) -> None:
+    """Load the weights and optimiser states of the training before."""
     saved = checkpoint.paths(run)
     if not saved:
-        raise CheckpointError(f"{run} holds no checkpoint to go on from")
+        raise CheckpointError(f"{run} holds no checkpoint to start from")
     state = checkpoint.load(saved[-1])
     identity, weights = state.get("identity"), state.get("learner")
     found = identity.get("training") if isinstance(identity, dict) else None
     if found != number - 1 or not isinstance(weights, dict):
         raise CheckpointError(
-            f"{run} is training {found}; training {number} goes on from training {number - 1}"
+            f"{run} is training {found}; training {number} starts from training {number - 1}"
         )
     learner.load_state_dict(weights)
 

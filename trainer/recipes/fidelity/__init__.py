@@ -1,1 +1,1 @@
-"""The best picture that 200 numbers can carry: a memory of a film, and what refines it."""
+"""The best picture that 200 numbers can carry: a memory of a film and a refinement network."""

@@ -1,13 +1,13 @@
-"""Fits the memory of `fidelity`: a film in a handful of principal-component bases, in closed form.
+"""Fits the memory of `fidelity`: principal-component bases for segments of a film, in closed form.
 
-A film is cut into stretches, at its cuts, of about equal length, and each is given a basis of its
-own: few scenes fit into few directions (mixtures of principal components: Kambhatla and Leen,
-"Dimension reduction by local PCA", 1997; Tipping and Bishop, "Mixtures of probabilistic principal
-component analysers", 1999). Which stretch a frame comes from is not asked when it is encoded: the
-basis that suits takes it, so a scene that comes back, or another film, finds what is nearest.
+A film is split at its cuts into segments of about equal length, each with its own basis: few scenes
+need few directions (mixtures of principal components: Kambhatla and Leen, "Dimension reduction by
+local PCA", 1997; Tipping and Bishop, "Mixtures of probabilistic principal component analysers",
+1999). A frame is encoded by the basis that fits it best, whichever segment it comes from, so that
+recurring scenes and other films find the nearest basis.
 
-Bases live among the bins of a colour DCT that vary most, which is where a film's bits are, and are
-packed into the bytes that there are (`fidelity_packing`). Nothing is held but one stretch.
+Bases cover the colour DCT bins that vary most, and are packed to the size's bytes (`packing`). Only
+one segment is in memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,85 +38,85 @@ from trainer.sampler import spread
 
 _BATCH = 128
 _PIXELS = MODEL_FRAME_HEIGHT * MODEL_FRAME_WIDTH * 3
-# Frames that tell which bins vary, and that a basis is found from: more change little.
-_SURVEYED = 2048
+# Frames for selecting bins, and for fitting a basis: more change little.
+_SELECTION_FRAMES = 2048
 _FITTED = 2000
-# Fewer frames than this a stretch do not fill a basis's coordinates.
-_LEAST_STRETCH = 100
-# How far from equal lengths a stretch's end is looked for among the cuts, in lengths.
+# Shorter segments do not fill a basis's coordinates.
+_MIN_SEGMENT_FRAMES = 100
+# How far a segment's end may move to a cut, in segment lengths.
 _CUT_WITHIN = 0.35
-# How many times as many bins as said a single basis reaches over: unpacking them takes its time.
-_FARTHEST = 2
-# At what mean square change, in grey levels, a shot's changes count half as much as a still one's.
+# Largest multiple of a size's bins for a basis: unpacking more takes too long.
+_MAX_REACH = 2
+# Mean square change, in grey levels, at which a shot's changes get half of a static one's weight.
 _LIVELY = 20.0
 _REPULSIONS = 800
-# Noise that no bin is without: half a grey level.
-_LEAST_NOISE = (0.5 / 255) ** 2
+# Smallest noise of a bin: half a grey level.
+_MIN_NOISE = (0.5 / 255) ** 2
 
 OnFrames = Callable[[int], None]
-"""Told how many more frames were worked through."""
+"""Called with the number of frames just processed."""
 
 OnBasis = Callable[["Memory", int], None]
-"""Told, with each basis that is found, the memory as it is now and how many bases there will be."""
+"""Called after each basis with the memory so far and the final number of bases."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemorySize:
-    """How much a memory may keep."""
+    """Limits on a memory's size."""
 
     bases: int
     """At most."""
     bins: int
-    """DCT bins that bases reach over; up to twice as many where a film has fewer bases."""
+    """DCT bins of a basis; up to twice as many if a film has fewer bases."""
     seen: int
-    """DCT bins that the encoder looks at."""
+    """DCT bins that the encoder uses."""
     bytes: int
-    """For the packed bases, all together."""
+    """For all packed bases together."""
     changes: float = 0.0
-    """How much a frame's change from the one before counts beside the frame, in still shots."""
+    """Weight of a frame's change from the one before, relative to the frame, in static shots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What was found; `encoder`, `decoder` and `common` make modules of it."""
+    """A fitted memory; `encoder`, `decoder` and `common` return its modules."""
 
     bins: Tensor
-    """Places in a flattened ``[3, 144, 256]``, most varied first, int64 ``[bins]``."""
+    """Indices into a flattened ``[3, 144, 256]``, by descending variance, int64 ``[bins]``."""
     means: Tensor
-    """Of the stretches' bins, float32 ``[bases, bins]``."""
+    """Of the segments' bins, float32 ``[bases, bins]``."""
     bases: tuple[Packed, ...]
     keys: Tensor
     """Float32 ``[bases, KEY_SIZE]``."""
     precision: Tensor
-    """What the bins seen are multiplied by before they are compared, float32 ``[seen]``."""
+    """Scale of the encoder's bins before they are compared, float32 ``[seen]``."""
 
     def packed(self) -> PackedBases:
         """Return the bases as a module that unpacks them."""
         return PackedBases(self.bases, len(self.bins), COORDINATES)
 
     def decoder(self) -> MemoryDecoder:
-        """Return the half from latents to pictures."""
+        """Return the module from latents to pictures."""
         return MemoryDecoder(Spectrum(self.bins), self.means, self.packed(), self.keys)
 
     def common(self) -> Common:
-        """Return what embeddings are made of."""
+        """Return the module from latents to the bins that embeddings are made from."""
         packed = self.packed()
         bases = torch.stack([packed(number)[:COMMON_BINS] for number in range(len(self.bases))])
         return Common(self.means[:, :COMMON_BINS].half().float(), bases, self.keys)
 
     def encoder(self) -> MemoryEncoder:
-        """Return the half from pictures to latents."""
+        """Return the module from pictures to latents."""
         seen = len(self.precision)
         packed = self.packed()
         levels, steps, maps = [], [], []
         for number in range(len(self.bases)):
             loads = self.precision[:, None] * packed(number)[:seen]
             directions, _ = torch.linalg.qr(loads.double())
-            # A stretch of few frames leaves columns empty: QR would make directions up for them.
+            # QR returns arbitrary directions for the empty columns of a short segment.
             directions = directions * (loads.abs().amax(0) > 0)
             step = (directions.abs().amax(1, keepdim=True) / 127).clamp(min=1e-6).half()
             level = (directions / step.double()).round()
-            # Kept in 8 bits they are a little off, which their map to coordinates makes up for.
+            # The map to coordinates compensates for the rounding to 8 bits.
             kept = level * step.double()
             load = kept.T @ loads.double()
             inner = load @ load.T + kept.T @ kept + 1e-9 * torch.eye(COORDINATES).double()
@@ -134,7 +134,7 @@ class Memory:
         )
 
     def save(self, path: Path, identity: str) -> None:
-        """Write it to a file, whole or not at all, with what it was made of."""
+        """Write it atomically to a file, with an identity of its inputs."""
         bases = [
             {name: getattr(basis, name) for name in Packed.__dataclass_fields__}
             for basis in self.bases
@@ -147,7 +147,7 @@ class Memory:
 
     @classmethod
     def load(cls, path: Path) -> tuple["Memory", str]:
-        """Read what `save` wrote: the memory, and what it was made of.
+        """Read what `save` wrote: the memory and the identity.
 
         Raises:
             RunError: The file is damaged.
@@ -157,7 +157,7 @@ class Memory:
             identity: str = found.pop("identity")
             bases = tuple(Packed(**basis) for basis in found.pop("bases"))
         except Exception as error:  # torch raises half a dozen unrelated types for a damaged file
-            raise RunError(f"{path} is damaged: remove it, and it is fitted anew") from error
+            raise RunError(f"{path} is damaged: remove it to fit it again") from error
         return cls(bases=bases, **found), identity
 
 
@@ -175,44 +175,44 @@ def fit_memory(
     fitted = data.fitted
     if not len(fitted):
         raise DatasetError("There is no frame to fit: the data set is empty")
-    stretches = _stretches(data, size.bases)
-    # Where there are fewer bases than bytes for them, they may reach farther.
-    reach = min(_FARTHEST * size.bins, size.bins * size.bases // len(stretches))
-    bins, _ = survey(data, reach, on_frames)
+    segments = _segments(data, size.bases)
+    # With fewer bases, each may cover more bins.
+    reach = min(_MAX_REACH * size.bins, size.bins * size.bases // len(segments))
+    bins, _ = select_bins(data, reach, on_frames)
     spectrum = Spectrum(bins)
-    keys = spherical_code(len(stretches))
+    keys = spherical_code(len(segments))
     firsts = [shot.first for shot in data.shots]
     means, bases, leftovers = [], [], []
-    for stretch in stretches:
-        rows = torch.cat([spectrum(part) for part in pictures_of(data, stretch, on_frames)])
-        shots = np.searchsorted(firsts, stretch, side="right")
-        besides = size.changes**0.5 * _changes(rows, shots)
-        mean, directions = principal(rows, COORDINATES, besides=besides)
-        packed = pack(directions.T, size.bytes / len(stretches))
+    for segment in segments:
+        rows = torch.cat([spectrum(part) for part in pictures_of(data, segment, on_frames)])
+        shots = np.searchsorted(firsts, segment, side="right")
+        extra_rows = size.changes**0.5 * _changes(rows, shots)
+        mean, directions = principal(rows, COORDINATES, extra_rows=extra_rows)
+        packed = pack(directions.T, size.bytes / len(segments))
         means.append(mean)
         bases.append(packed)
-        leftovers.append(_left_over(rows - mean, packed)[: size.seen])
-        noise = torch.stack(leftovers).mean(0) + _LEAST_NOISE
-        # Half of what the noise asks for: in the end it is the picture's error that counts.
+        leftovers.append(_residual(rows - mean, packed)[: size.seen])
+        noise = torch.stack(leftovers).mean(0) + _MIN_NOISE
+        # Only half of the noise's weighting: what counts in the end is the picture's error.
         precision = (noise.rsqrt() * noise.rsqrt().mean()).sqrt()
         memory = Memory(bins, torch.stack(means), tuple(bases), keys[: len(bases)], precision)
-        on_basis(memory, len(stretches))
+        on_basis(memory, len(segments))
     return memory
 
 
 def frames_to_read(data: FrameDataset, size: MemorySize) -> int:
-    """Return how many frames `fit_memory` works through."""
-    stretches = _stretches(data, size.bases)
-    return frames_to_survey(data) + sum(len(stretch) for stretch in stretches)
+    """Return how many frames `fit_memory` reads."""
+    segments = _segments(data, size.bases)
+    return frames_for_selection(data) + sum(len(segment) for segment in segments)
 
 
-def _stretches(data: FrameDataset, bases: int) -> list[NDArray[np.int64]]:
-    """Cut the fitted frames into stretches, and thin out the long ones.
+def _segments(data: FrameDataset, bases: int) -> list[NDArray[np.int64]]:
+    """Split the fitted frames into segments, subsampling long ones.
 
-    They end at cuts where cuts are near: a shot in two bases would jump from one to the other.
+    Segments end at cuts if any are near: a shot in two bases would jump from one to the other.
     """
     fitted = data.fitted
-    count = max(1, min(bases, len(fitted) // _LEAST_STRETCH))
+    count = max(1, min(bases, len(fitted) // _MIN_SEGMENT_FRAMES))
     length = len(fitted) / count
     cuts = np.searchsorted(fitted, [shot.first for shot in data.shots])
     ends = []
@@ -223,20 +223,20 @@ def _stretches(data: FrameDataset, bases: int) -> list[NDArray[np.int64]]:
     return [spread(part, _FITTED) for part in np.split(fitted, ends)]
 
 
-def survey(data: FrameDataset, count: int, on_frames: OnFrames) -> tuple[Tensor, Tensor]:
-    """Find the bins that fitted frames are made of, most varied first, and their variances.
+def select_bins(data: FrameDataset, count: int, on_frames: OnFrames) -> tuple[Tensor, Tensor]:
+    """Return the strongest bins of the fitted frames, by descending variance, and their variances.
 
-    What leaving a bin out costs is its square: one that never changes is picture as well.
+    Bins are selected by their mean square, the error of leaving them out; constant bins count too.
 
     Args:
         data: The frames.
-        count: How many bins to find; whole blocks of them are (`BLOCK_ROWS`).
-        on_frames: Told how many frames were worked through.
+        count: How many bins to select, rounded down to whole blocks (`BLOCK_ROWS`).
+        on_frames: Called with the number of frames just processed.
     """
     everything = Spectrum(torch.arange(_PIXELS))
     total = torch.zeros(_PIXELS, dtype=torch.float64)
     squares = torch.zeros(_PIXELS, dtype=torch.float64)
-    indices = spread(data.fitted, _SURVEYED)
+    indices = spread(data.fitted, _SELECTION_FRAMES)
     for pictures in pictures_of(data, indices, on_frames):
         seen = everything(pictures).double()
         total += seen.sum(0)
@@ -247,16 +247,16 @@ def survey(data: FrameDataset, count: int, on_frames: OnFrames) -> tuple[Tensor,
     return bins, variances[bins].float().clamp(min=0.0)
 
 
-def frames_to_survey(data: FrameDataset) -> int:
-    """Return how many frames `survey` works through."""
-    return min(len(data.fitted), _SURVEYED)
+def frames_for_selection(data: FrameDataset) -> int:
+    """Return how many frames `select_bins` reads."""
+    return min(len(data.fitted), _SELECTION_FRAMES)
 
 
 def _changes(rows: Tensor, shots: NDArray[np.int64]) -> Tensor:
-    """Return the changes from frame to frame within shots, as rows to find a basis with besides.
+    """Return the changes from frame to frame within shots, as weighted rows to fit a basis to.
 
-    What moves in a shot that stands still is little beside the picture, and would be left out; so
-    the stiller a shot, the more its changes count.
+    Motion in a static shot is small against the picture and would be lost, so the changes of
+    static shots get more weight.
 
     Args:
         rows: The frames, ``[frames, bins]``.
@@ -271,28 +271,28 @@ def _changes(rows: Tensor, shots: NDArray[np.int64]) -> Tensor:
 
 
 def principal(
-    rows: Tensor, count: int, *, weights: Tensor | None = None, besides: Tensor | None = None
+    rows: Tensor, count: int, *, weights: Tensor | None = None, extra_rows: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Find the principal components of frames, and of what they could show besides.
+    """Return the principal components of frames and of extra rows.
 
-    By way of the rows' products with one another, for there are fewer rows than bins.
+    Computed through the Gram matrix, since there are fewer rows than bins.
 
     Args:
         rows: ``[frames, bins]``.
         count: How many components to find.
-        weights: How much each frame counts, ``[frames]``, adding up to 1; alike, where none.
-        besides: Rows ``[R, bins]`` whose squares add up to variance that is added to the frames'.
+        weights: Of each frame, ``[frames]``, with the sum 1; None: equal.
+        extra_rows: ``[R, bins]``; their sum of squares is added to the frames' covariance.
 
     Returns:
-        The mean ``[bins]``; the components as rows ``[count, bins]``, strongest first, as long as
-        coordinates along them vary; zeros where there are fewer.
+        The mean ``[bins]``; the components as rows ``[count, bins]``, strongest first, scaled by
+        the standard deviation along them; zeros if there are fewer.
     """
     if weights is None:
         weights = torch.full((len(rows),), 1 / len(rows))
     mean = weights @ rows
     known = weights.sqrt()[:, None] * (rows - mean)
-    if besides is not None:
-        known = torch.cat([known, besides])
+    if extra_rows is not None:
+        known = torch.cat([known, extra_rows])
     strengths, mixtures = torch.linalg.eigh(known @ known.T)
     found = int((strengths > 1e-6 * strengths[-1].clamp(min=1e-9)).sum())
     directions = torch.zeros(count, rows.shape[1])
@@ -301,8 +301,8 @@ def principal(
     return mean, directions
 
 
-def _left_over(rows: Tensor, packed: Packed) -> Tensor:
-    """Return the mean square ``[bins]`` of what a basis, as packed, leaves of rows without mean."""
+def _residual(rows: Tensor, packed: Packed) -> Tensor:
+    """Return the mean square error ``[bins]`` of mean-free rows in a packed basis."""
     basis = PackedBases([packed], rows.shape[1], COORDINATES)(0)
     inner = basis.T @ basis + 1e-6 * torch.eye(COORDINATES)
     coordinates = torch.linalg.solve(inner, basis.T @ rows.T)
@@ -311,9 +311,9 @@ def _left_over(rows: Tensor, packed: Packed) -> Tensor:
 
 
 def spherical_code(count: int) -> Tensor:
-    """Return points on the unit sphere that keep apart, float32 ``[count, KEY_SIZE]``.
+    """Return points far apart on the unit sphere, float32 ``[count, KEY_SIZE]``.
 
-    They repel one another from fixed places, so that the same count has the same keys.
+    They repel one another from a fixed start, so that the result is deterministic.
     """
     generator = torch.Generator().manual_seed(200)
     points = torch.randn(count, KEY_SIZE, generator=generator, dtype=torch.float64)
@@ -321,7 +321,7 @@ def spherical_code(count: int) -> Tensor:
         done = step / _REPULSIONS
         points = points / points.norm(dim=1, keepdim=True)
         apart = points[:, None] - points[None]
-        # Far ones find their places first, then the nearest part.
+        # First over long distances, then over short ones.
         nearness = (-(4.0 + 12.0 * done) * apart.square().sum(2)).exp()
         points = points + 2.0 * (1 - done) * (nearness[:, :, None] * apart).sum(1)
     keys: Tensor = (points / points.norm(dim=1, keepdim=True)).float()
@@ -331,7 +331,7 @@ def spherical_code(count: int) -> Tensor:
 def pictures_of(
     data: FrameDataset, indices: NDArray[np.int64], on_frames: OnFrames
 ) -> Iterator[Tensor]:
-    """Give frames as pictures, float32 ``[N, 3, 144, 256]`` from 0 to 1, in batches."""
+    """Yield frames as pictures, float32 ``[N, 3, 144, 256]`` from 0 to 1, in batches."""
     for first in range(0, len(indices), _BATCH):
         frames = data.frames(indices[first : first + _BATCH])
         yield to_pictures(torch.from_numpy(frames))

@@ -1,6 +1,6 @@
-"""The networks of `fidelity`: the memory's two halves, and what refines its pictures.
+"""The networks of `fidelity`: the memory's encoder and decoder, and the refinement network.
 
-Everything here is TorchScript, and runs as published.
+Everything here is scriptable, and runs as published.
 """
 
 from typing import cast
@@ -14,26 +14,26 @@ from trainer.export import LATENT_SIZE, Whitening, to_frames, to_pictures
 from trainer.recipes.fidelity.packing import PackedBases
 
 KEY_SIZE = 4
-"""The latent's first numbers say which basis the others are coordinates in."""
+"""The latent's first numbers are the key of the basis that the others are coordinates in."""
 
 COORDINATES = LATENT_SIZE - KEY_SIZE
 
 COMMON_BINS = 200
-"""Bins whose values make embeddings: what all bases have in common is the picture."""
+"""Bins that embeddings are made from: coordinates of different bases cannot be compared."""
 
 KEY_SPREAD = 0.03
-"""Squared distance between keys over which a basis fades out; keys lie 0.8 apart and more."""
+"""Squared distance between keys over which a basis fades out; keys are at least 0.8 apart."""
 
-LEAST_WEIGHT = 1e-3
+MIN_WEIGHT = 1e-3
 """Bases with less weight are left out."""
 
 _COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
-"""Light, red against blue, green against both: orthogonal, so that errors stay what they are."""
+"""Luma, red against blue, green against both: orthogonal, so that squared errors are preserved."""
 
 _PATCH = 4
 
-_FARTHEST = 3.0
-"""Coordinates vary by about one; a frame unseen may have far larger ones."""
+_MAX_REACH = 3.0
+"""Largest coordinate: they have about unit variance, but may be far larger in an unseen frame."""
 
 
 def cosines(size: int) -> Tensor:
@@ -46,18 +46,18 @@ def cosines(size: int) -> Tensor:
 
 
 class Spectrum(nn.Module):
-    """Pictures to some bins of their orthonormal colour DCT, and back.
+    """Pictures to selected bins of their orthonormal colour DCT, and back.
 
-    Orthonormal: a squared error in the bins is the same squared error in the pixels.
+    Orthonormal, so a squared error in the bins equals that in the pixels.
     """
 
     def __init__(self, bins: Tensor) -> None:
-        """Take the bins' places in a flattened ``[3, 144, 256]``, int64 ``[bins]``."""
+        """Take the bins' indices into a flattened ``[3, 144, 256]``, int64 ``[bins]``."""
         super().__init__()
         plane = MODEL_FRAME_HEIGHT * MODEL_FRAME_WIDTH
         down = bins % plane // MODEL_FRAME_WIDTH
         across = bins % MODEL_FRAME_WIDTH
-        # Only as many frequencies each way as the bins ask for.
+        # Only the frequencies that the bins use.
         self.height, self.width = int(down.max()) + 1, int(across.max()) + 1
         colours = torch.tensor(_COLOURS)
         self.colours: Tensor
@@ -78,7 +78,7 @@ class Spectrum(nn.Module):
 
     @torch.jit.export
     def pictures(self, bins: Tensor) -> Tensor:
-        """Return the pictures ``[N, 3, 144, 256]`` that have these bins and no others."""
+        """Return pictures ``[N, 3, 144, 256]`` with these bins, all others zero."""
         seen = torch.zeros(bins.size(0), 3 * self.height * self.width, device=bins.device)
         seen = seen.index_copy(1, self.places.long(), bins)
         mixed = seen.view(-1, 3, self.height, self.width)
@@ -88,12 +88,12 @@ class Spectrum(nn.Module):
 
 
 class MemoryEncoder(nn.Module):
-    """Pictures to latents: the key of the basis that suits best, and the coordinates in it.
+    """Pictures to latents: the key of the best basis, and the coordinates in it.
 
-    The coordinates are their posterior mean given some of the picture's bins, under the model of
-    factor analysis: coordinates of unit variance, and noise of the variance that a bin is left with
-    (Bishop, "Pattern Recognition and Machine Learning", 12.2.4). So a few hundred bins tell what a
-    basis over tens of thousands needs to know.
+    The coordinates are the posterior mean given some of the picture's bins, under factor analysis:
+    coordinates of unit variance, and the residual variance of each bin as noise (Bishop, "Pattern
+    Recognition and Machine Learning", 12.2.4). So a few hundred bins determine the coordinates in a
+    basis of tens of thousands.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class MemoryEncoder(nn.Module):
         maps: Tensor,
         keys: Tensor,
     ) -> None:
-        """Take what `fidelity_memory` found.
+        """Take the parts of a fitted memory.
 
         Args:
-            spectrum: of the bins looked at.
+            spectrum: of the encoder's bins.
             means: ``[bases, bins]``.
-            precision: what bins are multiplied by before they are compared, ``[bins]``.
-            directions: orthonormal, in levels, int8 ``[bases, bins, COORDINATES]``.
-            steps: what a level is worth, float16 ``[bases, bins, 1]``.
+            precision: scale of the bins before they are compared, ``[bins]``.
+            directions: orthonormal, quantized, int8 ``[bases, bins, COORDINATES]``.
+            steps: quantization steps, float16 ``[bases, bins, 1]``.
             maps: from positions along the directions to coordinates, ``[bases, COORDINATES, C.]``.
             keys: ``[bases, KEY_SIZE]``.
         """
@@ -138,7 +138,7 @@ class MemoryEncoder(nn.Module):
         off = (bins.unsqueeze(0) - self.means.float().unsqueeze(1)) * self.precision
         directions = self.directions.float() * self.steps.float()
         along = torch.bmm(off, directions)
-        # In 8 bits directions are not quite orthonormal: what they leave is projected once more.
+        # In 8 bits directions are not quite orthonormal: project the residual once more.
         back = directions.transpose(1, 2)
         left = off - torch.bmm(along, back)
         left = left - torch.bmm(torch.bmm(left, directions), back)
@@ -149,7 +149,7 @@ class MemoryEncoder(nn.Module):
 
 
 class Common(nn.Module):
-    """The strongest bins of a latent's picture, whichever its basis: what embeddings compare."""
+    """Latents to the strongest bins of their pictures, comparable across bases."""
 
     def __init__(self, means: Tensor, bases: Tensor, keys: Tensor) -> None:
         """Take means ``[bases, COMMON_BINS]``, bases ``[bases, C_B., COORDINATES]`` and keys."""
@@ -173,16 +173,16 @@ class Common(nn.Module):
 
 
 def key_weights(latents: Tensor, keys: Tensor, spread: float = KEY_SPREAD) -> Tensor:
-    """Return how much of each basis a latent ``[N, 200]`` asks for, ``[N, bases]``, adding to 1.
+    """Return the weight of each basis for latents ``[N, 200]``, ``[N, bases]``, with the sum 1.
 
-    A key as an encoder writes it asks for one basis; between two keys one fades into the other.
+    An encoder's key selects one basis; between two keys one fades into the other.
     """
     distances = (latents[:, : keys.size(1)].unsqueeze(1) - keys.unsqueeze(0)).square().sum(2)
     return torch.softmax(-distances / spread, 1)
 
 
 class MemoryDecoder(nn.Module):
-    """Latents to the pictures that the memory has of them."""
+    """Latents to the memory's pictures."""
 
     def __init__(self, spectrum: Spectrum, means: Tensor, bases: PackedBases, keys: Tensor) -> None:
         """Take means ``[bases, bins]``, the packed bases and their keys ``[bases, KEY_SIZE]``."""
@@ -193,7 +193,7 @@ class MemoryDecoder(nn.Module):
         self.keys: Tensor
         self.register_buffer("means", means.half())
         self.register_buffer("keys", keys.clone())
-        self.least_weight = LEAST_WEIGHT
+        self.least_weight = MIN_WEIGHT
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return pictures ``[N, 3, 144, 256]``, about 0 to 1, of latents ``[N, 200]``."""
@@ -209,7 +209,7 @@ class MemoryDecoder(nn.Module):
 
 
 class _Block(nn.Module):
-    """A residual block whose features are scaled and shifted as the latent says."""
+    """A residual block whose features are scaled and shifted by the latent (FiLM)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -228,15 +228,15 @@ class _Block(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Adds to the memory's picture what convolutions can tell from it and the latent.
+    """Refines the memory's picture by convolutions conditioned on the latent.
 
-    Works on patches of 4 by 4 pixels. Its last layer is zero at first: it begins as nothing.
+    Works on patches of 4 by 4 pixels. Its last layer starts at zero, so it starts as the identity.
     """
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
         self.patch = _PATCH
-        self.farthest = _FARTHEST
+        self.farthest = _MAX_REACH
         self.head = nn.Conv2d(3 * _PATCH**2, channels, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(channels) for _ in range(blocks))
         self.tail = nn.Conv2d(channels, 3 * _PATCH**2, 3, padding=1)
@@ -253,7 +253,7 @@ class Refinement(nn.Module):
 
 
 class ServedEncoder(nn.Module):
-    """Frames -> (latent, embedding), as `trainer.export` asks."""
+    """Frames -> (latent, embedding), see `trainer.export`."""
 
     def __init__(self, memory: MemoryEncoder, common: Common, whitening: Whitening) -> None:
         super().__init__()
@@ -266,7 +266,7 @@ class ServedEncoder(nn.Module):
 
 
 class ServedDecoder(nn.Module):
-    """Latents -> (frames, embedding), as `trainer.export` asks."""
+    """Latents -> (frames, embedding), see `trainer.export`."""
 
     def __init__(
         self, memory: MemoryDecoder, refinement: Refinement, common: Common, whitening: Whitening

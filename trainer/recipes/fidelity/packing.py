@@ -1,12 +1,11 @@
-"""Packs the bases of `fidelity`'s memory into few bytes: blocks of 0, 4 or 8 bits a number.
+"""Quantizes the bases of `fidelity`'s memory: blocks of 0, 4 or 8 bits a number.
 
-A basis is a matrix, a row for each DCT bin and a column for each coordinate, whose columns are
-scaled so that the coordinates vary by one: a number's square is then what leaving it out costs.
-Rows go from much variance to little, columns too, so a block of neighbours holds numbers of about
-one size, and shares one step. Which block gets how many bits is the classic problem of bit
-allocation: with one price for a bit, each block takes what costs it least, error and bits together
-(Shoham and Gersho, "Efficient bit allocation for an arbitrary set of quantizers", 1988), and the
-price is set so that all of it fits.
+A basis is a matrix with a row for each DCT bin and a column for each coordinate, its columns scaled
+so that coordinates have unit variance: leaving out a number costs its square. Rows and columns are
+ordered by variance, so the numbers of a block are of about one size and share one quantization
+step. Bits are allocated to blocks by Lagrange multiplier (Shoham and Gersho, "Efficient bit
+allocation for an arbitrary set of quantizers", 1988): each block takes the number of bits with the
+least error plus price, and the price of a bit is set so that all blocks fit.
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ BLOCK_COLUMNS = 14
 _BLOCK = BLOCK_ROWS * BLOCK_COLUMNS
 
 _BITS = (0, 4, 8)
-# A step fine enough for the block's largest number, or finer ones that clip it.
+# Steps relative to the one that fits the block's largest number; smaller ones clip it.
 _CLIPPED = (1.0, 0.75, 0.55, 0.4, 0.28)
 _SCALE_BITS = 16
 
@@ -33,11 +32,11 @@ class Packed:
     bytes8: Tensor
     """Blocks of 8 bits a number, int8 ``[blocks, numbers]``."""
     steps8: Tensor
-    """What one level of each is worth, float16 ``[blocks, 1]``."""
+    """Their quantization steps, float16 ``[blocks, 1]``."""
     nibbles4: Tensor
     """Blocks of 4 bits a number, uint8 ``[blocks, numbers / 2]``: first halves low, others high."""
     steps4: Tensor
-    """What one level of each is worth, float16 ``[blocks, 1]``."""
+    """Their quantization steps, float16 ``[blocks, 1]``."""
     bits: Tensor
     """Bits of every block, in the order of the matrix, uint8 ``[1, all blocks]``."""
 
@@ -46,7 +45,7 @@ class PackedBases(nn.Module):
     """Bases ``[rows, columns]`` as blocks of 0, 4 or 8 bits, unpacked one at a time."""
 
     def __init__(self, bases: Sequence["Packed"], rows: int, columns: int) -> None:
-        """Take bases of a shape, each as `pack` made it."""
+        """Take packed bases of one shape."""
         super().__init__()
         self.rows, self.columns = rows, columns
         self.high, self.wide = BLOCK_ROWS, BLOCK_COLUMNS
@@ -82,7 +81,7 @@ def pack(basis: Tensor, size: float) -> Packed:
     """Pack a basis, float32 ``[rows, columns]``, into at most `size` bytes.
 
     Raises:
-        ValueError: It is not made of whole blocks.
+        ValueError: Its shape is not a multiple of the block size.
     """
     rows, columns = basis.shape
     if rows % BLOCK_ROWS or columns % BLOCK_COLUMNS:
@@ -110,7 +109,7 @@ def _blocks(basis: Tensor) -> Tensor:
 
 
 def _quantised(blocks: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the blocks as they would come back, their levels and their steps ``[blocks, 1]``."""
+    """Return the dequantized blocks, their levels and their steps ``[blocks, 1]``."""
     best, levels = torch.zeros_like(blocks), torch.zeros_like(blocks)
     steps = torch.zeros(len(blocks), 1)
     if not bits:
@@ -119,7 +118,7 @@ def _quantised(blocks: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
     least = torch.full((len(blocks), 1), torch.inf)
     largest = blocks.abs().amax(1, keepdim=True)
     for clipped in _CLIPPED:
-        # As half precision will keep it, and never so small that it keeps nothing.
+        # Rounded to half precision as stored, and never zero.
         step = (largest * clipped / top).clamp(min=1e-6).half().float()
         level = (blocks / step).round().clamp(-top, top)
         error = (level * step - blocks).square().sum(1, keepdim=True)
@@ -132,7 +131,7 @@ def _quantised(blocks: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _allocate(errors: Tensor, size: float) -> Tensor:
-    """Choose bits for each block, as an index into `_BITS`, that fit and leave the least error.
+    """Choose bits for each block, as an index into `_BITS`, for the least error that fits.
 
     Args:
         errors: ``[choices, blocks]``.

@@ -3,28 +3,26 @@
     python -m trainer train --recipe fidelity --fit all --data DATA --run RUN --minutes 20
     python -m trainer train --recipe fidelity --size large --fit all --data DATA --run RUN
 
-`--finish perceptual --from RUN` goes on from such a run for the eye (`fidelity_perceptual`).
+`--finish perceptual --from RUN` fine-tunes such a run for perceived detail (`perceptual`).
 
-**Memory.** One linear basis must do for a whole film in `pca`, and most of its 200 directions are
-of no use to most frames. Here a film is cut into stretches, 16 or 32, each with a basis of its own.
-A frame is encoded by the one that suits it: 4 numbers say which, 196 are its coordinates. Nothing
-of this is learned by descent; it takes minutes, and is the floor that the rest starts from
-(`fidelity_memory`). The bases are DCT bins of 0, 4 or 8 bits, as many as the size allows
-(`fidelity_packing`).
+**Memory.** In `pca` one linear basis serves a whole film, and most of its 200 directions are of no
+use to most frames. Here a film is split into 16 or 32 segments, each with its own basis. A frame is
+encoded by the basis that fits it best: 4 numbers are the basis's key, 196 are coordinates. The
+memory is fitted in closed form in minutes, and is the baseline for the refinement (`memory`). The
+bases are DCT bins quantized to 0, 4 or 8 bits, as many as the size allows (`packing`).
 
-**Refinement.** A convolutional network sees the memory's picture and the latent, and adds what a
-sum of directions cannot have: edges that are sharp, and what packing took away. Its last layer
-begins at zero, so training begins at the memory's picture. It minimises the mean over frames of
-the logarithm of the squared error, which is the mean PSNR itself: a dark frame's error counts as
-much as a bright one's. What is published is an average of its weights over the last thousand steps
-or so, so that there is no schedule and a run can end, or go on, at any time.
+**Refinement.** A convolutional network gets the memory's picture and the latent, and adds what a
+linear model cannot have: sharp edges, and what quantization lost. Its last layer is zero at first,
+so training starts at the memory's picture. The loss is the mean over frames of the logarithm of the
+squared error, that is, the mean PSNR: a dark frame's error counts as much as a bright one's. The
+published weights are an exponential moving average over about a thousand steps, so there is no
+schedule, and a run can stop or resume at any time.
 
-**Two trainings.** With `--fit all` the film itself is what is remembered. With `--fit fitted` the
-held-out blocks are to be shown as well as the rest (`fidelity_kinds`). There one basis is the whole
-film's, with a prior that gives every DCT bin some variance of its own, so that it can show what the
-film did not (Sintel's dragon through a rabbit's memory); the others are of kinds of pictures,
-wherever in the film they are: frames and enlarged parts of them. The refinement learns from parts
-as well: what the memory makes of frames that it was fitted to is too good to learn from alone.
+**Two trainings.** With `--fit all` the model memorises the film. With `--fit fitted` it must also
+generalise to the held-out blocks (`clusters`): one basis is the whole film's, with a prior that
+gives every DCT bin some variance of its own, so that it can show what the film did not; the others
+are fitted to clusters of similar frames and crops. The refinement is trained on crops as well,
+since the memory's pictures of the frames that it was fitted to are too good.
 """
 
 import argparse
@@ -52,10 +50,10 @@ from trainer.recipes.arguments import (
     loop_settings,
     precision_on,
 )
-from trainer.recipes.fidelity.kinds import fit_kinds, frames_to_group
+from trainer.recipes.fidelity.clusters import fit_clusters, frames_to_cluster
+from trainer.recipes.fidelity.crops import random_crops, resize_crops
 from trainer.recipes.fidelity.memory import Memory, fit_memory, frames_to_read
 from trainer.recipes.fidelity.networks import KEY_SIZE, Refinement, ServedDecoder, ServedEncoder
-from trainer.recipes.fidelity.parts import choose_parts, enlarge
 from trainer.recipes.fidelity.preview import MemoryPreview
 from trainer.recipes.fidelity.sizes import SIZES, Size
 from trainer.run import Run, fitted_data
@@ -65,30 +63,30 @@ BATCH = 16
 
 _RATE = 1e-3
 _WHOLE_RATE_UP_TO = 32.0
-"""dB. Where the memory's pictures are better, the rate follows their squared error."""
+"""dB. If the memory's pictures are better, the learning rate is scaled by their squared error."""
 
 _RATED_FRAMES = 64
 _WARM_STEPS = 100
 _AVERAGE = 0.999
 _NOISE = 0.02
-"""Of the coordinates' spread, added to latents while training: what 8 bits a number round away."""
+"""Standard deviation of the noise added to coordinates in training: the rounding of 8 bits."""
 
 _LATENT_SHARE = 0.1
-"""Of the rate, for weights that 200 numbers of unit variance are summed by: at the whole rate a
-step changes their sum by more than all else, and pictures waver by tenths of a decibel."""
+"""Factor of the learning rate for the weights applied to the latent: at the full rate a step
+changes their sum of 200 numbers too much, and the PSNR fluctuates by tenths of a decibel."""
 
 _EPOCHS = 4
 
 
 class Fidelity:
-    """The refinement of a fitted memory's pictures, as the training loop wants it.
+    """The refinement of a fitted memory, as a `Learner` of the training loop.
 
     Args:
-        memory: what was fitted; it does not change.
+        memory: the fitted memory, which stays fixed.
         size: of the refinement.
-        precision: of the refinement while it trains.
-        group: the processes that train together; its device is where the networks live.
-        unseen: whether it is to refine frames that the memory was not fitted to.
+        precision: of the refinement in training.
+        group: the processes that train together; the networks are on its device.
+        unseen: whether to also train for frames that the memory was not fitted to.
     """
 
     def __init__(
@@ -117,12 +115,11 @@ class Fidelity:
         self.steps = 0
 
     @torch.no_grad()
-    def settle_rate(self, frames: Tensor) -> None:
-        """Learn at a rate that suits what the memory leaves to learn, by some of its frames.
+    def calibrate_rate(self, frames: Tensor) -> None:
+        """Scale the learning rate by the memory's error on some frames.
 
-        Adam's steps are as long, however small the error: what moves pictures by a grey level does
-        good where ten are missing and harm where one is. What counts is what will be learned from,
-        for frames unseen parts as well.
+        Adam's steps do not shrink with the error: a step of a grey level helps where the error is
+        ten levels and harms where it is one. Measured on the training pictures, crops included.
 
         Args:
             frames: uint8 ``[N, 144, 256, 3]``.
@@ -135,42 +132,42 @@ class Fidelity:
         self.rate = _RATE * min(1.0, 10 ** (over / 10))
 
     def step(self, frames: Tensor) -> Mapping[str, Tensor]:
-        """Learn from one batch."""
+        """Train on one batch."""
         truth = self._truth(frames)
-        latents, remembered = self._remember(truth)
-        painted = self._refined(self.refinement, remembered, latents)
-        loss = log_error(painted, truth).mean()
+        latents, coarse = self._encode_with_noise(truth)
+        refined = self._refined(self.refinement, coarse, latents)
+        loss = log_error(refined, truth).mean()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
         self._update()
         with torch.no_grad():
-            gained = log_error(remembered, truth).mean() - loss
-        # In decibels, as the measures have it.
+            gained = log_error(coarse, truth).mean() - loss
+        # In dB, as the metrics.
         return {"psnr": -loss.detach(), "gained": gained}
 
     def _truth(self, frames: Tensor) -> Tensor:
-        """Return the pictures to learn from.
+        """Return the pictures to train on; for unseen frames, half of them crops.
 
-        What the memory makes of the frames that it was fitted to is far sharper than what it makes
-        of others; parts of them, enlarged, are pictures that it never saw. So half are those.
+        The memory's pictures of the frames that it was fitted to are far sharper than of others;
+        crops are pictures that it was not fitted to.
         """
         pictures = to_pictures(frames)
         if not self.unseen:
             return pictures
         half = len(pictures) // 2
         return torch.cat(
-            [pictures[:half], enlarge(pictures[half:], choose_parts(len(frames) - half))]
+            [pictures[:half], resize_crops(pictures[half:], random_crops(len(frames) - half))]
         )
 
-    def _remember(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latents, with a little noise on their coordinates, and the memory's pictures."""
+    def _encode_with_noise(self, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents with noise on their coordinates, and the memory's pictures of them."""
         with torch.no_grad():
             latents = self.encoder(truth)
             latents[:, KEY_SIZE:] += _NOISE * torch.randn_like(latents[:, KEY_SIZE:])
             return latents, self.decoder(latents)
 
-    def _refined(self, network: Refinement, remembered: Tensor, latents: Tensor) -> Tensor:
+    def _refined(self, network: Refinement, coarse: Tensor, latents: Tensor) -> Tensor:
         with self._autocast():
-            refined: Tensor = network(remembered, latents)
+            refined: Tensor = network(coarse, latents)
         return refined.float()
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -187,7 +184,7 @@ class Fidelity:
             settings["lr"] = settings["share"] * self.rate * min(1.0, self.steps / _WARM_STEPS)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        # Short at first, or the average would long remember the beginning.
+        # A short average at first, to forget the initial weights.
         kept = min(_AVERAGE, self.steps / (self.steps + 10))
         with torch.no_grad():
             for ours, theirs in zip(
@@ -196,13 +193,13 @@ class Fidelity:
                 ours.lerp_(theirs, 1 - kept)
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Begin with a refinement that has learned before."""
+        """Load the weights of an earlier refinement."""
         self.refinement.load_state_dict(weights)
         self.average.load_state_dict(weights)
 
     @torch.no_grad()
     def reconstruct(self, frames: Tensor) -> Tensor:
-        """Return uint8 frames as a model published now would paint them."""
+        """Return the uint8 frames that a model published now would."""
         latents = self.encoder(to_pictures(frames))
         return to_frames(self._refined(self.average, self.decoder(latents), latents))
 
@@ -211,8 +208,8 @@ class Fidelity:
         """Make the two modules to publish.
 
         Args:
-            reference: frames over which the whitening of the embeddings is fitted, evenly spread,
-                uint8 [N, 144, 256, 3].
+            reference: evenly spread frames to fit the whitening of the embeddings to, uint8
+                [N, 144, 256, 3].
         """
         encoder, common = self.memory.encoder(), self.memory.common()
         whitening = fit_whitening(
@@ -225,7 +222,7 @@ class Fidelity:
         )
 
     def state_dict(self) -> State:
-        """Return weights, their average and the optimiser's state; the memory has a file."""
+        """Return weights, their average and the optimiser's state; the memory has its own file."""
         return {
             "refinement": self.refinement.state_dict(),
             "average": self.average.state_dict(),
@@ -234,7 +231,7 @@ class Fidelity:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Take back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.refinement.load_state_dict(cast(dict[str, Tensor], state["refinement"]))
         self.average.load_state_dict(cast(dict[str, Tensor], state["average"]))
         self.optimiser.load_state_dict(cast(dict[str, object], state["optimiser"]))
@@ -242,7 +239,7 @@ class Fidelity:
 
 
 def _shares(refinement: Refinement) -> list[dict[str, object]]:
-    """Return the optimiser's groups, with the share of the rate that each learns at."""
+    """Return the optimiser's parameter groups, each with its factor of the learning rate."""
     named = list(refinement.named_parameters())
     return [
         {
@@ -255,35 +252,37 @@ def _shares(refinement: Refinement) -> list[dict[str, object]]:
 
 def log_error(pictures: Tensor, truth: Tensor) -> Tensor:
     """Return each frame's squared error in decibels, ``[N]``: the PSNR's negative."""
-    # No error is smaller than what rounding to grey levels leaves.
+    # Bounded below by the error of rounding to grey levels.
     error = F.mse_loss(pictures, truth, reduction="none").mean((1, 2, 3)) + 1e-6
     return 10 * error.log10()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what can be set for this recipe."""
+    """Add this recipe's options."""
     parser.add_argument("--size", choices=sorted(SIZES), default="small", help="default: small")
     parser.add_argument(
-        "--finish", choices=("perceptual",), help="go on from a finished run, for the eye"
+        "--finish", choices=("perceptual",), help="fine-tune a finished run for perceived detail"
     )
-    parser.add_argument("--from", dest="previous", type=Path, metavar="RUN", help="that run")
+    parser.add_argument(
+        "--from", dest="previous", type=Path, metavar="RUN", help="the finished run"
+    )
     add_loop_arguments(parser, batch=BATCH, length=f"{_EPOCHS} epochs")
 
 
 def train(options: argparse.Namespace) -> None:
-    """Fit the memory, train the refinement, or go on with it, and write the run.
+    """Fit the memory, train or resume the refinement, and write the run.
 
     Raises:
-        TrainerError: something asked for does not fit together, or training diverged.
-        SystemExit: a signal ended it early; the run goes on when it is started again.
+        TrainerError: options contradict each other, or training diverged.
+        SystemExit: a signal stopped it early; started again, it resumes.
     """
     if options.finish is not None:
-        # Imported here, for it stands on this module.
+        # Imported here, since it imports this module.
         from trainer.recipes.fidelity import perceptual
 
         perceptual.train(options)
     elif options.previous is not None:
-        raise TrainerError("--from goes with --finish perceptual: without one, leave it out")
+        raise TrainerError("--from needs --finish perceptual: leave it out otherwise")
     else:
         learn(options, fitted_data(options.data, options.fit), Fidelity, _EPOCHS)
 
@@ -295,14 +294,14 @@ def learn(
     epochs: int,
     start: dict[str, Tensor] | None = None,
 ) -> None:
-    """Do what `train` does.
+    """Fit the memory, train a learner, and write the run.
 
     Args:
-        options: what was asked for.
+        options: the parsed command line.
         data: the frames.
-        kind: what learns.
-        epochs: how long, when nothing was said of it.
-        start: weights of the refinement that a new run begins with.
+        kind: the learner's class.
+        epochs: default length of the training.
+        start: initial weights of the refinement.
     """
     size = SIZES[options.size]
     with process_group(options.device) as group:
@@ -311,7 +310,7 @@ def learn(
         torch.manual_seed(options.seed)
         precision = precision_on(group.device, options)
         learner = kind(memory, size, precision, group, unseen=options.fit == "fitted")
-        learner.settle_rate(torch.from_numpy(data.frames(spread(data.fitted, _RATED_FRAMES))))
+        learner.calibrate_rate(torch.from_numpy(data.frames(spread(data.fitted, _RATED_FRAMES))))
         if start is not None:
             learner.start_from(start)
         identity = {
@@ -327,7 +326,7 @@ def learn(
         outcome = fit(learner, data, options.run, settings, group, identity)
         if outcome.signal is not None:
             raise SystemExit(128 + outcome.signal)
-        if group.leads and not (outcome.rested and Run(options.run).is_finished()):
+        if group.is_leader and not (outcome.already_done and Run(options.run).is_finished()):
             _finish(learner, data, options, outcome, group)
 
 
@@ -336,26 +335,26 @@ def _finish_of(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _memory(data: FrameDataset, size: Size, options: argparse.Namespace, group: Group) -> Memory:
-    """Fit the memory, or take over that of the run before, once a run: it is kept beside it."""
+    """Load the run's memory; on the first start fit it, or copy it from the run before."""
     run: Path = options.run
     run.mkdir(parents=True, exist_ok=True)
     unseen = options.fit == "fitted"
-    room = size.unseen if unseen else size.memory
-    path, identity = run / "memory.pt", f"{data.digest} {len(data.fitted)} {room}"
-    if path.exists() or not group.leads:
+    memory_size = size.unseen if unseen else size.memory
+    path, identity = run / "memory.pt", f"{data.digest} {len(data.fitted)} {memory_size}"
+    if path.exists() or not group.is_leader:
         pass
     elif options.previous is not None:
         memory, found = Memory.load(options.previous / path.name)
         memory.save(path, found)
     else:
-        frames = frames_to_group(data) if unseen else frames_to_read(data, room)
+        frames = frames_to_cluster(data) if unseen else frames_to_read(data, memory_size)
         with Counter("memory", frames) as counter:
             preview = MemoryPreview(run, data, counter.show_preview)
-            find = fit_kinds if unseen else fit_memory
-            memory = find(data, room, counter.advance, preview.grown)
+            find = fit_clusters if unseen else fit_memory
+            memory = find(data, memory_size, counter.advance, preview.on_basis)
             preview.end(memory)
             memory.save(path, identity)
-    group.largest([0])  # the others wait here
+    group.max_over_processes([0])  # the others wait here
     memory, found = Memory.load(path)
     if found != identity:
         raise RunError(

@@ -1,4 +1,4 @@
-"""The sizes of `fidelity`: what a model may keep so that its two files weigh what they may."""
+"""The sizes of `fidelity`, chosen for the size of the model's two files."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from trainer.recipes.fidelity.memory import MemorySize
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What may differ between two models of this recipe."""
+    """The settings of a size."""
 
     memory: MemorySize
     unseen: MemorySize
-    """Of a memory that shall show frames unseen: more of it looks, less of it is detail."""
+    """Of a memory for unseen frames: more bins for the encoder, fewer for detail."""
     channels: int
     blocks: int
     """Of the refinement."""

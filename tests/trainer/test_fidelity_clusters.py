@@ -8,9 +8,9 @@ from torch import Tensor
 from tests.trainer.fidelity_films import SIZE, FilmInMemory, psnr, scenes
 from trainer.errors import DatasetError
 from trainer.export import to_frames, to_pictures
-from trainer.recipes.fidelity import kinds as fidelity_kinds
+from trainer.recipes.fidelity import clusters
 from trainer.recipes.fidelity import memory as fidelity_memory
-from trainer.recipes.fidelity.kinds import fit_kinds, frames_to_group
+from trainer.recipes.fidelity.clusters import fit_clusters, frames_to_cluster
 from trainer.recipes.fidelity.memory import Memory, MemorySize, fit_memory
 
 torch.set_num_threads(1)
@@ -24,7 +24,7 @@ def film_of_three_scenes() -> FilmInMemory:
 
 
 def fitted(data: FilmInMemory, size: MemorySize = SIZE.unseen) -> Memory:
-    return fit_kinds(data, size, lambda count: None)  # type: ignore[arg-type]
+    return fit_clusters(data, size, lambda count: None)  # type: ignore[arg-type]
 
 
 def shown(memory: Memory, frames: Tensor) -> Tensor:
@@ -32,21 +32,22 @@ def shown(memory: Memory, frames: Tensor) -> Tensor:
         return to_frames(memory.decoder()(memory.encoder()(to_pictures(frames))))
 
 
-def test_frames_unseen_are_shown_by_kinds_that_know_their_like() -> None:
+def test_unseen_frames_are_better_with_clusters_than_with_one_basis() -> None:
     data = film_of_three_scenes()
     truth = data.everything()[list(UNSEEN)]
-    room = replace(SIZE.unseen, seen=400, bytes=400_000)
-    kinds, alone = (
-        psnr(shown(fitted(data, replace(room, bases=bases)), truth), truth) for bases in (4, 1)
+    basis_bytes = replace(SIZE.unseen, seen=400, bytes=400_000)
+    clusters, alone = (
+        psnr(shown(fitted(data, replace(basis_bytes, bases=bases)), truth), truth)
+        for bases in (4, 1)
     )
-    assert kinds > alone + 2
+    assert clusters > alone + 2
 
 
-def test_what_the_film_did_not_show_is_shown_better_than_by_its_stretches() -> None:
+def test_another_film_is_better_with_clusters_than_with_segments() -> None:
     data = film_of_three_scenes()
     other = torch.from_numpy(scenes(20, directions=90)[3:]).flip(1, 2)
-    of_stretches = fit_memory(data, SIZE.memory, lambda count: None)  # type: ignore[arg-type]
-    assert psnr(shown(fitted(data), other), other) > psnr(shown(of_stretches, other), other) + 1
+    of_segments = fit_memory(data, SIZE.memory, lambda count: None)  # type: ignore[arg-type]
+    assert psnr(shown(fitted(data), other), other) > psnr(shown(of_segments, other), other) + 1
 
 
 def test_the_same_frames_give_the_same_memory() -> None:
@@ -56,37 +57,37 @@ def test_the_same_frames_give_the_same_memory() -> None:
     assert torch.equal(shown(one, frames), shown(other, frames))
 
 
-def test_only_a_kind_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_cluster_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     data = film_of_three_scenes()
     for module, name, value in (
         (fidelity_memory, "_BATCH", 16),
-        (fidelity_memory, "_SURVEYED", 40),
-        (fidelity_kinds, "_FITTED", 50),
-        (fidelity_kinds, "_LOOKED_AT", 200),
-        (fidelity_kinds, "_OF_A_KIND", 60),
+        (fidelity_memory, "_SELECTION_FRAMES", 40),
+        (clusters, "_FITTED", 50),
+        (clusters, "_CLUSTERED", 200),
+        (clusters, "_CLUSTER_SAMPLE", 60),
     ):
         monkeypatch.setattr(module, name, value)
     held: list[int] = []
-    real = fidelity_kinds.principal
+    real = clusters.principal
 
     def principal(rows: Tensor, count: int, **given: Tensor) -> tuple[Tensor, Tensor]:
         held.append(len(rows))
         return real(rows, count, **given)
 
-    monkeypatch.setattr(fidelity_kinds, "principal", principal)
+    monkeypatch.setattr(clusters, "principal", principal)
     told: list[int] = []
-    fit_kinds(data, SIZE.unseen, told.append)  # type: ignore[arg-type]
+    fit_clusters(data, SIZE.unseen, told.append)  # type: ignore[arg-type]
     assert data.most_at_once == 16
     assert held[:2] == [50, 50] and len(held) > 2 and max(held[2:]) <= 60
-    assert sum(told) == frames_to_group(data) == 40 + 50 + 2 * 4 * 200  # type: ignore[arg-type]
+    assert sum(told) == frames_to_cluster(data) == 40 + 50 + 2 * 4 * 200  # type: ignore[arg-type]
     assert not set(data.asked) & set(UNSEEN)
 
 
-def test_a_kind_of_few_pictures_is_none() -> None:
+def test_small_clusters_are_dropped() -> None:
     near = torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
     far = near[:5] + 100
-    groups = fidelity_kinds._kinds(torch.cat([near, far]), 4)
-    assert min(len(group) for group in groups) >= fidelity_kinds._LEAST_KIND
+    groups = clusters._clusters(torch.cat([near, far]), 4)
+    assert min(len(group) for group in groups) >= clusters._MIN_CLUSTER
     assert sorted(np.concatenate(groups).tolist()) == list(range(205))
 
 
