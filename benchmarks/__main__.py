@@ -1,4 +1,4 @@
-"""Runs benchmarks and writes what they find.
+"""Runs benchmarks and writes their reports.
 
 python -m benchmarks                # all
 python -m benchmarks encode memory  # these
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import encode, frame_store, library, memory, reconstruct, search_scaling
+from benchmarks.environment import Environment, start_environment, train_model
 from benchmarks.report import ROOT, Machine, Report, markdown, write
-from benchmarks.stage import Stage, set_stage, train_model
 from service.logs import configure
 
 RESULTS = Path(__file__).parent / "results"
 
-BENCHMARKS: dict[str, Callable[[Stage], Report]] = {
+BENCHMARKS: dict[str, Callable[[Environment], Report]] = {
     "encode": encode.run,
     "reconstruct": reconstruct.run,
     "memory": memory.run,
@@ -27,7 +27,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Report]] = {
 
 
 def main() -> None:
-    """Run what the command line names, or everything."""
+    """Run the benchmarks named on the command line, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     names = parser.parse_args().names or list(BENCHMARKS)
@@ -40,9 +40,9 @@ def main() -> None:
         folder = Path(temporary)
         repository = train_model(folder)
         for name in names:
-            # Each its own service: what one leaves allocated does not count for the next.
-            with set_stage(repository, folder / name) as stage:
-                report = BENCHMARKS[name](stage)
+            # A service for each, so that the memory of one does not count for the next.
+            with start_environment(repository, folder / name) as environment:
+                report = BENCHMARKS[name](environment)
             print(markdown(report, machine))
             print(f"Written to {write(report, machine, RESULTS).relative_to(ROOT)}\n", flush=True)
 

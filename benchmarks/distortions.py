@@ -1,7 +1,6 @@
-"""What happens to films on their way through the world, done to a whole film at once.
+"""Distorts whole films as they are distorted in practice.
 
-Each distorted film is written as H.264, so every one of them has also been encoded anew; all but
-the low-quality one at a quality that people watch.
+Each distorted film is re-encoded as H.264; all but the low-quality one at a normal quality.
 """
 
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ class Brightening:
     offset: float
 
     def table(self) -> NDArray[np.uint8]:
-        """Return what becomes of each of the 256 levels."""
+        """Return the lookup table of the 256 levels."""
         levels = np.arange(256) / 255.0
         changed = self.gain * levels**self.gamma + self.offset
         return np.clip(np.rint(changed * 255.0), 0, 255).astype(np.uint8)
@@ -51,21 +50,21 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True)
 class Distortion:
-    """What is done to a film, in this order."""
+    """The steps of a distortion, in this order."""
 
     name: str
     brightening: Brightening | None = None
     watermark: Watermark | None = None
     canvas: Fraction | None = None
-    """Width to height of the picture after bars were added; None: none are."""
+    """Aspect ratio with bars; None: no bars."""
     size: tuple[int, int] | None = None
-    """Width and height it is scaled to, whatever its aspect; None: as it is."""
+    """Width and height to scale to, ignoring the aspect ratio; None: unscaled."""
     crf: int = GOOD_CRF
-    """x264's quality; 23 is its default, 51 the worst there is."""
+    """x264's quality; 23 is its default, 51 the worst."""
 
 
 def together(name: str, *distortions: Distortion) -> Distortion:
-    """Put several distortions into one; a later one's settings win."""
+    """Combine distortions; later settings win."""
     whole = Distortion(name)
     for one in distortions:
         whole = replace(
@@ -88,15 +87,15 @@ def distort(
     first: int = 0,
     last: int | None = None,
 ) -> None:
-    """Write a film as it looks after a distortion; its pictures keep their presentation times.
+    """Write a distorted film; its pictures keep their presentation times.
 
     Args:
         source: the film.
         target: where to write an MP4.
         distortion: what to do to it.
-        every: takes every so many pictures only.
+        every: takes every n-th picture only.
         first: number of the first picture to take.
-        last: number of the picture after which to end; None: the film's last.
+        last: number of the last picture; None: the film's last.
     """
     with av.open(str(target), "w", format="mp4") as output:
         stream = None
@@ -154,7 +153,7 @@ class _Drawing:
 
 
 def with_bars(picture: NDArray[np.uint8], canvas: Fraction) -> NDArray[np.uint8]:
-    """Put a picture in the middle of a black canvas that is as large as it must be."""
+    """Centre a picture on the smallest black canvas of this aspect ratio."""
     high, wide = picture.shape[:2]
     height = max(high, 2 * round(wide / canvas / 2))
     width = max(wide, 2 * round(high * canvas / 2))

@@ -1,4 +1,4 @@
-"""How fast do frames become latents, and latents frames, and what does the way there cost?
+"""How fast are frames encoded and latents decoded, and what does the service add?
 
 The model alone, called in this process, against the same model behind gRPC, the service and Triton:
 one call after the other, sixteen at once, and one stream; pictures raw or as JPEG.
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.jit._fuser import optimized_execution
 
+from benchmarks.environment import Environment
 from benchmarks.report import Report, Row, Table
 from benchmarks.rounds import Times, interleave, ratio
-from benchmarks.stage import Stage
 from film.image import encode_image
 from trainer.export import load_torchscript
 
@@ -40,13 +40,13 @@ class Plan:
     rounds: int = 5
 
 
-def run(stage: Stage, plan: Plan | None = None) -> Report:
+def run(environment: Environment, plan: Plan | None = None) -> Report:
     """Measure both directions."""
     plan = plan or Plan()
-    frames = stage.frames(plan.frames)
-    with _triton_threads(), refilm.Client(stage.service.address) as client:
-        encoder = load_torchscript(stage.torchscript("encoder"))
-        decoder = load_torchscript(stage.torchscript("decoder"))
+    frames = environment.frames(plan.frames)
+    with _triton_threads(), refilm.Client(environment.service.address) as client:
+        encoder = load_torchscript(environment.torchscript("encoder"))
+        decoder = load_torchscript(environment.torchscript("decoder"))
         with torch.inference_mode():
             latents = encoder(torch.from_numpy(frames))[0].numpy()
         encoding = interleave(_encode_variants(client, encoder, frames), plan.rounds)
@@ -55,8 +55,8 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
         name="encode",
         title="Frames to latents and back",
         question=(
-            f"How fast do {len(frames)} frames of 256 x 144 become latents, and latents frames, "
-            "with the model `pca`; and what do gRPC, the service and Triton add to the model's own "
+            f"How fast are {len(frames)} frames of 256 x 144 encoded and decoded with the model "
+            "`pca`, and what do gRPC, the service and Triton add to the model's own "
             f"time? The calls come from one process on the same machine; {plan.rounds} rounds."
         ),
         tables=(
@@ -107,7 +107,7 @@ def _decode_variants(
 
 @contextmanager
 def _triton_threads() -> Iterator[None]:
-    """Give TorchScript here what the local Triton's backend gives it: half the cores, as is."""
+    """Let TorchScript use half the cores here, as in the local Triton's backend."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
     try:

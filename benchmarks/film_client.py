@@ -1,4 +1,4 @@
-"""A client in a process of its own, which says how much memory it needed at most.
+"""A client in its own process, which prints its peak memory.
 
 python -m benchmarks.film_client ADDRESS FILM OUT
 """
@@ -10,7 +10,7 @@ import refilm
 
 
 def peak_kilobytes(process: int | str = "self") -> int:
-    """Return a process's peak resident memory since it started, or since it was cleared."""
+    """Return a process's peak resident memory since its start, or since the peak was reset."""
     status = Path(f"/proc/{process}/status").read_text("utf-8")
     facts = dict(line.split(":", 1) for line in status.splitlines())
     return int(facts["VmHWM"].split()[0])

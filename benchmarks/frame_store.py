@@ -1,4 +1,4 @@
-"""How small are the trainer's prepared frames, and how fast are they read?
+"""How large are the trainer's prepared frames, and how fast are they read?
 
 Lossless WebP in pack files, as `trainer.frame_store` writes it, against PNG files and one raw .npy:
 bytes a frame, and the time to read all frames in order and in random order, in batches.
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.environment import Environment
 from benchmarks.report import Report, Row, Table
 from benchmarks.rounds import Ratio, Times, interleave, ratio
-from benchmarks.stage import Stage
 from trainer.frame_store import FrameReader, FrameWriter, threads_at_hand
 
 BATCH = 64
@@ -33,11 +33,13 @@ class Plan:
     rounds: int = 5
 
 
-def run(stage: Stage, plan: Plan | None = None) -> Report:
+def run(environment: Environment, plan: Plan | None = None) -> Report:
     """Store frames of the film three times, and read them back."""
     plan = plan or Plan()
-    frames = stage.frames(plan.frames)
-    folders = {name: stage.folder / str(number) for number, name in enumerate((WEBP, PNG, RAW))}
+    frames = environment.frames(plan.frames)
+    folders = {
+        name: environment.folder / str(number) for number, name in enumerate((WEBP, PNG, RAW))
+    }
     for folder in folders.values():
         folder.mkdir()
     with ThreadPoolExecutor(threads_at_hand()) as pool:
@@ -60,8 +62,8 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
         name="frame_store",
         title="Prepared frames on disk",
         question=(
-            f"How small are {len(frames)} model frames of Big Buck Bunny in the trainer's store, "
-            "and how fast are they read, against the two ordinary ways to keep them? Read on all "
+            f"How large are {len(frames)} model frames of Big Buck Bunny in the trainer's store, "
+            "and how fast are they read, against two common formats? Read on all "
             f"cores in batches of {BATCH}, from the page cache; {plan.rounds} rounds."
         ),
         tables=(

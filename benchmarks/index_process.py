@@ -1,4 +1,4 @@
-"""One index in a process of its own: builds it, asks it, and prints what it took as JSON.
+"""Builds and queries one index in its own process; prints time and memory as JSON.
 
 python -m benchmarks.index_process FILMS QUERIES
 """
@@ -18,10 +18,10 @@ from service.library.latents import IndexRows
 from service.search.index import RowIndex
 
 CANDIDATES = 50
-"""What a search of ten hits asks the index for."""
+"""Candidates that a search for ten hits takes from the index."""
 BEST = 10
 _NOISE = 0.5
-"""Of the queries' length: as far from a row, by a cosine of 0.89, as a re-encoded picture."""
+"""Of the queries' length: a cosine of 0.89 to the row, like a re-encoded picture."""
 
 
 def main(films: int, queries: int) -> None:

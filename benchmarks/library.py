@@ -1,7 +1,7 @@
 """Does the service's memory grow with the library?
 
-Lists of few films and of many, downloads of a small object and of a large one, on a folder and,
-where Ceph is installed, on a real S3 server. The films are facts alone, the objects zeros.
+Lists few films and many, downloads a small object and a large one, from a folder and, if Ceph is
+installed, from a real S3 server. The films are records only, the objects zeros.
 """
 
 import time
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from refilm.v1 import library_pb2 as pb
 
+from benchmarks.environment import Environment
 from benchmarks.film_client import peak_kilobytes
 from benchmarks.report import Report, Row, Table
 from benchmarks.rounds import ratio
-from benchmarks.stage import Stage
 from service.library import layout
 from service.library.films import Films
 from service.storage.objects import ObjectStore
@@ -41,23 +41,23 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Took:
+class Measurement:
     """One measurement."""
 
     seconds: float
     peak: float
-    """MiB that the service held at most."""
+    """Peak memory of the service in MiB."""
 
 
-def run(stage: Stage, plan: Plan | None = None) -> Report:
+def run(environment: Environment, plan: Plan | None = None) -> Report:
     """Measure on each kind of store."""
     plan = plan or Plan()
     lists: list[Row] = []
     downloads: list[Row] = []
-    for name, kept in _stores(stage.folder, plan):
+    for name, kept in _stores(environment.folder, plan):
         store = kept.open()
         store.prepare()
-        with start_library(stage.folder / f"service-{len(lists)}", kept) as service:
+        with start_library(environment.folder / f"service-{len(lists)}", kept) as service:
             service.wait_until_serving(SERVICE)
             lists.append(_lists(name, service, store, plan))
             downloads.append(_downloads(name, service, store, plan))
@@ -65,8 +65,8 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
         name="library",
         title="Memory and the library's size",
         question=(
-            f"Does the service's memory grow with the library? All pages of a list of "
-            f"{plan.few_films} films and of {plan.films:,}; a download of "
+            f"Does the service's memory grow with the library? Listing all of "
+            f"{plan.few_films} films and of {plan.films:,}; downloading "
             f"{plan.small_mebibytes} MiB and of {plan.large_mebibytes:,} MiB."
         ),
         tables=(
@@ -99,10 +99,10 @@ def _lists(name: str, service: ServiceProcess, store: ObjectStore, plan: Plan) -
 
     def all_films(count: int) -> None:
         if len(client.all(page_size=200)) != count:
-            raise AssertionError("a list that is not whole")
+            raise AssertionError("the list is incomplete")
 
     put_films(store, map(synthetic_film, range(plan.few_films)))
-    all_films(plan.few_films)  # What is loaded and allocated once.
+    all_films(plan.few_films)  # Warm-up.
     few = _measured(service, lambda: all_films(plan.few_films))
     put_films(store, map(synthetic_film, range(plan.few_films, plan.films)))
     many = _measured(service, lambda: all_films(plan.films))
@@ -117,18 +117,18 @@ def _downloads(name: str, service: ServiceProcess, store: ObjectStore, plan: Pla
         request = pb.DownloadFilmRequest(name=f"films/zeros-{size}")
         responses = client.stub.DownloadFilm(request, timeout=_SECONDS)
         if sum(len(response.chunk) for response in responses) != size * MIB:
-            raise AssertionError("a download that is not whole")
+            raise AssertionError("the download is incomplete")
 
     for size in (plan.small_mebibytes, plan.large_mebibytes):
         _put_zeros(store, f"zeros-{size}", size)
-    whole(plan.small_mebibytes)  # As above.
+    whole(plan.small_mebibytes)  # Warm-up.
     small = _measured(service, lambda: whole(plan.small_mebibytes))
     large = _measured(service, lambda: whole(plan.large_mebibytes))
     return _row(name, small, large, plan.large_mebibytes)
 
 
 def _put_zeros(store: ObjectStore, film_id: str, mebibytes: int) -> None:
-    """Keep a film of zeros, composed within the store."""
+    """Store a film of zeros, composed within the store."""
     whole, rest = divmod(mebibytes * MIB, len(_ZEROS))
     parts = ["uploads/zeros/source"] * whole
     store.put("uploads/zeros/source", _ZEROS)
@@ -139,16 +139,16 @@ def _put_zeros(store: ObjectStore, film_id: str, mebibytes: int) -> None:
     Films(store).add(replace(synthetic_film(0), id=film_id, size=mebibytes * MIB))
 
 
-def _measured(service: ServiceProcess, call: Callable[[], None]) -> Took:
-    # The peak begins anew at what is used now.
+def _measured(service: ServiceProcess, call: Callable[[], None]) -> Measurement:
+    # Resets the peak to the current value.
     Path(f"/proc/{service.process.pid}/clear_refs").write_text("5", "utf-8")
     began = time.perf_counter()
     call()
     seconds = time.perf_counter() - began
-    return Took(seconds, peak_kilobytes(service.process.pid) / 1024)
+    return Measurement(seconds, peak_kilobytes(service.process.pid) / 1024)
 
 
-def _row(name: str, little: Took, much: Took, amount: int) -> Row:
+def _row(name: str, little: Measurement, much: Measurement, amount: int) -> Row:
     return Row(
         name,
         ratio([much.peak], [little.peak]),

@@ -1,7 +1,7 @@
 """Does memory grow with the film's length?
 
-Peak resident memory of the service, of its Triton with the stubs, and of a client, while a film of
-one minute and one of ten go through.
+Peak resident memory of the service, of its Triton with the stubs, and of a client, while films of
+one minute and of ten are reconstructed.
 """
 
 import subprocess
@@ -9,11 +9,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.environment import Environment
 from benchmarks.film_client import peak_kilobytes
 from benchmarks.packets import copy_film
 from benchmarks.report import ROOT, Report, Row, Table
 from benchmarks.rounds import ratio
-from benchmarks.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Plan:
     """How much is measured."""
 
     times: int = 10
-    """How often the film runs in the long one."""
+    """How often the long film repeats the short one."""
     rounds: int = 1
 
 
@@ -36,16 +36,16 @@ CLIENT = (sys.executable, "-m", "benchmarks.film_client")
 SIDES = ("the service", "Triton and its stubs", "the client")
 
 
-def run(stage: Stage, plan: Plan | None = None) -> Report:
+def run(environment: Environment, plan: Plan | None = None) -> Report:
     """Reconstruct the short film and the long one in turn."""
     plan = plan or Plan()
-    short = stage.film
-    long = copy_film(short, stage.folder / "long.mp4", times=plan.times)
-    _reconstruct(stage, short)  # What is loaded and allocated once.
+    short = environment.film
+    long = copy_film(short, environment.folder / "long.mp4", times=plan.times)
+    _reconstruct(environment, short)  # Warm-up.
     peaks: dict[Path, list[Peaks]] = {short: [], long: []}
     for _ in range(plan.rounds):
         for film, found in peaks.items():
-            found.append(_reconstruct(stage, film))
+            found.append(_reconstruct(environment, film))
 
     rows = []
     for number, side in enumerate(SIDES):
@@ -59,7 +59,7 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
         title="Memory and the film's length",
         question=(
             f"Does memory grow with the film? A film, and the same film {plan.times} times in a "
-            f"row, reconstructed by turns after one that warmed up."
+            f"row, reconstructed in turn after a warm-up."
         ),
         tables=(
             Table(
@@ -69,27 +69,27 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
                 rows=tuple(rows),
                 note=(
                     "MiB: the smallest peak for the short film, the largest for the long one. "
-                    "Triton's processes are each counted with the memory that they share."
+                    "Shared memory counts in each of Triton's processes."
                 ),
             ),
         ),
     )
 
 
-def _reconstruct(stage: Stage, film: Path) -> Peaks:
-    triton = [process.pid for process in stage.service.children()]
-    for process in (stage.service.process.pid, *triton):
-        # The peak begins anew at what is used now.
+def _reconstruct(environment: Environment, film: Path) -> Peaks:
+    triton = [process.pid for process in environment.service.children()]
+    for process in (environment.service.process.pid, *triton):
+        # Resets the peak to the current value.
         Path(f"/proc/{process}/clear_refs").write_text("5", "utf-8")
     client = subprocess.run(
-        [*CLIENT, stage.service.address, str(film), str(stage.folder / "out.mp4")],
+        [*CLIENT, environment.service.address, str(film), str(environment.folder / "out.mp4")],
         cwd=ROOT,
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     )
     kilobytes = (
-        peak_kilobytes(stage.service.process.pid),
+        peak_kilobytes(environment.service.process.pid),
         sum(peak_kilobytes(process) for process in triton),
         int(client.stdout),
     )

@@ -1,4 +1,4 @@
-"""The same film longer, shorter or in another container: packets are moved, nothing is encoded."""
+"""Remuxes a film: longer, shorter or in another container, without encoding."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -19,9 +19,9 @@ def copy_film(
     Args:
         film: The film; its packets must be in presentation order or carry their dts.
         out: Where to write; a file there is replaced.
-        times: How often the film shall run, one after the other.
+        times: How often to repeat the film.
         seconds: Where to stop within the film; None for its end.
-        index_in_front: Of an MP4, whether its index lies before the pictures or after them.
+        index_in_front: Whether an MP4's index is before the pictures or after them.
     """
     options = {"movflags": "faststart"} if out.suffix == ".mp4" and index_in_front else {}
     with av.open(out, "w", options=options) as output:
@@ -37,7 +37,7 @@ def copy_film(
                 first, length = Fraction(0), Fraction(0)
                 for packet in source.demux(list(streams.values())):
                     if packet.dts is None or packet.pts is None or packet.time_base is None:
-                        continue  # FFmpeg's sign that a stream has ended.
+                        continue  # FFmpeg's flush packet.
                     if seconds is not None and packet.pts * packet.time_base >= seconds:
                         continue
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
@@ -48,6 +48,6 @@ def copy_film(
                     packet.dts += shift
                     packet.stream = copies[packet.stream.index]
                     output.mux(packet)
-                # What is decoded first may lie before the film's zero.
+                # The first dts may be negative.
                 start += length - first
     return out

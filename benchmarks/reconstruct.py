@@ -1,7 +1,7 @@
 """Where does a reconstruction's time go?
 
 Reading, inference and writing alone, one after the other, against a whole ReconstructVideo call;
-what the output's settings cost; and how soon the first pictures come back.
+the cost of output settings; and the latency of the first pictures.
 """
 
 import io
@@ -18,10 +18,10 @@ import psutil
 import refilm
 
 from benchmarks import stages
+from benchmarks.environment import Environment
 from benchmarks.packets import copy_film
 from benchmarks.report import Report, Row, Table
 from benchmarks.rounds import Ratio, Times, interleave, ratio
-from benchmarks.stage import Stage
 
 READ, INFER, WRITE = "reading alone", "inference alone", "writing alone"
 SUM, WHOLE, SLOWEST = "the three, one after the other", "ReconstructVideo", "the slowest of them"
@@ -56,29 +56,31 @@ class Plan:
     settings_seconds: float = 15.0
     """Of the film, for the variants of settings."""
     upload_steps: int = 200
-    """Parts in which the film is uploaded slowly."""
+    """Chunks of the slow upload."""
     upload_pause: float = 0.05
-    """Seconds between two parts."""
+    """Seconds between two chunks."""
 
 
-def run(stage: Stage, plan: Plan | None = None) -> Report:
+def run(environment: Environment, plan: Plan | None = None) -> Report:
     """Measure all of it."""
     plan = plan or Plan()
-    beginning = copy_film(stage.film, stage.folder / "short.mp4", seconds=plan.settings_seconds)
-    tables = [_stages_table(stage, plan.rounds)]
-    with refilm.Client(stage.service.address) as client:
+    beginning = copy_film(
+        environment.film, environment.folder / "short.mp4", seconds=plan.settings_seconds
+    )
+    tables = [_stages_table(environment, plan.rounds)]
+    with refilm.Client(environment.service.address) as client:
         variants: dict[str, Callable[[], object]] = {
             name: partial(_call, client, beginning, SETTINGS[name]) for name in plan.settings
         }
         times = interleave(variants, plan.rounds)
         tables.append(_variants_table("Settings of the output", times, DEFAULT))
-    tables.append(_first_bytes_table(stage, plan))
+    tables.append(_first_bytes_table(environment, plan))
     return Report(
         name="reconstruct",
         title="Where a reconstruction's time goes",
         question=(
-            "How long do the stages of a reconstruction take alone, how much of it is hidden by "
-            "letting them run at the same time, and what do settings cost? A film of 640 x 360 "
+            "How long do the stages of a reconstruction take alone, how much does running them "
+            "concurrently save, and what do settings cost? A film of 640 x 360 "
             f"with sound, the model `pca`; {plan.rounds} rounds."
         ),
         tables=tuple(tables),
@@ -88,11 +90,11 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
 # Stages.
 
 
-def _stages_table(stage: Stage, rounds: int) -> Table:
-    """Time the stages and the whole call by turns; a stage works on what the one before made."""
+def _stages_table(environment: Environment, rounds: int) -> Table:
+    """Time the stages and the whole call in turn; a stage gets the output of the one before."""
     seconds: Times = {name: [] for name in (READ, INFER, WRITE, WHOLE)}
     busy: Times = {name: [] for name in seconds}
-    cpu = _CpuClock(stage)
+    cpu = _CpuClock(environment)
 
     def timed(name: str, began: tuple[float, float], keep: bool) -> None:
         if keep:
@@ -104,11 +106,11 @@ def _stages_table(stage: Stage, rounds: int) -> Table:
 
     frames = 0
     with (
-        refilm.Client(stage.service.address) as client,
-        stages.Engine(stage.service.triton_address) as engine,
+        refilm.Client(environment.service.address) as client,
+        stages.Engine(environment.service.triton_address) as engine,
     ):
         for number in range(rounds + 1):  # The first one warms up.
-            with stages.opened(stage.film) as reader:
+            with stages.opened(environment.film) as reader:
                 began = now()
                 batches = stages.read(reader)
                 timed(READ, began, number > 0)
@@ -121,7 +123,7 @@ def _stages_table(stage: Stage, rounds: int) -> Table:
                 frames = sum(len(batch.pts) for batch in batches)
             del batches, decoded
             began = now()
-            _call(client, stage.film, {})
+            _call(client, environment.film, {})
             timed(WHOLE, began, number > 0)
 
     alone = [seconds[name] for name in (READ, INFER, WRITE)]
@@ -139,10 +141,10 @@ def _stages_table(stage: Stage, rounds: int) -> Table:
         figure_titles=("seconds", "frames a second", "cores busy"),
         rows=tuple(rows),
         note=(
-            "What “the three” is above 1 is the time that overlapping saves; what “the slowest” is "
-            "below 1 is what a machine with more cores could still save. Opening the film counts "
-            "in ReconstructVideo only. Inference keeps as many batches in Triton as the service "
-            "does. Cores busy: of this process, the service and its Triton together."
+            "“The three” above 1 is the time that overlapping saves; “the slowest” below 1 is what "
+            "more cores could still save. Opening the film counts in ReconstructVideo only. "
+            "Inference keeps as many batches in Triton as the service does. Cores busy: of this "
+            "process, the service and its Triton together."
         ),
     )
 
@@ -150,9 +152,9 @@ def _stages_table(stage: Stage, rounds: int) -> Table:
 class _CpuClock:
     """Processor time of this process, the service, films' processes, Triton and its stubs."""
 
-    def __init__(self, stage: Stage) -> None:
-        service = psutil.Process(stage.service.process.pid)
-        self._others = [service, *stage.service.children()]
+    def __init__(self, environment: Environment) -> None:
+        service = psutil.Process(environment.service.process.pid)
+        self._others = [service, *environment.service.children()]
 
     def seconds(self) -> float:
         times = [process.cpu_times() for process in self._others]
@@ -179,7 +181,7 @@ def _variants_table(title: str, times: Times, baseline: str) -> Table:
 # First bytes.
 
 
-def _first_bytes_table(stage: Stage, plan: Plan) -> Table:
+def _first_bytes_table(environment: Environment, plan: Plan) -> Table:
     containers = {
         "MP4, index in front": ("front.mp4", True),
         "MP4, index at the end": ("end.mp4", False),
@@ -187,9 +189,9 @@ def _first_bytes_table(stage: Stage, plan: Plan) -> Table:
         "MPEG-TS": ("film.ts", False),
     }
     rows = []
-    with refilm.Client(stage.service.address) as client:
+    with refilm.Client(environment.service.address) as client:
         for name, (file, in_front) in containers.items():
-            film = copy_film(stage.film, stage.folder / file, index_in_front=in_front)
+            film = copy_film(environment.film, environment.folder / file, index_in_front=in_front)
             upload = _SlowUpload(film, plan.upload_steps, plan.upload_pause)
             _wait_for_pictures(client, upload)
             share = upload.sent / upload.size
@@ -203,13 +205,13 @@ def _first_bytes_table(stage: Stage, plan: Plan) -> Table:
         note=(
             "How much of the film the caller had sent when the first fragment of the "
             f"reconstruction came back; {plan.upload_steps} parts, {plan.upload_pause * 1000:.0f} "
-            "ms between two. An index at the end cannot be read before it is there."
+            "ms between two. An index at the end is read last."
         ),
     )
 
 
 class _SlowUpload:
-    """A film file that hands out one part of the film at a time, with pauses."""
+    """A film file that is read in chunks with pauses."""
 
     def __init__(self, film: Path, steps: int, pause: float) -> None:
         self._film = film.read_bytes()

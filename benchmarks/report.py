@@ -1,4 +1,4 @@
-"""What a benchmark found, as the Markdown page that is committed."""
+"""A benchmark's results as the Markdown page that is committed."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ class Table:
 
     title: str
     ratio_title: str
-    """What the ratio is, of what to what."""
+    """What the ratio compares."""
     figure_titles: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str = ""
@@ -73,12 +73,12 @@ class Machine:
 
     @property
     def busy(self) -> bool:
-        """Whether others used so much of it that absolute times mean little."""
+        """Whether the load was too high for meaningful absolute times."""
         return self.load_average > 0.5 * self.cores
 
 
 def write(report: Report, machine: Machine, folder: Path) -> Path:
-    """Write `<folder>/<name>.md`, whole or not at all; return its path."""
+    """Write `<folder>/<name>.md` atomically; return its path."""
     path = folder / f"{report.name}.md"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
@@ -92,8 +92,8 @@ def markdown(report: Report, machine: Machine) -> str:
     lines = [f"# {report.title}", "", report.question, "", str(machine)]
     if machine.busy:
         lines.append(
-            "**The machine was busy with other work**: the ratios were measured side by side, the "
-            "absolute figures say little."
+            "**The machine was busy with other work**: the ratios hold, the absolute figures say "
+            "little."
         )
     lines += [f"Reproduce it with `python -m benchmarks {report.name}`.", ""]
     for table in report.tables:

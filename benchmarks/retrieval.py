@@ -1,9 +1,9 @@
-"""How surely frames and clips are found again after they were distorted, against two baselines.
+"""Recall of distorted frames and clips, against two baselines.
 
     python -m benchmarks.retrieval FITTED.mp4 OTHER.mp4 --work FOLDER
 
 A `pca` model is fitted to the first film; both films, of 24 pictures a second, are the library.
-Distorted copies are kept in the folder, so that a second run need not make them again.
+Distorted copies are cached in the folder.
 """
 
 import argparse
@@ -48,16 +48,16 @@ FRAME_RATE = 24
 LENGTHS = (0, 3, 5, 10)
 """Seconds of the clips; 0: single frames."""
 CLIP_STEP = 12
-"""A clip begins every so many sampled pictures: every 2.5 s."""
+"""Sampled pictures between the starts of clips: 2.5 s."""
 FRAME_STEP = 5
 RIGHT_SECONDS = 1.0
 ALIKE_LEVELS = 4.0
-"""Passages that differ less have no unique answer; see the page's rule."""
+"""Passages that differ less have no unique answer; see the page."""
 CANDIDATES = 20
 
 
 class Library:
-    """Both films, side by side: their frames are numbered through."""
+    """The frames of all films, numbered consecutively."""
 
     def __init__(self, films: list[LibrarySource]) -> None:
         self.films = films
@@ -84,7 +84,7 @@ class Library:
         return difference
 
     def is_right(self, row: int, film: int, seconds: float) -> bool:
-        """Say whether a frame lies within a second of a moment."""
+        """Return whether a frame is within a second of a time."""
         first, end = self.starts[film], self.starts[film + 1]
         if not first <= row < end:
             return False
@@ -94,11 +94,11 @@ class Library:
     def best_row(
         self, distances: NDArray[np.float32], without: tuple[int, float] | None = None
     ) -> tuple[int, float]:
-        """Lay a clip upon every place of every film; return the best first row and its distance.
+        """Align a clip at every offset of every film; return the best first row and its distance.
 
         Args:
             distances: of the clip's pictures to every frame, [N, frames].
-            without: a film and a moment, around which no place counts.
+            without: a film and a time around which offsets are excluded.
         """
         count = len(distances)
         best = (0, float("inf"))
@@ -121,7 +121,7 @@ class Library:
 def match(
     library: Library, seconds: NDArray[np.float64], variants: list[Described], films: list[str]
 ) -> Alignment | None:
-    """Match a clip as the service does, its reads of stored rows replaced by arrays."""
+    """Match a clip as the service does, with arrays instead of reads of stored rows."""
     by_name = {film.name: film for film in library.films}
     selection = library.index.select(films)
     best: Alignment | None = None
@@ -148,7 +148,7 @@ def match(
 
 
 def queries_of(pictures: int) -> list[tuple[int, slice]]:
-    """Return the queries into so many sampled pictures: lengths in seconds, and which pictures."""
+    """Return the queries of a film: lengths in seconds, and slices of the sampled pictures."""
     queries = []
     for length in LENGTHS:
         count = max(1, round(length * FRAME_RATE / EVERY))
@@ -160,7 +160,7 @@ def queries_of(pictures: int) -> list[tuple[int, slice]]:
 
 
 class Ambiguity:
-    """Says from the source alone which queries have no unique answer."""
+    """Finds the queries without a unique answer, from the source alone."""
 
     def __init__(self, library: Library, number: int) -> None:
         frames = library.films[number].frames
@@ -171,7 +171,7 @@ class Ambiguity:
         self._known: dict[tuple[int, int], bool] = {}
 
     def __call__(self, query: slice) -> bool:
-        """Say so of a query."""
+        """Return whether a query has no unique answer."""
         key = query.start, query.stop
         if key not in self._known:
             self._known[key] = self._is_ambiguous(query)
@@ -187,7 +187,7 @@ class Ambiguity:
 def measure(
     library: Library, number: int, path: Path, every: int, encode: Encode, is_ambiguous: Ambiguity
 ) -> dict[int, Counts]:
-    """Ask for all queries of one film in one distorted form; return the counts by length."""
+    """Run all queries of one film under one distortion; return the counts by length."""
     film = library.films[number]
     seconds = film.seconds[::EVERY]
     queries = queries_of(len(seconds))
@@ -206,7 +206,7 @@ def measure(
     described = describe(model_frames(path, every, wanted), encode)
     hashes = library.distances("hashes", described.hashes)
     pixels = library.distances("pixels", described.pixels)
-    # Exact search among the frames that are not flat, as SearchFrames ends.
+    # Exact search among the frames that are not flat, like SearchFrames.
     cosines = described.embeddings @ library._joined("embeddings").T
     cosines[:, ~library.visible] = -1
     results = {length: Counts() for length in LENGTHS}
@@ -237,7 +237,7 @@ def measure(
             )
             answered = hits["refilm"] and found is not None and found.confidence >= LEAST_CONFIDENCE
             stranger = match(library, times, clip, others)
-            counts.strangers += 1
+            counts.unknown += 1
             counts.rejected += stranger is None or stranger.confidence < LEAST_CONFIDENCE
         if is_ambiguous(query):
             counts.ambiguous += 1

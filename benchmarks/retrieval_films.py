@@ -1,4 +1,4 @@
-"""What retrieval is measured on: films, their distorted copies, and all that describes them."""
+"""The retrieval benchmark's films, their distorted copies, and their descriptors."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from trainer.prepare import Sampling, prepare
 from trainer.recipes.pca import PcaEncoder, find_components
 
 EVERY = 5
-"""Every so many pictures (24 a second) one is distorted and asked for: 4.8 a second."""
+"""Every n-th picture (of 24 a second) is distorted and queried: 4.8 a second."""
 
 UNDISTORTED = Distortion("undistorted")
 SINGLE = (
@@ -43,7 +43,7 @@ Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(slots=True)
 class Described:
-    """Pictures, in every way that they are compared."""
+    """Descriptors of pictures, for every method."""
 
     embeddings: NDArray[np.float32]
     """[N, 200]"""
@@ -59,7 +59,7 @@ class Described:
 
 @dataclass(slots=True)
 class LibrarySource:
-    """A film as the library has it: every frame."""
+    """A film in the library, with all its frames."""
 
     name: str
     path: Path
@@ -77,14 +77,14 @@ def fit_encoder(film: Path, folder: Path) -> Encode:
     def encode(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             embeddings: NDArray[np.float32] = encoder(torch.from_numpy(frames))[1].numpy()
-        # As they are stored.
+        # As stored.
         return embeddings.astype(np.float16).astype(np.float32)
 
     return encode
 
 
 def describe(frames: Iterator[NDArray[np.uint8]], encode: Encode) -> Described:
-    """Describe model frames, which come one by one."""
+    """Describe a stream of model frames."""
     parts: list[Described] = []
     batch: list[NDArray[np.uint8]] = []
     for frame in frames:
@@ -121,7 +121,7 @@ def _averages(frames: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
 
 
 def library_film(path: Path, encode: Encode) -> LibrarySource:
-    """Read a film as the library keeps it."""
+    """Read a film as the library does."""
     seconds: list[float] = []
 
     def frames() -> Iterator[NDArray[np.uint8]]:
@@ -135,10 +135,7 @@ def library_film(path: Path, encode: Encode) -> LibrarySource:
 
 
 def distorted_film(film: Path, distortion: Distortion, folder: Path) -> tuple[Path, int]:
-    """Return a film's distorted copy, made where it is not there yet, and how to read it.
-
-    The number says every how many of its pictures one is asked for.
-    """
+    """Return a film's distorted copy (made if missing) and the step between queried pictures."""
     if distortion is UNDISTORTED:
         return film, EVERY
     path = folder / f"{film.stem}_{distortion.name.replace(' ', '_')}.mp4"
@@ -154,8 +151,8 @@ def bars_of_queries(path: Path, every: int, queries: list[slice]) -> list[Bars]:
 
     Args:
         path: the distorted film.
-        every: one of so many pictures is asked for.
-        queries: which of those each query has, by increasing start.
+        every: step between the queried pictures.
+        queries: slices of the queried pictures, by increasing start.
     """
     found: list[Bars | None] = [None] * len(queries)
     finders: dict[int, BarsFinder] = {}
@@ -175,7 +172,7 @@ def bars_of_queries(path: Path, every: int, queries: list[slice]) -> list[Bars]:
 def model_frames(
     path: Path, every: int, wanted: dict[int, list[Bars]]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield model frames of the pictures wanted, by number, once for each bars to be cut off."""
+    """Yield model frames of the wanted pictures, once for each variant of bars to crop."""
     renderers: dict[Bars, Renderer] = {}
     for number, frame in _pictures(path, every):
         for bars in wanted.get(number, []):

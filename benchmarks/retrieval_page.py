@@ -1,4 +1,4 @@
-"""The page of the retrieval benchmark: what was counted, as tables."""
+"""The page of the retrieval benchmark."""
 
 from dataclasses import dataclass, field
 
@@ -9,23 +9,23 @@ METHODS = ("refilm", "pHash 64", "pixels 16 x 9")
 
 @dataclass(slots=True)
 class Counts:
-    """Of the queries of one length under one distortion."""
+    """Counts for the queries of one length under one distortion."""
 
     queries: int = 0
     ambiguous: int = 0
     right: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
     """Of those that are not ambiguous."""
     answered: int = 0
-    """Of those, by us, rightly and with enough confidence to be answered."""
+    """Of those, found by refilm with enough confidence for an answer."""
     right_ambiguous: int = 0
-    strangers: int = 0
+    unknown: int = 0
     rejected: int = 0
     bars: int = 0
-    """Queries around which bars were found."""
+    """Queries in which bars were found."""
 
     @property
     def unique(self) -> int:
-        """Queries that have one right answer."""
+        """Queries with one right answer."""
         return self.queries - self.ambiguous
 
 
@@ -80,8 +80,8 @@ def page(results: dict[str, Results], machine: Machine) -> str:
     for length in lengths:
         lines += ["", f"## {_title(length)}: Recall@1 within 1 s, %", ""]
         lines += _recall(results, length)
-    lines += ["", "## Strangers: each film's clips against a library without it", ""]
-    lines += _strangers(results)
+    lines += ["", "## Unknown clips: each film's clips against a library without it", ""]
+    lines += _unknown_clips(results)
     return "\n".join(lines) + "\n"
 
 
@@ -108,15 +108,15 @@ def _recall(results: dict[str, Results], length: int) -> list[str]:
     counted = [results[film][name, length] for film in films for name, _ in results[film]]
     one_form = [results[film][next(iter(results[film]))[0], length] for film in films]
     ambiguous = sum(one.ambiguous for one in one_form)
-    told = f"No unique answer: {ambiguous} of {sum(one.queries for one in one_form)} queries"
+    note = f"No unique answer: {ambiguous} of {sum(one.queries for one in one_form)} queries"
     if ambiguous:
         right = sum(one.right_ambiguous for one in counted)
         rate = _percent(right, sum(one.ambiguous for one in counted))
-        told += f"; of those in all forms, refilm has {rate} % right all the same"
-    return [*lines, "", f"{told}."]
+        note += f"; of those in all forms, refilm has {rate} % right all the same"
+    return [*lines, "", f"{note}."]
 
 
-def _strangers(results: dict[str, Results]) -> list[str]:
+def _unknown_clips(results: dict[str, Results]) -> list[str]:
     lines = [_line(["film", "length", "clips", "rejected", "%"]), _line(["---", *["---:"] * 4])]
     whole: list[Counts] = []
     for film, counts in results.items():
@@ -133,7 +133,7 @@ def _strangers(results: dict[str, Results]) -> list[str]:
 
 
 def _rejected(some: list[Counts]) -> list[str]:
-    clips = sum(one.strangers for one in some)
+    clips = sum(one.unknown for one in some)
     rejected = sum(one.rejected for one in some)
     return [str(clips), str(rejected), _percent(rejected, clips)]
 

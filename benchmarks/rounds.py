@@ -1,4 +1,4 @@
-"""Timing variants against one another, so that what else the machine does cancels out."""
+"""Times variants in turn, so that the machine's other load cancels out."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ Times = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How a variant compares with the baseline of the same round, over all rounds."""
+    """A variant's time relative to the baseline of the same round, over all rounds."""
 
     median: float
     lowest: float
@@ -19,10 +19,7 @@ class Ratio:
 
 
 def interleave(variants: Mapping[str, Callable[[], object]], rounds: int) -> Times:
-    """Time every variant once a round, forwards and backwards in turn.
-
-    One round more runs first and is thrown away: it loads, allocates and compiles.
-    """
+    """Time every variant once a round, in alternating order, after a warm-up round."""
     times: Times = {name: [] for name in variants}
     for number in range(rounds + 1):
         names = list(variants) if number % 2 else list(variants)[::-1]
@@ -35,6 +32,6 @@ def interleave(variants: Mapping[str, Callable[[], object]], rounds: int) -> Tim
 
 
 def ratio(values: Sequence[float], baseline: Sequence[float]) -> Ratio:
-    """Compare round by round: a machine that was slow in one round was slow for both."""
+    """Compare round by round: a slow machine is slow for both."""
     ratios = [value / base for value, base in zip(values, baseline, strict=True)]
     return Ratio(median(ratios), min(ratios), max(ratios))

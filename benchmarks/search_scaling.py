@@ -1,7 +1,7 @@
 """How do search's speed, memory and recall change as the library grows?
 
-The index alone, in a process of its own for each size, over rows as `benchmarks.film_rows` makes
-them; and the exact reading of candidates' surroundings from the store, timed apart.
+The index alone, in its own process for each size, over synthetic rows (`benchmarks.film_rows`); and
+separately the exact re-ranking, which reads the rows around the candidates from the store.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from statistics import median
 import numpy as np
 from tritonclient.grpc.aio import InferenceServerClient
 
+from benchmarks.environment import Environment
 from benchmarks.film_rows import film_rows
 from benchmarks.report import ROOT, Report, Row, Table
 from benchmarks.rounds import Ratio, ratio
-from benchmarks.stage import Stage
 from film.facts import FilmFacts
 from service.inference import Models
 from service.library.films import Film, Films
@@ -57,8 +57,8 @@ class Plan:
     with_s3: bool = True
 
 
-def run(stage: Stage, plan: Plan | None = None) -> Report:
-    """Measure every size, and then the reading."""
+def run(environment: Environment, plan: Plan | None = None) -> Report:
+    """Measure every size, then the re-ranking."""
     plan = plan or Plan()
     measured = {films: _measure(films, plan.queries) for films in plan.films}
     return Report(
@@ -69,10 +69,10 @@ def run(stage: Stage, plan: Plan | None = None) -> Report:
             "build, and how many of the ten best rows of an exact search does it find, with 1 to "
             f"{max(plan.films):,} feature films of two hours, one row a second? {plan.queries} "
             "queries, each a row with noise (cosine about 0.89), for the 50 candidates that a "
-            "search of ten hits asks for. The rows are made: `benchmarks/film_rows.py` says how, "
-            "and how they were matched to real ones."
+            "search for ten hits takes. The rows are synthetic: `benchmarks/film_rows.py` says "
+            "how, and how they were matched to real ones."
         ),
-        tables=(_index_table(measured), _reading_table(stage, plan)),
+        tables=(_index_table(measured), _reading_table(environment, plan)),
     )
 
 
@@ -120,17 +120,17 @@ def _index_table(measured: dict[int, dict[str, float]]) -> Table:
         ),
         rows=tuple(rows),
         note=(
-            "One query at a time, on one thread. MiB: what the process grew by, and by how much at "
-            "most while it was built. Training goes on in the background, on half the cores, while "
-            "searches are answered. recall@10: the ten best of the candidates by their exact "
-            "cosine, against an exact search of all rows."
+            "One query at a time, on one thread. MiB: growth of the process, and its peak during "
+            "the build. Training runs in the background on half the cores while searches are "
+            "answered. recall@10: the ten best of the candidates by exact cosine, against an exact "
+            "search of all rows."
         ),
     )
 
 
-def _reading_table(stage: Stage, plan: Plan) -> Table:
+def _reading_table(environment: Environment, plan: Plan) -> Table:
     times = {}
-    for name, store in _stores(stage, plan):
+    for name, store in _stores(environment, plan):
         _fill(store, plan)
         times[name] = asyncio.run(_time_reading(store, plan))
     rows = [
@@ -138,23 +138,23 @@ def _reading_table(stage: Stage, plan: Plan) -> Table:
         for name, seconds in times.items()
     ]
     return Table(
-        title="Reading what is around the candidates, and ranking it",
+        title="Re-ranking: reading the rows around the candidates",
         ratio_title="time to the folder's",
         figure_titles=("ms a search, in the median",),
         rows=tuple(rows),
         note=(
             f"A first page of ten hits from {plan.stored_films} films of {plan.stored_seconds} s "
             f"at {RATE} frames a second: the index's 50 candidates, all frames within a second of "
-            "each by range GET, exact cosines, passages, times, and each film asked for once more."
+            "each by range GET, exact cosines, passages, times, and each film's record once more."
         ),
     )
 
 
-def _stores(stage: Stage, plan: Plan) -> Iterator[tuple[str, ObjectStore]]:
-    folder = FolderStore(stage.folder / "library")
+def _stores(environment: Environment, plan: Plan) -> Iterator[tuple[str, ObjectStore]]:
+    folder = FolderStore(environment.folder / "library")
     folder.prepare()
     yield FOLDER, folder
-    with _s3(stage.folder) as access:
+    with _s3(environment.folder) as access:
         if access is not None and plan.with_s3:
             store = new_bucket(access).open()
             store.prepare()
@@ -163,7 +163,7 @@ def _stores(stage: Stage, plan: Plan) -> Iterator[tuple[str, ObjectStore]]:
 
 @contextmanager
 def _s3(folder: Path) -> Iterator[S3Access | None]:
-    """Give the S3 server of the environment, or a new one, or None where none can be started."""
+    """Yield the environment's S3 server, or a new one, or None if none can be started."""
     access = S3Access.of_environment()
     if access is not None or S3Server.missing():
         yield access
@@ -216,13 +216,13 @@ def _fill(store: ObjectStore, plan: Plan) -> None:
 
 async def _time_reading(store: ObjectStore, plan: Plan) -> list[float]:
     films, latents, threads = Films(store), Latents(store), StorageThreads()
-    # No model is asked anything: the rows are given.
+    # The models are not used: the rows are given.
     models = Models(InferenceServerClient("127.0.0.1:1"))
     indexes = IndexRefresher(models, films, latents, threads)
     for number in range(plan.stored_films):
         manifest = latents.find(f"film-{number}", MODEL.digest)
         if manifest is None:
-            raise AssertionError("a film that was kept is not there")
+            raise AssertionError("a stored film is missing")
         rows = latents.index_rows(manifest)
         indexes.get(MODEL.digest).add(manifest.film, manifest.film_uid, rows)
     search = Search(films, latents, threads, indexes, duplicate_searches=1)

@@ -1,4 +1,4 @@
-"""The stages of a reconstruction, each alone, with the parts and sizes of the service."""
+"""The stages of a reconstruction, each alone, with the service's code and sizes."""
 
 import asyncio
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def read(reader: FilmReader) -> list[FilmBatch]:
 
 
 def write(reader: FilmReader, batches: list[FilmBatch], decoded: list[NDArray[np.uint8]]) -> None:
-    """Encode and write the whole output, and forget it."""
+    """Encode and write the whole output, and discard it."""
     writer = FilmWriter(lambda _: None, reader.facts, reader.sound_streams, OutputSettings())
     with writer:
         for batch, frames in zip(batches, decoded, strict=True):
@@ -45,7 +45,7 @@ def write(reader: FilmReader, batches: list[FilmBatch], decoded: list[NDArray[np
 
 
 class Engine:
-    """The service's inference in this process, in front of a running Triton."""
+    """The service's inference in this process, with a running Triton."""
 
     def __init__(self, triton_address: str) -> None:
         self._address = triton_address
@@ -73,7 +73,7 @@ class Engine:
         self._inference = Inference(triton, places)
 
     def infer(self, batches: list[FilmBatch]) -> list[NDArray[np.uint8]]:
-        """Take every batch through the model, several at once; return what it made of them."""
+        """Send every batch through the model, several at once; return the output."""
         return self._loop.run(self._infer(batches))
 
     async def _infer(self, batches: list[FilmBatch]) -> list[NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Exit with 0 if an address answers within three seconds: `reachable.py https://host/path`."""
+"""Exits with 0 if a URL answers within three seconds: `reachable.py https://host/path`."""
 
 import sys
 import urllib.request

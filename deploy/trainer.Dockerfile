@@ -1,4 +1,4 @@
-# The trainer, with torch (on x86-64 PyPI's build of it brings CUDA along). From the checkout's top:
+# The trainer, with torch (PyPI's x86-64 build includes CUDA). Build from the checkout's root:
 #   docker build -f deploy/trainer.Dockerfile -t refilm-trainer .
 FROM python:3.11-slim-bookworm AS build
 
@@ -12,12 +12,12 @@ COPY pyproject.toml LICENSE ./
 COPY film film
 COPY service/__init__.py service/__init__.py
 COPY trainer trainer
-# All that is not here yet is torch, and CUDA.
+# The only large layer: torch, and CUDA.
 RUN /opt/refilm/bin/pip install --no-build-isolation ".[trainer]"
 
 FROM python:3.11-slim-bookworm
 
-# A volume first mounted on /models or /work takes their owner over.
+# A new volume mounted on /models or /work takes their owner.
 RUN useradd --uid 10001 --user-group --no-create-home refilm \
   && install --directory --owner refilm --group refilm /models /work
 COPY --from=build /opt/refilm /opt/refilm

@@ -2,10 +2,10 @@
 
     python examples/demo.py [FILM [--minutes M]]    (make demo [FILM=path [MINUTES=m]] sets it up)
 
-The film that comes with the project goes through the model in model_repository/, which has seen all
-of Big Buck Bunny. For a film of your own a model is trained first, and compared with PCA. The film
-is reconstructed through the service's gRPC interface. Everything that is made lies below .refilm/,
-by the film's digest; what is there already is used again, and what was interrupted goes on.
+The film that comes with the project is reconstructed by the model in model_repository/, which was
+trained on all of Big Buck Bunny. For a film of your own a model is trained first, and compared with
+PCA. The film is reconstructed through the service's gRPC interface. All results are below .refilm/,
+by the film's digest; existing ones are reused, and interrupted ones resumed.
 """
 
 import argparse
@@ -35,40 +35,40 @@ MODEL = "bunny"
 """The model that comes with the project."""
 
 TRAINING = ("--recipe", "fidelity", "--size", "small", "--fit", "all")
-"""How a model of one's own film is trained."""
+"""The training of a model for the user's film."""
 TRAINING_MINUTES = 4.0
 EVERY = "10"
-"""Every tenth frame tells as much as all, in a tenth of the time."""
+"""Evaluates every tenth frame, in a tenth of the time."""
 START_SECONDS = 120
-"""How long the service may take until the model answers."""
+"""Timeout until the model is ready."""
 END_SECONDS = 40
-"""How long it may take to end, once told to."""
+"""Timeout for the service to stop."""
 LAST_LINES = 5
-"""Of the service's log, told when it ended."""
-GOES_ON = "The same command goes on from here."
+"""Of the service's log, printed when it failed."""
+RESUMES = "Run the same command again to resume."
 
 console = Console()
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the demo's results lie."""
+    """Paths of the demo's results."""
 
     reconstruction: Path
     side_by_side: Path
     evaluation: Path
 
     def films_exist(self) -> bool:
-        """Whether both films were made before; each appears only when it is whole."""
+        """Whether both films exist; each is written atomically."""
         return self.reconstruction.exists() and self.side_by_side.exists()
 
     def is_evaluated(self) -> bool:
-        """Whether the model was measured on the film before."""
+        """Whether the model was evaluated on the film before."""
         return is_evaluated(self.evaluation)
 
 
 def main() -> None:
-    """Run the demo and say where its pictures lie."""
+    """Run the demo and print the paths of its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("film", nargs="?", type=Path, help="a film of your own")
     parser.add_argument(
@@ -85,12 +85,12 @@ def main() -> None:
             minutes = TRAINING_MINUTES if options.minutes is None else options.minutes
             show_own_film(options.film.expanduser(), minutes, home)
     except KeyboardInterrupt:
-        console.print(f"\nStopped. {GOES_ON}")
+        console.print(f"\nStopped. {RESUMES}")
         sys.exit(130)
 
 
 def show_clip(home: Path) -> None:
-    """Send the project's film through the project's model."""
+    """Reconstruct the project's film with the project's model."""
     work = home / "demo" / f"{key_of(CLIP)}-{MODEL}-{digest_of_model()[:8]}"
     outputs = outputs_in(work, CLIP, work / "evaluation")
     if not outputs.films_exist():
@@ -107,7 +107,7 @@ def show_clip(home: Path) -> None:
 
 
 def show_own_film(film: Path, minutes: float, home: Path) -> None:
-    """Train a model of a film, and send the film through it."""
+    """Train a model on a film, and reconstruct the film with it."""
     if not film.is_file():
         sys.exit(f"There is no film at {film}.")
     name = f"{key_of(film)}-{minutes:g}min".replace(".", "_")
@@ -119,9 +119,9 @@ def show_own_film(film: Path, minutes: float, home: Path) -> None:
         trainer("prepare", film, "--out", data)
     if not (run / "run.json").exists():
         console.print(
-            f"A model learns [bold]{film.name}[/bold]: first a memory of its frames, stretch after "
-            f"stretch, then {minutes:g} minutes of refinement.\n"
-            "Open this picture and watch; it moves from the memory's first stretch on:\n\n"
+            f"Training a model on [bold]{film.name}[/bold]: first a memory of its frames, segment "
+            f"by segment, then {minutes:g} minutes of refinement.\n"
+            "Open this picture and watch it improve:\n\n"
             f"  {'live preview':<20} {os.path.relpath(run / 'preview.png')}\n",
             soft_wrap=True,
             highlight=False,
@@ -152,12 +152,12 @@ def digest_of_model() -> str:
     cards = (MODEL_REPOSITORY / f"{MODEL}_encoder").glob("*/card.json")
     newest = max(cards, key=lambda card: int(card.parent.name), default=None)
     if newest is None:
-        sys.exit(f"There is no model {MODEL} in {MODEL_REPOSITORY}. Is the checkout whole?")
+        sys.exit(f"There is no model {MODEL} in {MODEL_REPOSITORY}. Is the checkout complete?")
     return str(json.loads(newest.read_text())["digest"]).removeprefix("sha256:")
 
 
 def outputs_in(work: Path, film: Path, evaluation: Path) -> Outputs:
-    """Say where a film's results will lie."""
+    """Return the paths of a film's results."""
     return Outputs(
         reconstruction=work / f"{film.stem}_reconstruction.mp4",
         side_by_side=work / f"{film.stem}_side_by_side.mp4",
@@ -166,17 +166,17 @@ def outputs_in(work: Path, film: Path, evaluation: Path) -> Outputs:
 
 
 def is_evaluated(evaluation: Path) -> bool:
-    """Whether an evaluation is there, whole: its contact sheets are drawn last."""
+    """Return whether an evaluation is complete: its contact sheets are drawn last."""
     return (evaluation / "worst_frames.png").exists()
 
 
 def trainer(*arguments: str | Path) -> None:
-    """Run `python -m trainer` and end the demo if it fails; it has said why."""
+    """Run `python -m trainer`, and exit if it fails; it prints its own error."""
     process = subprocess.Popen([sys.executable, "-m", "trainer", *arguments], cwd=ROOT)
     try:
         status = process.wait()
     except KeyboardInterrupt:
-        process.wait()  # Ctrl-C reached it as well; a training writes a checkpoint first
+        process.wait()  # it got Ctrl-C as well, and may be writing a checkpoint
         raise
     if status != 0:
         sys.exit(status)
@@ -184,9 +184,9 @@ def trainer(*arguments: str | Path) -> None:
 
 @contextmanager
 def service(repository: Path, model: str, work: Path) -> Iterator[str]:
-    """Run `python -m service` over a repository; yields its address once the model answers.
+    """Run `python -m service` over a repository; yields its address once the model is ready.
 
-    Where it ends, or cannot answer, the demo ends as well, and says why.
+    If the service fails, the demo exits with the reason.
     """
     address_file, log = work / "service.json", work / "service.log"
     address_file.unlink(missing_ok=True)
@@ -194,7 +194,7 @@ def service(repository: Path, model: str, work: Path) -> Iterator[str]:
         "REFILM_PORT": "0",
         "REFILM_METRICS_PORT": "0",
         "REFILM_ADDRESS_FILE": str(address_file),
-        "REFILM_LOG_FORMAT": "console",  # for people: its last lines are told where it ends
+        "REFILM_LOG_FORMAT": "console",  # its last lines are printed if it fails
         "REFILM_MODEL_REPOSITORIES": str(repository),
     }
     with log.open("wb") as output:
@@ -222,10 +222,10 @@ def service(repository: Path, model: str, work: Path) -> Iterator[str]:
 
 
 def wait_until_it_answers(process: subprocess.Popen[bytes], address_file: Path, model: str) -> str:
-    """Return the service's address as soon as the model can be asked.
+    """Return the service's address as soon as the model is ready.
 
     Raises:
-        TimeoutError: It ended, or took too long.
+        TimeoutError: The service exited, or took too long.
     """
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
@@ -239,27 +239,24 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], address_file: Path, 
             except (refilm.NotFoundError, refilm.UnavailableError):
                 continue
             return address
-    raise TimeoutError(f"it did not come up within {START_SECONDS} s")
+    raise TimeoutError(f"it was not ready within {START_SECONDS} s")
 
 
 def give_up(process: subprocess.Popen[bytes], log: Path, error: Exception) -> NoReturn:
-    """End the demo because of the service: say whether it lives, and what it said last."""
+    """Exit because the service failed, with its exit status and the end of its log."""
     try:
-        status = process.wait(timeout=2)  # a call may fail before its death is known
+        status = process.wait(timeout=2)  # a call may fail before its exit is known
     except subprocess.TimeoutExpired:
         what = f"The service cannot answer: {' '.join(str(error).split()).rstrip('.')}."
     else:
         by = f", {signal.Signals(-status).name}" if status < 0 else ""
-        what = f"The service ended by itself (exit status {status}{by})."
+        what = f"The service exited (exit status {status}{by})."
     said = log.read_text("utf-8", errors="replace").splitlines()[-LAST_LINES:]
-    sys.exit("\n".join([f"{what} {GOES_ON}", f"Its log, {log}, ends with:", *said]))
+    sys.exit("\n".join([f"{what} {RESUMES}", f"Its log, {log}, ends with:", *said]))
 
 
 def reconstruct(film: Path, address: str, model: str, outputs: Outputs) -> None:
-    """Send the film through the service twice, or as often as is left to do.
-
-    Once alone, and once beside the original.
-    """
+    """Reconstruct the film alone and side by side with the original, unless they exist."""
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),
@@ -297,7 +294,7 @@ def shown_on(bars: Progress, bar: TaskID) -> Callable[[refilm.Progress], None]:
 
 
 def report(film: Path, outputs: Outputs, pca: Path | None = None) -> None:
-    """Say what came out, how it compares with PCA's evaluation, and where it lies."""
+    """Print the results, a comparison with PCA, and the paths."""
     ours = measured(outputs.evaluation)
     than = "" if pca is None else f"; PCA with the same 200 numbers: {measured(pca)['psnr']:.1f} dB"
     console.print(
@@ -314,7 +311,7 @@ def report(film: Path, outputs: Outputs, pca: Path | None = None) -> None:
 
 
 def measured(evaluation: Path) -> dict[str, float]:
-    """Read an evaluation's means over all frames that were measured."""
+    """Read an evaluation's means over all measured frames."""
     metrics = json.loads((evaluation / "metrics.json").read_text())
     return dict(metrics["summary"]["all"])
 

@@ -3,19 +3,19 @@
     python -m benchmarks.quality --bunny FILM --sintel FILM --runs DIR [--every N]
 
 DIR holds finished runs by fixed names: bunny_small, bunny_large, bunny_general_small,
-bunny_general_large, bunny_perceptual, bunny_broad2016, and the same for sintel. What is not there
-is left out, and the page says so. A film may also be a prepared data set. Baselines are trained and
-codecs run by this command itself. What was measured is kept in the work folder: an interrupted
-report goes on, and a model that was trained anew is measured anew.
+bunny_general_large, bunny_perceptual, bunny_broad2016, and the same for sintel. Missing runs are
+left out and listed. A film may also be a prepared data set. This command trains the baselines and
+runs the codecs itself. Measurements are cached in the work folder by the digest of the model: an
+interrupted report continues, and a retrained model is measured again.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.quality.collect import Collector, ablations, open_film
 from benchmarks.quality.draw import draw
-from benchmarks.quality.gather import Gathering, ablations, open_film
-from benchmarks.quality.measuring import Measuring
+from benchmarks.quality.measurer import Measurer
 from benchmarks.quality.page import IMAGES, Report, page
 from benchmarks.report import ROOT, Machine
 from trainer.durable import replace_text
@@ -48,25 +48,25 @@ def report(options: argparse.Namespace) -> None:
         TrainerError: A film or a run cannot be read.
     """
     machine = Machine.here()
-    measuring = Measuring(options.work, options.every, _say)
-    gathering = Gathering(measuring, options.runs, _say)
+    measurer = Measurer(options.work, options.every, _say)
+    collector = Collector(measurer, options.runs, _say)
     films = {
         key: open_film(title, getattr(options, key), options.work / "data", _say)
         for key, title in TITLES.items()
     }
-    found = [gathering.film(key, film) for key, film in films.items()]
-    foreign = gathering.foreign("bunny", films["bunny"], films["sintel"])
-    images = {one.film.title: draw(one, measuring, options.out / IMAGES, _say) for one in found}
-    told = Report(
+    found = [collector.film(key, film) for key, film in films.items()]
+    foreign = collector.foreign("bunny", films["bunny"], films["sintel"])
+    images = {one.film.title: draw(one, measurer, options.out / IMAGES, _say) for one in found}
+    collected = Report(
         films=found,
         foreign={(TITLES["bunny"], TITLES["sintel"]): foreign},
         ablations=ablations(options.ablations),
         every=options.every,
-        curve_every=measuring.curve_every,
+        curve_every=measurer.curve_every,
         machine=machine,
         images=images,
     )
-    replace_text(options.out / "quality.md", page(told))
+    replace_text(options.out / "quality.md", page(collected))
     _say(f"wrote {options.out / 'quality.md'}")
 
 

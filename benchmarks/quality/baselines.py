@@ -1,4 +1,4 @@
-"""What the models are measured against, beside video codecs: PCA-200 and DCT-200."""
+"""Baselines besides video codecs: PCA-200 and DCT-200."""
 
 import argparse
 import hashlib
@@ -17,12 +17,12 @@ from trainer.run import Fit, Run
 
 _BATCH = 64
 
-# Red, green and blue to one brightness and two differences of colour, orthonormal.
+# RGB to luma and two colour differences, orthonormal.
 _COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))
 
 
 def pca_run(data: FrameDataset, fit: Fit, folder: Path) -> Path:
-    """Return a run of the recipe `pca` on a data set; train it unless it is there."""
+    """Return a run of the recipe `pca` on a data set, trained if missing."""
     try:
         facts = Run(folder).facts()
         trained_on = facts["data"]
@@ -48,13 +48,13 @@ class Bins:
 
     @property
     def digest(self) -> str:
-        """Name what was fitted."""
+        """Return the digest of the fitted bins."""
         content = self.mean.numpy().tobytes() + self.chosen.numpy().tobytes()
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 class Dct:
-    """200 numbers that are coordinates along fixed patterns; all others keep their mean."""
+    """Keeps 200 DCT bins of a frame; all others are the mean's."""
 
     def __init__(self, bins: Bins) -> None:
         colours, rows, columns = _transform()

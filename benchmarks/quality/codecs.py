@@ -1,9 +1,8 @@
-"""x264 and SVT-AV1 at a given number of bytes a frame, on the very frames that models see.
+"""x264 and SVT-AV1 at a given number of bytes a frame, on the same frames as the models.
 
-Frames stream through an encoder into a file and out of it again, 4:2:0 and 8 bits, BT.709, at 24
-frames a second. Bytes are those of the packets: what a container adds is not counted. The size
-wanted is found by trying: sizes fall (or rise) nearly evenly with the encoder's one number, so a
-few whole encodes do.
+Frames are encoded to a file and decoded, 4:2:0 and 8 bits, BT.709, at 24 frames a second. Bytes are
+those of the packets, without the container. The parameter for a size is found by a search over
+whole encodes: the logarithm of the size is nearly linear in the encoder's parameter.
 """
 
 import itertools
@@ -26,24 +25,24 @@ from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 from tests.support.scheduling import ordinary_scheduling
 from trainer.durable import replace_text
 
-# SVT-AV1 tells its settings on stderr unless it is asked for errors alone.
+# SVT-AV1 prints its settings to stderr unless it logs errors only.
 os.environ.setdefault("SVT_LOG", "1")
 
 _RATE = 24
 _BATCH = 32
 _TOLERANCE = 0.02
 NEAR = 0.01
-"""How near sizes that shall be equal are aimed at: a few more tries bring it."""
+"""Relative tolerance of the search for sizes that are compared as equal."""
 _TRIES = 10
 _START_BYTES = 220
 
 Frames = Callable[[], Iterator[NDArray[np.uint8]]]
-"""Gives all frames of a film in order, in batches uint8 ``[N, 144, 256, 3]``, each time anew."""
+"""Returns a new iterator over a film's frames in batches, uint8 ``[N, 144, 256, 3]``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """An encoder, and the one number that its sizes follow."""
+    """An encoder, and the parameter that determines its size."""
 
     name: str
     encoder: str
@@ -52,11 +51,11 @@ class Codec:
     lowest: float
     highest: float
     step: float
-    """The number's smallest difference."""
+    """The parameter's smallest difference."""
     start: float
     """Gives about `_START_BYTES` a frame."""
     slope: float
-    """About how much the logarithm (base 2) of the size changes with 1."""
+    """About the change of log2(size) with the parameter."""
 
 
 X264 = Codec(
@@ -73,7 +72,7 @@ X264 = Codec(
 AV1 = Codec(
     name="SVT-AV1 preset 6",
     encoder="libsvtav1",
-    # Quarters of a step are understood here alone.
+    # Only this encoder takes quarter steps.
     options=lambda number: {"preset": "6", "svtav1-params": f"crf={number:.2f}"},
     bit_rate=lambda number: None,
     lowest=1.0,
@@ -82,9 +81,9 @@ AV1 = Codec(
     start=46.0,
     slope=-1 / 15,
 )
-# The same encoders told a bit rate, in one pass: the number is the logarithm (base 2) of bit/s.
+# The same encoders at a target bit rate, in one pass; the parameter is log2 of bit/s.
 X264_AT_RATE = Codec(
-    name="x264 medium, told a bit rate",
+    name="x264 medium, target bit rate",
     encoder="libx264",
     options=lambda number: {"preset": "medium"},
     bit_rate=lambda number: round(2**number),
@@ -95,7 +94,7 @@ X264_AT_RATE = Codec(
     slope=1.0,
 )
 AV1_AT_RATE = Codec(
-    name="SVT-AV1 preset 6, told a bit rate",
+    name="SVT-AV1 preset 6, target bit rate",
     encoder="libsvtav1",
     options=lambda number: {"preset": "6"},
     bit_rate=lambda number: round(2**number),
@@ -115,7 +114,7 @@ class Coded:
     codec: str
     bytes_a_frame: float
     number: float
-    """What the encoder was told."""
+    """The encoder's parameter."""
 
 
 def encode_at(
@@ -127,10 +126,10 @@ def encode_at(
     *,
     near: float = NEAR,
 ) -> Coded:
-    """Encode a film at so many bytes a frame, as near as is asked wherever the encoder comes.
+    """Encode a film at so many bytes a frame, within a tolerance if the encoder can.
 
-    What was encoded before at this path is used again. Where the encoder cannot go so low or so
-    high, it is taken as near as it comes: the result says where that is.
+    An existing encode at this path is reused. If the encoder cannot reach the size, the result is
+    the nearest one.
     """
     note = path.with_suffix(".json")
     if path.exists() and note.exists():
@@ -157,7 +156,7 @@ def encode_at(
 
 
 def is_equal(coded: Coded, bytes_a_frame: float) -> bool:
-    """Say whether a film was encoded at so many bytes, within 2 %."""
+    """Return whether a film was encoded at so many bytes, within 2 %."""
     return abs(coded.bytes_a_frame / bytes_a_frame - 1) <= _TOLERANCE
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from benchmarks.quality import pictures, plots
 from benchmarks.quality.codecs import AV1, X264
-from benchmarks.quality.gather import BITS, EQUAL_BYTES, OF_ALL, Findings
-from benchmarks.quality.measuring import Measuring, pictures_of_coded
+from benchmarks.quality.collect import BITS, EQUAL_BYTES, OF_ALL, Findings
+from benchmarks.quality.measurer import Measurer, pictures_of_coded
 from benchmarks.quality.page import minutes_image, rate_image, slug
 from trainer.evaluate import sheet_indices
 from trainer.sampler import spread
@@ -21,7 +21,7 @@ Image = tuple[str, str]
 
 
 def draw(
-    found: Findings, measuring: Measuring, folder: Path, say: Callable[[str], None]
+    found: Findings, measurer: Measurer, folder: Path, say: Callable[[str], None]
 ) -> list[Image]:
     """Draw everything of a film; return what goes to the end of the page."""
     say(f"{found.film.title}: drawing")
@@ -37,19 +37,19 @@ def draw(
             folder / minutes_image(found),
             title=title,
         )
-    images = [_compare(found, measuring, folder)]
+    images = [_compare(found, measurer, folder)]
     shown = [name for name in OF_ALL.values() if name in found.models]
     for name in shown or ["PCA-200"]:
-        images += _sheets(found, name, measuring, folder)
+        images += _sheets(found, name, measurer, folder)
     return images
 
 
-def _compare(found: Findings, measuring: Measuring, folder: Path) -> Image:
+def _compare(found: Findings, measurer: Measurer, folder: Path) -> Image:
     """Draw frames in even steps through everything, at equal bytes."""
     film = found.film
     indices = spread(np.arange(len(film.data)), _ROWS)
     columns = [
-        (name, measuring.pictures_of_model(model, film, BITS, indices))
+        (name, measurer.pictures_of_model(model, film, BITS, indices))
         for name, model in found.models.items()
     ]
     for name in (X264.name, AV1.name):
@@ -62,7 +62,7 @@ def _compare(found: Findings, measuring: Measuring, folder: Path) -> Image:
     )
 
 
-def _sheets(found: Findings, name: str, measuring: Measuring, folder: Path) -> list[Image]:
+def _sheets(found: Findings, name: str, measurer: Measurer, folder: Path) -> list[Image]:
     """Draw a model's contact sheet and its worst frames, each above what was remembered of it."""
     film, model = found.film, found.models[name]
     figures = next(
@@ -79,17 +79,17 @@ def _sheets(found: Findings, name: str, measuring: Measuring, folder: Path) -> l
         _sheet(
             found,
             indices,
-            measuring.pictures_of_model(model, film, BITS, indices),
+            measurer.pictures_of_model(model, film, BITS, indices),
             folder,
             file,
             note,
         )
-        told = (
+        note = (
             "one of a shot, the worst first"
             if what == "worst frames"
             else "film above, memory below"
         )
-        images.append((f"{name}, {what} ({told})", file))
+        images.append((f"{name}, {what} ({note})", file))
     return images
 
 

@@ -1,11 +1,11 @@
-"""The page: what was gathered, as Markdown."""
+"""The quality report as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.quality.codecs import is_equal
-from benchmarks.quality.gather import EQUAL_BYTES, FEATURE_MINUTES, PREVIEW_FRAMES, Findings
-from benchmarks.quality.measuring import Figures
+from benchmarks.quality.collect import EQUAL_BYTES, FEATURE_MINUTES, PREVIEW_FRAMES, Findings
+from benchmarks.quality.measurer import Figures
 from benchmarks.report import Machine
 
 IMAGES = "images"
@@ -23,9 +23,9 @@ whole film. **The decoder is not in these bytes.** A model's decoder is a file o
 once for the film; its size stands beside. A codec's decoder knows no film.
 
 Codecs get the same frames, as 4:2:0 with 8 bits, at 24 frames a second, with their own defaults
-otherwise: at constant quality, or told a bit rate (one pass), so that the whole film has the bytes
-wanted within 2 %. Which of the two is better depends on the film. A codec's frame also uses the
-frames around it; a latent stands alone.
+otherwise: at constant quality, or at a target bit rate (one pass), so that the whole film has the
+wanted bytes within 2 %. Which of the two is better depends on the film. A codec's frame also uses
+the frames around it; a latent stands alone.
 """
 
 _FILMS = """\
@@ -65,11 +65,11 @@ _NOT_COUNTED = "The decoder is not in the bytes a frame: its size stands beside.
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the page tells."""
+    """The content of the page."""
 
     films: Sequence[Findings]
     foreign: Mapping[tuple[str, str], Sequence[Figures]]
-    """By the titles of the models' film, and of the one that went through them."""
+    """By the titles of the models' film and of the measured one."""
     ablations: Sequence[Mapping[str, object]]
     every: int
     curve_every: int
@@ -168,18 +168,18 @@ def _by_brightness(figures: Sequence[Figures]) -> list[str]:
     assert isinstance(parts, list)
     ranges = [f"{part['from']:.0f} to {part['to']:.0f}" for part in parts]
     black = equal[0].groups["all"]["black"]
-    told = (
+    note = (
         "PSNR in dB of each tenth of the frames, the darkest first, all at "
         f"{EQUAL_BYTES} bytes a frame (the decoder is not in these bytes)."
     )
     titles = ["mean luma", *ranges]
     if isinstance(black, dict):
         titles.append("black")
-        told += (
+        note += (
             " The last column is how bright, of 255, the brightest of the "
             f"{black['frames']} black frames comes back (the mean over the picture)."
         )
-    lines = [told, "", _line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
+    lines = [note, "", _line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
     for one in equal:
         tenths = one.groups["all"]["by_brightness"]
         assert isinstance(tenths, list)
@@ -297,7 +297,7 @@ def minutes_image(found: Findings) -> str:
 
 
 def slug(found: Findings) -> str:
-    """Return what a film's pictures are named after."""
+    """Return the prefix of a film's pictures' names."""
     return found.film.title.split(",")[0].lower().replace(" ", "_")
 
 

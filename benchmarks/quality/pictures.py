@@ -1,4 +1,4 @@
-"""Pictures to look at: the same frames through everything that is compared, side by side."""
+"""Comparison pictures: the same frames through all models and codecs, side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ _LABEL = 40
 _QUALITY = 88
 
 Column = tuple[str, NDArray[np.uint8]]
-"""What the frames went through, and what came of them, uint8 ``[N, 144, 256, 3]``."""
+"""The label and the reconstructions, uint8 ``[N, 144, 256, 3]``."""
 
 
 def side_by_side(
     film: Film, indices: NDArray[np.int64], columns: Sequence[Column], path: Path
 ) -> None:
-    """Draw a row a frame: the film's own first, then every column's."""
+    """Draw a row for each frame: the source first, then every column."""
     height = _height(film)
     everything = [("film", film.data.frames(indices)), *columns]
     width = 2 * _MARGIN + len(everything) * (_WIDTH + _GAP) - _GAP
@@ -50,7 +50,7 @@ def side_by_side(
 def sheet(
     film: Film, indices: NDArray[np.int64], made: NDArray[np.uint8], path: Path, note: str
 ) -> None:
-    """Draw frames above what was made of them, in the trainer's contact sheet."""
+    """Draw frames above their reconstructions, as the trainer's contact sheet."""
     shape = (film.data.films[0].width, film.data.films[0].height)
     pairs = [
         Pair(source, result, film.data.seconds(index), shape)

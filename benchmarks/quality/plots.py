@@ -39,7 +39,7 @@ def training_curve(
 ) -> None:
     """Draw PSNR against minutes, and levels to compare with as dashed lines.
 
-    A dot stands on a curve where its memory is whole and its steps have begun.
+    A dot marks the end of the memory's fit.
     """
     figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
     axes = figure.subplots()
@@ -64,6 +64,6 @@ def _finish(axes: Axes, title: str, along: str, figure: Figure, path: Path) -> N
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     staged = path.with_name(f".{path.name}")
-    # Nothing of when it was made: the same figures give the same bytes.
+    # Without a timestamp: the same figures give the same bytes.
     figure.savefig(staged, format="png", metadata={"Software": None})
     staged.replace(path)

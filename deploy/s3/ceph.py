@@ -1,12 +1,12 @@
-"""A real S3 server on this machine alone: Ceph's gateway over one monitor and one disk, a file.
+"""A real local S3 server: Ceph's gateway over one monitor and one disk, which is a file.
 
-    python deploy/s3/ceph.py start DIR [--port PORT]    make it in DIR and start it
-    python deploy/s3/ceph.py restart DIR                start what does not run of it
-    python deploy/s3/ceph.py stop DIR                   end it; DIR keeps the objects
+    python deploy/s3/ceph.py start DIR [--port PORT]    create it in DIR and start it
+    python deploy/s3/ceph.py restart DIR                start its stopped processes
+    python deploy/s3/ceph.py stop DIR                   stop it; DIR keeps the objects
 
-`start` and `restart` print where it is and its keys as one line of JSON, which is in
-DIR/access.json as well. For tests and for trying things out: it keeps one copy of everything.
-It takes Debian's packages, no root and no systemd, and listens on 127.0.0.1 only.
+`start` and `restart` print its address and keys as one line of JSON, also written to
+DIR/access.json. For tests and trials: it keeps a single copy of everything. It needs Debian's
+packages, but neither root nor systemd, and listens on 127.0.0.1 only.
 """
 
 import argparse
@@ -45,19 +45,19 @@ admin socket =
 log file = {folder}/log/$name.log
 crash dir = {folder}/log
 auth allow insecure global id reclaim = false
-# One copy, on the only disk there is.
+# One copy, on the only disk.
 osd pool default size = 1
 osd pool default min size = 1
 osd crush chooseleaf type = 0
 mon allow pool size one = true
-# The gateway makes a dozen pools: the monitor does not wait a second with each.
+# The gateway creates a dozen pools: without this the monitor waits a second with each.
 paxos propose interval = 0.05
 osd pool default pg num = 4
 osd pool default pgp num = 4
 osd pool default pg autoscale mode = off
-# Else a gateway that was killed is waited for, half a minute, before a bucket can be made.
+# With the cache, creating a bucket waits half a minute for a gateway that was killed.
 rgw cache enabled = false
-# Another program's data on the same file system is no reason to stop.
+# Do not stop because other programs fill the file system.
 mon data avail warn = 2
 mon data avail crit = 1
 osd memory target = 1073741824
@@ -75,7 +75,7 @@ rgw data = {folder}/gateway
 rgw frontends = beast endpoint=127.0.0.1:{port}
 """
 DISK_BYTES = 32 * 2**30
-"""The file is sparse: it takes what is in it."""
+"""The file is sparse."""
 
 
 class CephError(Exception):
@@ -83,7 +83,7 @@ class CephError(Exception):
 
 
 def main() -> int:
-    """Do what the command line says; returns the exit code."""
+    """Run a command; returns the exit code."""
     parser = argparse.ArgumentParser(description="A real S3 server on this machine alone.")
     parser.add_argument("command", choices=("start", "restart", "stop"))
     parser.add_argument("folder", type=Path)
@@ -106,9 +106,9 @@ def main() -> int:
 
 
 def create(folder: Path, port: int) -> None:
-    """Make an empty cluster in `folder`, and its monitor and disk run."""
+    """Create an empty cluster in `folder`, with its monitor and disk running."""
     if (folder / "ceph.conf").exists():
-        raise CephError(f"there is a server in {folder} already: restart it")
+        raise CephError(f"there already is a server in {folder}: use restart")
     for name in ("run", "log", "monitor", "disk", "gateway"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     cluster, monitor_port = str(uuid.uuid4()), _free_port()
@@ -170,14 +170,14 @@ def create(folder: Path, port: int) -> None:
         f"--access-key={access['access_key']}",
         f"--secret-key={access['secret_key']}",
     )
-    # Written last: a folder with it is a server that can be started.
+    # Written last: it marks a server that can be started.
     (folder / "access.json").write_text(json.dumps(access) + "\n")
 
 
 def start(folder: Path) -> None:
-    """Start what does not run of the server in `folder`, and wait until it answers."""
+    """Start the stopped processes of the server in `folder`, and wait until it answers."""
     if not (folder / "access.json").exists():
-        raise CephError(f"there is no server in {folder}: start it")
+        raise CephError(f"there is no server in {folder}: use start")
     if process_of(folder, MONITOR) is None:
         _run_in(folder, "ceph-mon", "-i", "a")
     if process_of(folder, DISK) is None:
@@ -189,7 +189,7 @@ def start(folder: Path) -> None:
 
 
 def stop(folder: Path) -> None:
-    """End the server: the gateway first, then what it stands on."""
+    """Stop the server: first the gateway, then its dependencies."""
     for name in (GATEWAY, DISK, MONITOR):
         process = process_of(folder, name)
         if process is None:
@@ -202,13 +202,13 @@ def stop(folder: Path) -> None:
 
 
 def process_of(folder: Path, name: str) -> int | None:
-    """Return the id of the process that runs a part of the server in `folder`, None without one."""
+    """Return the pid of a part of the server in `folder`, or None if it is not running."""
     try:
         process = int((folder / "run" / f"{name}.pid").read_text())
         command = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return None
-    # A process id is used again by others, a folder is not.
+    # Process ids are reused, so the folder must match as well.
     return process if os.fsencode(folder / "ceph.conf") in command else None
 
 
@@ -234,7 +234,7 @@ def _wait(ready: Callable[[], bool], what: str, seconds: float = COMMAND_SECONDS
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
-            raise CephError(f"waited {seconds:.0f} s in vain until {what}")
+            raise CephError(f"timed out after {seconds:.0f} s: waiting until {what}")
         time.sleep(0.1)
 
 
@@ -253,7 +253,7 @@ def _run(program: str, *arguments: str, text: str | None = None) -> str:
             check=True,
         )
     except subprocess.TimeoutExpired:
-        raise CephError(f"{program} takes too long") from None
+        raise CephError(f"{program} timed out") from None
     except subprocess.CalledProcessError as error:
         raise CephError(f"{program} {arguments[-1]}: {error.stderr.strip()}") from None
     return done.stdout
@@ -262,7 +262,7 @@ def _run(program: str, *arguments: str, text: str | None = None) -> str:
 def _check_programs() -> None:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
-        raise CephError(f"{', '.join(missing)} not found; {INSTALL}")
+        raise CephError(f"{', '.join(missing)} not found; install with: {INSTALL}")
 
 
 def _free_port() -> int:

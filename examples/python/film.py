@@ -9,7 +9,7 @@ import refilm
 
 
 def show(progress: refilm.Progress) -> None:
-    """Print a line on how far the work is."""
+    """Print the progress."""
     print(f"{progress.frames_written} frames of {progress.frames_total or 'unknown'}")
 
 

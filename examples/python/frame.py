@@ -10,11 +10,11 @@ import refilm
 
 
 def main(picture: str, out: str, address: str = "127.0.0.1:50051") -> None:
-    """Write what a model remembers of a picture."""
+    """Write a model's reconstruction of a picture."""
     with refilm.Client(address) as client:
         encoding = client.encode(picture, embedding=True)
         print(f"{encoding.model.name} v{encoding.model.version}: {encoding.latent[:4]} …")
-        # The identity asks for the very version that made the latent.
+        # The identity selects the version that made the latent.
         decoded = client.decode(encoding.latent, model=encoding.model, format="png")
     Path(out).write_bytes(decoded.data)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import encode, frame_store, library, memory, reconstruct, search_scaling
+from benchmarks.environment import Environment
 from benchmarks.packets import copy_film
 from benchmarks.report import Machine, Ratio, Report, Row, Table, write
 from benchmarks.rounds import interleave, ratio
@@ -18,11 +19,11 @@ MACHINE = Machine(2, "Some Processor", 0.25, "abc1234", "2026-01-01")
 
 
 @pytest.fixture
-def stage(service: ServiceProcess, model_repository: Path, tmp_path: Path) -> Stage:
+def environment(service: ServiceProcess, model_repository: Path, tmp_path: Path) -> Environment:
     film = make_clip(tmp_path / "film.mp4", size=(160, 90), frames=60, sound=[Track()]).path
     work = tmp_path / "work"
     work.mkdir()
-    return Stage(service, model_repository, film, work)
+    return Environment(service, model_repository, film, work)
 
 
 def names(table: Table) -> list[str]:
@@ -46,8 +47,8 @@ def check_page(report: Report, folder: Path) -> None:
         assert [line.split("|")[1].strip() for line in block[2:]] == names(table)
 
 
-def test_encode(stage: Stage, tmp_path: Path) -> None:
-    report = encode.run(stage, encode.Plan(frames=4, rounds=1))
+def test_encode(environment: Environment, tmp_path: Path) -> None:
+    report = encode.run(environment, encode.Plan(frames=4, rounds=1))
 
     check_page(report, tmp_path)
     encoding, decoding = report.tables
@@ -56,7 +57,7 @@ def test_encode(stage: Stage, tmp_path: Path) -> None:
         assert table.rows[0].ratio == Ratio(1, 1, 1)
 
 
-def test_reconstruct(stage: Stage, tmp_path: Path) -> None:
+def test_reconstruct(environment: Environment, tmp_path: Path) -> None:
     plan = reconstruct.Plan(
         rounds=1,
         settings=("default", "without sound"),
@@ -64,7 +65,7 @@ def test_reconstruct(stage: Stage, tmp_path: Path) -> None:
         upload_pause=0.01,
     )
 
-    report = reconstruct.run(stage, plan)
+    report = reconstruct.run(environment, plan)
 
     check_page(report, tmp_path)
     times, settings, first_pictures = report.tables
@@ -77,8 +78,8 @@ def test_reconstruct(stage: Stage, tmp_path: Path) -> None:
     assert all(row.ratio.highest <= 1 for row in first_pictures.rows)
 
 
-def test_memory(stage: Stage, tmp_path: Path) -> None:
-    report = memory.run(stage, memory.Plan(times=2, rounds=1))
+def test_memory(environment: Environment, tmp_path: Path) -> None:
+    report = memory.run(environment, memory.Plan(times=2, rounds=1))
 
     check_page(report, tmp_path)
     (table,) = report.tables
@@ -86,25 +87,25 @@ def test_memory(stage: Stage, tmp_path: Path) -> None:
     assert all(float(figure) > 10 for row in table.rows for figure in row.figures[:2])
 
 
-def test_frame_store(stage: Stage, tmp_path: Path) -> None:
-    report = frame_store.run(stage, frame_store.Plan(frames=16, rounds=1))
+def test_frame_store(environment: Environment, tmp_path: Path) -> None:
+    report = frame_store.run(environment, frame_store.Plan(frames=16, rounds=1))
 
     check_page(report, tmp_path)
     sizes = report.tables[0]
     assert sizes.rows[2].figures == ("110,600",), "the raw frame's bytes and its share of a header"
 
 
-def test_library(stage: Stage, tmp_path: Path) -> None:
+def test_library(environment: Environment, tmp_path: Path) -> None:
     plan = library.Plan(few_films=2, films=5, small_mebibytes=1, large_mebibytes=65, with_s3=False)
 
-    report = library.run(stage, plan)
+    report = library.run(environment, plan)
 
     check_page(report, tmp_path)
     assert [names(table) for table in report.tables] == [["a folder"], ["a folder"]]
     assert all(float(row.figures[1]) > 10 for table in report.tables for row in table.rows)
 
 
-def test_search_scaling(stage: Stage, tmp_path: Path) -> None:
+def test_search_scaling(environment: Environment, tmp_path: Path) -> None:
     plan = search_scaling.Plan(
         films=(1, 2),
         queries=8,
@@ -114,7 +115,7 @@ def test_search_scaling(stage: Stage, tmp_path: Path) -> None:
         with_s3=False,
     )
 
-    report = search_scaling.run(stage, plan)
+    report = search_scaling.run(environment, plan)
 
     check_page(report, tmp_path)
     index, reading = report.tables
@@ -150,11 +151,11 @@ def test_variants_take_turns() -> None:
     assert {name: len(seconds) for name, seconds in times.items()} == {"a": 2, "b": 2}
 
 
-def test_a_film_twice_is_twice_as_long(stage: Stage, tmp_path: Path) -> None:
-    once = read_film(stage.film)
+def test_a_film_twice_is_twice_as_long(environment: Environment, tmp_path: Path) -> None:
+    once = read_film(environment.film)
     length = max(once.sounds[0].times[-1] + 1, once.times[-1])
 
-    twice = read_film(copy_film(stage.film, tmp_path / "twice.mp4", times=2))
+    twice = read_film(copy_film(environment.film, tmp_path / "twice.mp4", times=2))
 
     assert len(twice.times) == 120
     assert twice.times[:60] == once.times

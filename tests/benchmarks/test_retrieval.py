@@ -44,7 +44,7 @@ def films(tmp_path: Path) -> list[Path]:
     return [tmp_path / "one.mp4", tmp_path / "other.mp4"]
 
 
-def test_right_answers_ambiguous_queries_and_strangers_are_counted(
+def test_right_answers_ambiguous_queries_and_unknown_clips_are_counted(
     films: list[Path], tmp_path: Path
 ) -> None:
     write(films[0], colours(1, still=range(24 * 4, 24 * 12)))
@@ -58,13 +58,13 @@ def test_right_answers_ambiguous_queries_and_strangers_are_counted(
     counts = retrieval.measure(library, 0, path, every, encode, is_ambiguous)
     assert set(counts) == set(retrieval.LENGTHS)
     three = counts[3]
-    assert three.queries == three.strangers > three.unique > 0
+    assert three.queries == three.unknown > three.unique > 0
     assert three.right[METHODS[0]] == three.answered == three.unique
-    assert three.rejected == three.strangers
+    assert three.rejected == three.unknown
 
     text = page({"one": {("brightened", length): one for length, one in counts.items()}}, MACHINE)
     assert text.count("\n| brightened | **100.0**") == len(retrieval.LENGTHS)
-    assert f"| one | 3 s | {three.strangers} | {three.strangers} | 100.0 |" in text
+    assert f"| one | 3 s | {three.unknown} | {three.unknown} | 100.0 |" in text
 
 
 def write(path: Path, frames: NDArray[np.uint8]) -> None:

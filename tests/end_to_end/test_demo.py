@@ -126,7 +126,7 @@ def test_a_service_that_dies_under_it_is_told_with_what_it_said_last(tmp_path: P
     assert demo.returncode == 1, out + err
     first, second, *said = err.splitlines()
     assert first == (
-        "The service ended by itself (exit status -9, SIGKILL). The same command goes on from here."
+        "The service exited (exit status -9, SIGKILL). The same command goes on from here."
     )
     log = addresses.with_name("service.log")
     assert second == f"Its log, {log}, ends with:"
@@ -157,7 +157,7 @@ def test_a_service_that_does_not_start_is_told_with_what_it_said_last(
     monkeypatch.setenv("REFILM_MAX_RECONSTRUCTIONS", "some")
     with pytest.raises(SystemExit) as ended:
         module.main()
-    assert "The service ended by itself (exit status 2)." in str(ended.value)
+    assert "The service exited (exit status 2)." in str(ended.value)
     assert "REFILM_MAX_RECONSTRUCTIONS" in str(ended.value).splitlines()[-1]
 
 
@@ -181,13 +181,13 @@ def test_a_film_of_one_s_own_is_learned_interrupted_gone_on_with_and_reused(
     wait_for(lambda: has_steps(tmp_path) or interrupted.poll(), "the training")
     os.killpg(interrupted.pid, signal.SIGINT)
     out, err = interrupted.communicate()
-    assert interrupted.returncode != 0 and "goes on from here" in out, out + err
+    assert interrupted.returncode != 0 and "same command again to resume" in out, out + err
     assert "Traceback" not in out + err
 
     first = demo(film, tmp_path, "MINUTES=0.1")
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "Going on from the checkpoint" in first.stderr
-    assert "from the memory's first stretch on" in out
+    assert "Resuming from the checkpoint" in first.stderr
+    assert "watch it improve" in out
     with Image.open(paths_named(out)["live preview"]) as picture:
         assert picture.width > 1000
     assert re.search(r"PSNR \d+\.\d dB; PCA with the same 200 numbers: \d+\.\d dB", first.stdout)

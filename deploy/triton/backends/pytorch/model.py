@@ -1,4 +1,4 @@
-"""Triton's "pytorch" backend where Triton comes from the wheel, which carries no libtorch.
+"""Triton's "pytorch" backend for the Triton of the wheel, which has no libtorch.
 
 A Python-based backend: Triton finds it at `<backend-directory>/pytorch/model.py` and uses it for
 every model whose configuration says `backend: "pytorch"`. It reads the same model repository that
@@ -12,8 +12,8 @@ import json
 import os
 from pathlib import Path
 
-# Every version of every model is a process of its own: threads that wait must leave the cores to
-# the others instead of spinning. Read when torch is imported.
+# Every version of every model is a process: waiting OpenMP threads must sleep instead of spinning.
+# Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -32,14 +32,14 @@ class TritonPythonModel:
         self._device = torch.device(f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu")
         # A reconstruction keeps an encoder and a decoder busy at once: half the cores each.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
-        # The optimising executor compiles anew for batch sizes it has not seen, and its first runs
-        # differ from its later ones in the last bits.
+        # The optimising executor recompiles for new batch sizes, and its first runs
+        # differ from later ones in the last bits.
         torch._C._set_graph_executor_optimize(False)
         path = Path(args["model_repository"]) / args["model_version"] / "model.pt"
         self._module = torch.jit.load(str(path), map_location=self._device).eval()
 
     def execute(self, requests):
-        """Answer the requests that Triton's batcher put together, running the module once."""
+        """Answer the requests of a batch with one run of the module."""
         responses = [None] * len(requests)
         waiting = []
         for index, request in enumerate(requests):
@@ -53,7 +53,7 @@ class TritonPythonModel:
             for index, answer in zip(waiting, answers, strict=True):
                 responses[index] = answer
         except Exception:
-            # One of them is at fault: alone, each gets its own answer or its own error.
+            # One request is at fault: run alone, each gets its own answer or error.
             for index in waiting:
                 responses[index] = self._run_alone(requests[index])
         return responses
@@ -78,8 +78,7 @@ class TritonPythonModel:
         results = results if isinstance(results, (tuple, list)) else (results,)
         shares = {
             name: torch.split(result.contiguous(), sizes)
-            # An older version of a model may have fewer results than its newest one is configured
-            # for: what it has is still to be had.
+            # An older version of a model may have fewer outputs than the configuration has.
             for name, result in zip(self._outputs, results, strict=False)
         }
         return [

@@ -1,7 +1,7 @@
-"""Measures models and coded films by the trainer's own code, each once: what was measured is kept.
+"""Measures models and encoded films with the trainer's code, and caches the results.
 
-Everything lies in one folder, by the digests of what it was made from, so a report that was
-interrupted goes on where it was, and a model that was trained anew is measured anew.
+The cache is a folder keyed by the digests of all inputs, so an interrupted report continues, and a
+retrained model is measured again.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from torch import Tensor
 import trainer
 from benchmarks.quality.codecs import NEAR, Codec, Coded, decode, encode_at
 from benchmarks.quality.film import Film
-from benchmarks.quality.still import STILL_CHANGES, StillChanges, still_frames
+from benchmarks.quality.static_shots import STATIC_CHANGES, StaticChanges, static_frames
 from trainer.durable import replace_text
 from trainer.export import LATENT_SIZE
 from trainer.measures import Measures, frames_to_read
@@ -31,7 +31,7 @@ from trainer.quantize import Quantizer
 _BATCH = 32
 _WORST = 12
 _CURVE_EVERY = 12
-# What decides what a measure says: with other code, everything is measured again.
+# The modules that a measurement depends on: if one changes, everything is measured again.
 _CODE = ("measures", "metrics", "ssim", "haarpsi", "quantize")
 
 
@@ -47,13 +47,13 @@ class Pair(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Something that makes 200 numbers of a frame, and a frame of those."""
+    """A model or baseline to measure."""
 
     name: str
     digest: str
     load: Callable[[], Pair]
     decoder_bytes: int
-    """Size of what decodes, as a file."""
+    """Size of the decoder's file."""
     encoder_bytes: int
 
 
@@ -64,18 +64,18 @@ class Figures:
     name: str
     bytes_a_frame: float
     decoder_bytes: int | None
-    """None: it is a codec, whose decoder knows no film."""
+    """None for a codec, whose decoder does not depend on the film."""
     groups: Mapping[str, Mapping[str, object]]
     """Of "all" frames, those in "fitted" and those in "held_out" blocks: see `Measures.report`."""
     worst: list[int]
     """The worst frames, one of each shot, the worst first."""
 
 
-class Measuring:
-    """Measures, and remembers in a folder."""
+class Measurer:
+    """Measures, with a cache in a folder."""
 
     def __init__(self, folder: Path, every: int, say: Callable[[str], None]) -> None:
-        """Work in a folder; measure every n-th frame; say what is being done."""
+        """Take the cache folder, the step between measured frames, and a progress callback."""
         self.folder = folder
         self.every = every
         self._say = say
@@ -85,17 +85,17 @@ class Measuring:
         self._code = hashlib.sha256(b"".join(sources)).hexdigest()
 
     def of_model(self, model: Model, film: Film, bits: int | None) -> Figures:
-        """Measure a model with its latents as they are, or quantised."""
+        """Measure a model with its latents as float32 or quantized."""
 
         def measure() -> dict[str, object]:
             measures = Measures(film.data.shots, self.every)
             reconstruct = self._reconstruct(model, film, bits)
             for indices in frames_to_read(len(film.data), self.every):
                 _add(measures, film, indices, reconstruct(indices))
-            still = StillChanges(film, self._still(film))
-            for indices in still.frames_to_read():
-                still.add(indices, reconstruct(indices))
-            return _report(film, measures, still)
+            static = StaticChanges(film, self._static(film))
+            for indices in static.frames_to_read():
+                static.add(indices, reconstruct(indices))
+            return _report(film, measures, static)
 
         found = self._once(
             f"{model.name} on {film.title}, {f'{bits} bits' if bits else 'float32'}",
@@ -110,15 +110,15 @@ class Measuring:
 
         def measure() -> dict[str, object]:
             measures = Measures(film.data.shots, self.every)
-            still = StillChanges(film, self._still(film))
+            static = StaticChanges(film, self._static(film))
             own = np.concatenate(list(frames_to_read(len(film.data), self.every)))
-            others = np.concatenate([np.zeros(0, np.int64), *still.frames_to_read()])
+            others = np.concatenate([np.zeros(0, np.int64), *static.frames_to_read()])
             for indices, frames in _coded_frames(coded, [np.union1d(own, others)]):
-                for wanted, add in ((own, partial(_add, measures, film)), (others, still.add)):
+                for wanted, add in ((own, partial(_add, measures, film)), (others, static.add)):
                     chosen = np.isin(indices, wanted)
                     if chosen.any():
                         add(indices[chosen], torch.from_numpy(frames[chosen]))
-            return _report(film, measures, still)
+            return _report(film, measures, static)
 
         found = self._once(
             f"{coded.codec} at {coded.bytes_a_frame:.0f} bytes on {film.title}",
@@ -161,23 +161,23 @@ class Measuring:
         return self._psnr_once(what, facts, measure)
 
     def _frames(self, film: Film) -> dict[str, object]:
-        return {"data": film.data.digest, "every": self.every, "still": STILL_CHANGES}
+        return {"data": film.data.digest, "every": self.every, "still": STATIC_CHANGES}
 
-    def _still(self, film: Film) -> NDArray[np.int64]:
+    def _static(self, film: Film) -> NDArray[np.int64]:
         def find() -> dict[str, object]:
-            return {"indices": still_frames(film).tolist()}
+            return {"indices": static_frames(film).tolist()}
 
-        facts = {"data": film.data.digest, "still": STILL_CHANGES}
+        facts = {"data": film.data.digest, "still": STATIC_CHANGES}
         found = self._once(f"what stands still in {film.title}", facts, find)["indices"]
         return np.array(found, np.int64)
 
     @property
     def curve_every(self) -> int:
-        """Which frames the rate curve is measured on, all among the others: every so many."""
+        """Step between the frames of the rate curve, a multiple of `every`."""
         return self.every * -(-_CURVE_EVERY // self.every)
 
     def coded(self, codec: Codec, film: Film, bytes_a_frame: float, near: float = NEAR) -> Coded:
-        """Encode a film as near to some bytes a frame as is asked, or find it encoded."""
+        """Encode a film at so many bytes a frame within a tolerance, unless cached."""
         codec_name = re.sub(r"[^a-z0-9]+", "_", codec.name.lower())
         about = "" if near == NEAR else "about-"
         name = f"{_short(film.data.digest)}-{codec_name}-{about}{bytes_a_frame:.0f}.mkv"
@@ -193,7 +193,7 @@ class Measuring:
     def pictures_of_model(
         self, model: Model, film: Film, bits: int | None, indices: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
-        """Return a model's pictures of some frames."""
+        """Return a model's reconstructions of some frames."""
         reconstruct = self._reconstruct(model, film, bits)
         parts = [
             reconstruct(indices[first : first + _BATCH]).cpu().numpy()
@@ -204,7 +204,7 @@ class Measuring:
     def _reconstruct(
         self, model: Model, film: Film, bits: int | None
     ) -> Callable[[NDArray[np.int64]], Tensor]:
-        """Return what makes a model's pictures of frames, by their indices."""
+        """Return a function from frame indices to a model's reconstructions."""
         kept, whole = self._latents(model, film)
         pair = self._load(model)
         quantize = None if bits is None else Quantizer.fit(whole, bits)
@@ -221,7 +221,7 @@ class Measuring:
         return reconstruct
 
     def _latents(self, model: Model, film: Film) -> tuple[NDArray[np.int64], Tensor]:
-        """Encode the frames that measuring needs, or find their latents.
+        """Encode the frames to measure, unless their latents are cached.
 
         Returns:
             The frames' indices, ascending ``[M]``, and their latents ``[M, 200]``.
@@ -261,7 +261,7 @@ class Measuring:
     def _once(
         self, what: str, facts: Mapping[str, object], measure: Callable[[], dict[str, object]]
     ) -> dict[str, Any]:
-        """Measure, unless it was measured of the same things before."""
+        """Measure unless cached."""
         key = hashlib.sha256(
             json.dumps({**facts, "code": self._code}, sort_keys=True).encode()
         ).hexdigest()[:16]
@@ -273,13 +273,13 @@ class Measuring:
         content = {"what": what, "of": dict(facts), "found": measure()}
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(content, indent=1) + "\n")
-        # As it will be read back: numbers and names, nothing else.
+        # Exactly as it will be read back from JSON.
         read: dict[str, Any] = json.loads(json.dumps(content["found"]))
         return read
 
 
 def pictures_of_coded(coded: Coded, film: Film, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return a coded film's pictures of some frames, in the order asked for."""
+    """Return some frames of an encoded film, in the order of the indices."""
     found: dict[int, NDArray[np.uint8]] = {}
     wanted = set(indices.tolist())
     for first, frames in _numbered(coded):
@@ -296,7 +296,7 @@ def _encoded(pair: Pair, frames: NDArray[np.uint8]) -> Tensor:
 def _coded_frames(
     coded: Coded, batches: Iterable[NDArray[np.int64]]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """Decode a film; give the frames in batches of indices, all ascending, and their indices."""
+    """Decode a film; yield the frames of ascending batches of indices, with the indices."""
     wanted = np.concatenate([np.zeros(0, np.int64), *batches])
     for first, frames in _numbered(coded):
         chosen = wanted[(wanted >= first) & (wanted < first + len(frames))]
@@ -321,16 +321,16 @@ def _psnr(film: Film, indices: NDArray[np.int64], result: Tensor) -> Tensor:
     return psnr(torch.from_numpy(film.data.frames(indices)), result.cpu())
 
 
-def _report(film: Film, measures: Measures, still: StillChanges) -> dict[str, object]:
+def _report(film: Film, measures: Measures, static: StaticChanges) -> dict[str, object]:
     def of(indices: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
         held_out = film.data.is_held_out[indices]
         everything = np.ones(len(indices), np.bool_)
         return {"all": everything, "fitted": ~held_out, "held_out": held_out}
 
     groups = measures.report(of(measures.index))
-    for name, chosen in of(still.index).items():
+    for name, chosen in of(static.index).items():
         if name in groups:
-            groups[name]["static_shots"] = still.summary(chosen)
+            groups[name]["static_shots"] = static.summary(chosen)
     return {"groups": groups, "worst": _worst(film, measures)}
 
 

@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.quality.film import Film
-from benchmarks.quality.still import STILL_CHANGES, StillChanges, still_frames
+from benchmarks.quality.static_shots import STATIC_CHANGES, StaticChanges, static_frames
 from tests.trainer.fidelity_films import FilmInMemory
 
 
@@ -33,20 +33,20 @@ def film() -> Film:
 
 
 def test_changes_are_taken_within_shots_that_stand_still(film: Film) -> None:
-    assert still_frames(film).tolist() == [*range(1, 12), *range(23, 30)]
+    assert static_frames(film).tolist() == [*range(1, 12), *range(23, 30)]
 
 
 def test_no_more_changes_are_taken_than_are_needed() -> None:
-    long = film_of(np.repeat(shot(2, 3), STILL_CHANGES, axis=0))
-    chosen = still_frames(long)
-    assert len(chosen) == STILL_CHANGES and len(set(chosen.tolist())) == STILL_CHANGES
-    assert chosen[0] < 5 and chosen[-1] > 2 * STILL_CHANGES - 5
+    long = film_of(np.repeat(shot(2, 3), STATIC_CHANGES, axis=0))
+    chosen = static_frames(long)
+    assert len(chosen) == STATIC_CHANGES and len(set(chosen.tolist())) == STATIC_CHANGES
+    assert chosen[0] < 5 and chosen[-1] > 2 * STATIC_CHANGES - 5
 
 
 def test_a_lively_film_has_none() -> None:
     lively = film_of(shot(9, 60))
-    assert still_frames(lively).tolist() == []
-    nothing = StillChanges(lively, still_frames(lively))
+    assert static_frames(lively).tolist() == []
+    nothing = StaticChanges(lively, static_frames(lively))
     assert list(nothing.frames_to_read()) == []
     assert nothing.summary(np.zeros(0, np.bool_)) is None
 
@@ -55,7 +55,7 @@ def test_a_lively_film_has_none() -> None:
     ("moves", "correlation"), [("as it did", 1.0), ("not", 0.0), ("the other way", -1.0)]
 )
 def test_what_moves_as_it_did_correlates(film: Film, moves: str, correlation: float) -> None:
-    still = StillChanges(film, still_frames(film))
+    still = StaticChanges(film, static_frames(film))
     for indices in still.frames_to_read():
         frames = torch.from_numpy(film.data.frames(indices)).clone()
         made = {"as it did": frames, "not": frames * 0 + 100, "the other way": 240 - frames}

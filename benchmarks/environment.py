@@ -1,4 +1,4 @@
-"""What is measured: the example film, a model trained on it, and a real service that has it."""
+"""The benchmarks' environment: the example film, a model trained on it, and a real service."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,19 +19,19 @@ EXAMPLE_FILM = ROOT / "examples" / "films" / "big_buck_bunny_60s.mp4"
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """What every benchmark works with."""
+class Environment:
+    """The environment of a benchmark."""
 
     service: ServiceProcess
     """Running, with a Triton of its own."""
     repository: Path
-    """Its model repository; holds the one model "pca"."""
+    """Its model repository, with the model "pca"."""
     film: Path
     folder: Path
-    """For what a benchmark makes on the way; empty at first."""
+    """For temporary files; empty at first."""
 
     def torchscript(self, half: str) -> Path:
-        """Return the TorchScript file of the "encoder" or "decoder" that the service answers by."""
+        """Return the TorchScript file of the service's "encoder" or "decoder"."""
         versions = self.repository.glob(f"pca_{half}/[0-9]*")
         return max(versions, key=lambda folder: int(folder.name)) / "model.pt"
 
@@ -45,7 +45,7 @@ class Stage:
 def train_model(folder: Path) -> Path:
     """Train a small `pca` on every fifth frame of the example film; return its model repository.
 
-    A real model, not random numbers: what it decodes costs the video encoder what films cost it.
+    A real model, so that its output costs the video encoder as much as real films.
     """
     data, _ = prepare([EXAMPLE_FILM], folder / "data", Sampling(every=5), lambda *_: None)
     components = find_components(data, lambda _: None)
@@ -62,16 +62,16 @@ def train_model(folder: Path) -> Path:
 
 
 @contextmanager
-def set_stage(repository: Path, folder: Path) -> Iterator[Stage]:
-    """Start a service over the repository, working in a folder that does not exist yet."""
+def start_environment(repository: Path, folder: Path) -> Iterator[Environment]:
+    """Start a service over the repository; the folder must not exist yet."""
     work = folder / "work"
     work.mkdir(parents=True)
     settings = {"REFILM_LOG_LEVEL": "info"}
     with ServiceProcess(folder / "service", [repository], settings) as service:
         service.wait_until_serving()
         try:
-            yield Stage(service, repository, EXAMPLE_FILM, work)
+            yield Environment(service, repository, EXAMPLE_FILM, work)
         except Exception as error:
-            # The folder goes; what the service had to say must not.
+            # The folder is removed: keep the service's log.
             error.add_note("".join(service.log.read_text().splitlines(keepends=True)[-20:]))
             raise

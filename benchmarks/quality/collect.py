@@ -12,7 +12,7 @@ import torch
 from benchmarks.quality.baselines import Dct, choose_bins, pca_run
 from benchmarks.quality.codecs import AV1, AV1_AT_RATE, X264, X264_AT_RATE, Codec, Coded
 from benchmarks.quality.film import Film
-from benchmarks.quality.measuring import Figures, Measuring, Model
+from benchmarks.quality.measurer import Figures, Measurer, Model
 from trainer.dataset import FrameDataset
 from trainer.errors import RunError
 from trainer.evaluate import Reconstructor, model_of_run
@@ -54,7 +54,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How a run came to be."""
+    """How a run was trained."""
 
     run: str
     recipe: str
@@ -68,7 +68,7 @@ class Training:
 
 @dataclass(slots=True)
 class Findings:
-    """What was found on one film."""
+    """All results for one film."""
 
     film: Film
     memory: list[Figures] = field(default_factory=list)
@@ -83,28 +83,28 @@ class Findings:
     minutes: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """Minutes of training, the memory's included, and PSNR of the preview's frames."""
     memory_minutes: dict[str, float] = field(default_factory=dict)
-    """How many of those minutes the memory took; not of a curve that begins at a whole memory."""
+    """Minutes of the memory's fit; missing for a curve that starts with a finished memory."""
     preview_pca: float = 0.0
     """PSNR of the same frames through PCA-200."""
     trained: list[Training] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
-    """Runs that are not there."""
+    """Missing runs."""
     models: dict[str, Model] = field(default_factory=dict)
     """Those of `memory`, by name."""
     codecs: dict[str, Coded] = field(default_factory=dict)
     """Those of `memory`, by name."""
 
 
-class Gathering:
-    """Goes through everything, with what was measured before."""
+class Collector:
+    """Collects all results, using cached measurements."""
 
-    def __init__(self, measuring: Measuring, runs: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, measurer: Measurer, runs: Path, say: Callable[[str], None]) -> None:
         """Measure finished runs in a folder of them, by their fixed names."""
-        self._measuring, self._runs, self._say = measuring, runs, say
+        self._measurer, self._runs, self._say = measurer, runs, say
         self._fitted: dict[tuple[str, Fit], list[Model]] = {}
 
     def film(self, key: str, film: Film) -> Findings:
-        """Gather what is told of a film and its own models.
+        """Collect the results for a film and its own models.
 
         Args:
             key: What its runs' names begin with.
@@ -116,16 +116,16 @@ class Gathering:
         own += fidelity + self._found(key, OF_ALL_BUT_FIDELITY, found)
         found.models = {model.name: model for model in own}
         for model in own:
-            found.memory += [self._measuring.of_model(model, film, bits) for bits in (None, BITS)]
+            found.memory += [self._measurer.of_model(model, film, bits) for bits in (None, BITS)]
         for codec in (X264, AV1, X264_AT_RATE, AV1_AT_RATE):
-            coded = self._measuring.coded(codec, film, EQUAL_BYTES)
+            coded = self._measurer.coded(codec, film, EQUAL_BYTES)
             found.codecs[codec.name] = coded
-            found.memory.append(self._measuring.of_coded(coded, film))
+            found.memory.append(self._measurer.of_coded(coded, film))
         if len(film.data.held_out):
             general = [*self._baselines(key, film, "fitted"), *self._found(key, GENERAL, found)]
-            found.general = [self._measuring.of_model(model, film, BITS) for model in general]
+            found.general = [self._measurer.of_model(model, film, BITS) for model in general]
             found.general += [
-                self._measuring.of_coded(found.codecs[codec.name], film) for codec in (X264, AV1)
+                self._measurer.of_coded(found.codecs[codec.name], film) for codec in (X264, AV1)
             ]
         for model in fidelity:
             found.totals += self._totals(model, film)
@@ -139,11 +139,11 @@ class Gathering:
         """Measure a film through another film's models."""
         models = [*self._baselines(key, owner, "all")]
         models += self._found(key, {**OF_ALL, **GENERAL, **OF_ALL_BUT_FIDELITY}, None)
-        return [self._measuring.of_model(model, film, BITS) for model in models]
+        return [self._measurer.of_model(model, film, BITS) for model in models]
 
     def _baselines(self, key: str, film: Film, fit: Fit) -> list[Model]:
         if (key, fit) not in self._fitted:
-            folder = self._measuring.folder / "baselines" / f"{key}_pca_{fit}"
+            folder = self._measurer.folder / "baselines" / f"{key}_pca_{fit}"
             pca = self._of_run("PCA-200", pca_run(film.data, fit, folder))
             self._say(f"{film.title}: choosing the DCT's bins")
             bins = choose_bins(film.data if fit == "fitted" else film.data.with_all_fitted())
@@ -153,7 +153,7 @@ class Gathering:
         return self._fitted[key, fit]
 
     def _found(self, key: str, names: dict[str, str], found: Findings | None) -> list[Model]:
-        """Return the models of the runs that are there; note them, and those that are not."""
+        """Return the models of the existing runs, and record existing and missing ones."""
         models = []
         for end, name in names.items():
             folder = self._runs / f"{key}_{end}"
@@ -186,19 +186,19 @@ class Gathering:
         prepared = film.data.films[0]
         seconds = float((prepared.end - prepared.start) * prepared.time_base)
         feature = round(FEATURE_MINUTES * 60 * len(film.data) / seconds)
-        measured = _mean_psnr(self._measuring.of_model(model, film, BITS))
+        measured = _mean_psnr(self._measurer.of_model(model, film, BITS))
         totals = []
         for frames in (len(film.data), feature):
             size = EQUAL_BYTES + model.decoder_bytes / frames
-            coded = self._measuring.coded(AV1, film, size)
-            figures = self._measuring.of_coded(coded, film)
+            coded = self._measurer.coded(AV1, film, size)
+            figures = self._measurer.of_coded(coded, film)
             totals.append(Total(model.name, frames, size, measured, coded, _mean_psnr(figures)))
         return totals
 
     def _rates(self, models: Sequence[Model], film: Film) -> dict[str, list[tuple[float, float]]]:
         rates = {
             model.name: [
-                (LATENT_SIZE * bits / 8, self._measuring.psnr_of_model(model, film, bits))
+                (LATENT_SIZE * bits / 8, self._measurer.psnr_of_model(model, film, bits))
                 for bits in CURVE_BITS
             ]
             for model in models
@@ -208,12 +208,12 @@ class Gathering:
     def _codec_rates(self, codec: Codec, film: Film) -> list[tuple[float, float]]:
         points = []
         for size in CURVE_BYTES:
-            coded = self._measuring.coded(codec, film, size, CURVE_NEAR)
-            points.append((coded.bytes_a_frame, self._measuring.psnr_of_coded(coded, film)))
+            coded = self._measurer.coded(codec, film, size, CURVE_NEAR)
+            points.append((coded.bytes_a_frame, self._measurer.psnr_of_coded(coded, film)))
         return sorted(points)
 
     def _minutes(self, key: str) -> tuple[dict[str, list[tuple[float, float]]], dict[str, float]]:
-        """Read the curves that trainings on all frames left, and the memory's part of each."""
+        """Read the preview curves of trainings on all frames, and each memory's minutes."""
         curves, memories = {}, {}
         for end, name in OF_ALL.items():
             path = self._runs / f"{key}_{end}" / "preview.jsonl"
@@ -228,14 +228,14 @@ class Gathering:
 
     def _preview_psnr(self, model: Model, film: Film) -> float:
         indices = spread(np.arange(len(film.data)), PREVIEW_FRAMES)
-        made = self._measuring.pictures_of_model(model, film, None, indices)
+        made = self._measurer.pictures_of_model(model, film, None, indices)
         return float(
             psnr(torch.from_numpy(film.data.frames(indices)), torch.from_numpy(made)).mean()
         )
 
 
 def ablations(path: Path) -> list[dict[str, object]]:
-    """Read what each idea gained alone; nothing where nobody measured it."""
+    """Read the ablations; empty if there are none."""
     return list(json.loads(path.read_text("utf-8"))) if path.exists() else []
 
 

@@ -1,6 +1,6 @@
-"""Measures whether shots that stand still come back so, on changes from all over a film.
+"""Measures the temporal correlation in static shots, on changes from all over a film.
 
-Among every n-th frame there are few of them; so they are looked for, and taken evenly.
+There are few of them among every n-th frame, so they are searched for and sampled evenly.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from trainer.measures import STATIC_CHANGE
 from trainer.metrics import Change, change, correlation
 from trainer.sampler import spread
 
-STILL_CHANGES = 240
+STATIC_CHANGES = 240
 _BATCH = 32
 
 
-def still_frames(film: Film) -> NDArray[np.int64]:
-    """Return frames of static shots (`trainer.measures`), none a shot's first, spread evenly."""
+def static_frames(film: Film) -> NDArray[np.int64]:
+    """Return evenly spread frames of static shots (`trainer.measures`), no shot's first frame."""
     levels = np.full(len(film.data), np.nan)
     before: NDArray[np.uint8] | None = None
     done = 0
@@ -34,14 +34,14 @@ def still_frames(film: Film) -> NDArray[np.int64]:
         for shot in film.data.shots
         if shot.stop > shot.first + 1 and levels[shot.first + 1 : shot.stop].mean() < STATIC_CHANGE
     ]
-    return spread(np.concatenate(found), STILL_CHANGES) if found else np.zeros(0, np.int64)
+    return spread(np.concatenate(found), STATIC_CHANGES) if found else np.zeros(0, np.int64)
 
 
-class StillChanges:
-    """The changes into given frames, as they come back."""
+class StaticChanges:
+    """The reconstructed changes into given frames."""
 
     def __init__(self, film: Film, index: NDArray[np.int64]) -> None:
-        """Begin; the frames are those that `still_frames` found."""
+        """Take the frames that `static_frames` found."""
         self.index = index
         self._film = film
         self._wanted = set(index.tolist())
@@ -49,13 +49,13 @@ class StillChanges:
         self._before: tuple[int, Tensor, Tensor] | None = None
 
     def frames_to_read(self) -> Iterator[NDArray[np.int64]]:
-        """Give the frames to reconstruct, and the one before each, in batches, in order."""
+        """Yield the frames to reconstruct, and the one before each, in batches, in order."""
         frames = np.union1d(self.index, self.index - 1)
         for first in range(0, len(frames), _BATCH):
             yield frames[first : first + _BATCH]
 
     def add(self, indices: NDArray[np.int64], result: Tensor) -> None:
-        """Measure a batch of what was frames_to_read: uint8 ``[N, 144, 256, 3]``."""
+        """Measure a batch of `frames_to_read`, uint8 ``[N, 144, 256, 3]``."""
         source = torch.from_numpy(self._film.data.frames(indices))
         for row, index in enumerate(indices.tolist()):
             now = (index, source[row], result[row].cpu())
@@ -64,7 +64,7 @@ class StillChanges:
             self._before = now
 
     def summary(self, chosen: NDArray[np.bool_]) -> dict[str, object] | None:
-        """Return the correlation over some of the frames' changes; None where nothing changes."""
+        """Return the correlation over some of the frames' changes; None without any change."""
         changes = [self._changes[index] for index in self.index[chosen].tolist()]
         found = correlation(changes) if changes else None
         return None if found is None else {"changes": len(changes), "correlation": found}
