@@ -1,8 +1,8 @@
-"""What the service tries again by itself, and when.
+"""The service's own retries with backoff.
 
-A single request to a store that fails is sent again within seconds (`request_pauses`). Work that
-finds Triton or the store unavailable all the same waits for longer (`persistently`). When callers
-may try again is said by the errors that they get (`ServiceError.retry_after`).
+A failed request to the store is retried within seconds (`request_backoff`). Operations that then
+still find Triton or the store unavailable wait longer (`with_retries`). When callers may retry is
+in the errors that they get (`ServiceError.retry_after`).
 """
 
 import asyncio
@@ -16,25 +16,22 @@ from service.errors import UnavailableError
 
 T = TypeVar("T")
 
-REQUEST_TRIES = 5
+REQUEST_ATTEMPTS = 5
 REQUEST_SECONDS = 5.0
-"""No try of a request begins later than this after the first: one that hung is not repeated."""
+"""No attempt starts later than this after the first, so a request that hung is not retried."""
 _FIRST_PAUSE_SECONDS = 0.2
 
-RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
-"""Pauses before what found Triton or the store unavailable is tried again: a local Triton that died
-is back, with its models, within these."""
+RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Seconds before each retry of an operation that found Triton or the store unavailable: enough for
+a local Triton to restart and load its models."""
 
 
-def request_pauses() -> Iterator[float]:
-    """Return, from when a request is sent, how many seconds to wait before each further try.
-
-    Anywhere up to a growing limit: callers that failed together do not come back together.
-    """
+def request_backoff() -> Iterator[float]:
+    """Return the seconds before each retry of a request sent now: exponential, with jitter."""
     last = time.monotonic() + REQUEST_SECONDS
 
     def pauses() -> Iterator[float]:
-        for tried in range(1, REQUEST_TRIES):
+        for tried in range(1, REQUEST_ATTEMPTS):
             pause = random.uniform(0, _FIRST_PAUSE_SECONDS * 2**tried)  # noqa: S311 - no secret
             if time.monotonic() + pause >= last:
                 return
@@ -43,9 +40,9 @@ def request_pauses() -> Iterator[float]:
     return pauses()
 
 
-async def persistently(call: Callable[[], Awaitable[T]]) -> T:
-    """Await `call()`, again and again while it is unavailable, a bounded number of times."""
-    for pause in RETRY_SECONDS:
+async def with_retries(call: Callable[[], Awaitable[T]]) -> T:
+    """Await `call()`, retrying a bounded number of times while it raises UnavailableError."""
+    for pause in RETRY_DELAYS:
         try:
             return await call()
         except UnavailableError:
@@ -53,27 +50,27 @@ async def persistently(call: Callable[[], Awaitable[T]]) -> T:
     return await call()
 
 
-async def persistent_pieces(
+async def read_with_retries(
     pull: Callable[[Iterator[bytes]], AsyncGenerator[bytes, None]],
     read: Callable[[int], Iterator[bytes]],
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of `read(0)`; where that finds the store unavailable, go on where it was.
+    """Yield the chunks of `read(0)`, resuming at the position while the store is unavailable.
 
-    A bounded number of times without a piece.
+    The number of retries without progress is bounded.
 
     Args:
-        pull: yields what an iterator does, without blocking: `StorageThreads.iterate`.
-        read: takes the position to begin at, in bytes.
+        pull: iterates without blocking: `StorageThreads.iterate`.
+        read: takes the position to start at, in bytes.
     """
     position = 0
-    pauses = iter(RETRY_SECONDS)
+    pauses = iter(RETRY_DELAYS)
     while True:
         try:
-            async with aclosing(pull(read(position))) as pieces:
-                async for piece in pieces:
-                    position += len(piece)
-                    pauses = iter(RETRY_SECONDS)
-                    yield piece
+            async with aclosing(pull(read(position))) as chunks:
+                async for chunk in chunks:
+                    position += len(chunk)
+                    pauses = iter(RETRY_DELAYS)
+                    yield chunk
             return
         except UnavailableError:
             pause = next(pauses, None)

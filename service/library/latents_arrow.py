@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from service.library.latents_manifest import LatentsManifest
 from service.library.latents_reader import LATENT_SIZE, LatentsReader
-from service.storage.objects import PIECE_BYTES
+from service.storage.objects import CHUNK_BYTES
 
 
 def arrow_bytes(latents: LatentsReader, manifest: LatentsManifest) -> Iterator[bytes]:
@@ -58,5 +58,5 @@ def _taken(sink: io.BytesIO) -> Iterator[bytes]:
     data = sink.getvalue()
     sink.seek(0)
     sink.truncate()
-    for start in range(0, len(data), PIECE_BYTES):
-        yield data[start : start + PIECE_BYTES]
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]

@@ -220,7 +220,7 @@ class Sweep:
         for key in self._until_stopped(self._store.abandoned(self._age)):
             yield Leftover("write", key, 1, 0)
             if not self._dry_run:
-                self._store.forget_abandoned([key])
+                self._store.delete_abandoned([key])
 
     def _until_stopped(self, names: Iterable[str]) -> Iterator[str]:
         for name in names:

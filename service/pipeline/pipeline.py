@@ -21,7 +21,7 @@ from service.pipeline.events import StageSeconds
 from service.pipeline.model_output import NO_MODEL_OUTPUT, ModelOutput
 from service.pipeline.source import Source
 from service.pipeline.stats import Stats
-from service.retry import persistently
+from service.retry import with_retries
 
 BATCHES_READ = 1
 """Batches that wait for a place in front of Triton."""
@@ -148,8 +148,8 @@ class Pipeline:
         if not len(batch.pts):
             return NO_MODEL_OUTPUT
         model = self._model
-        encoded = await persistently(lambda: self._inference.encode(model, batch.frames))
-        decoded = await persistently(lambda: self._inference.decode(model, encoded.latents))
+        encoded = await with_retries(lambda: self._inference.encode(model, batch.frames))
+        decoded = await with_retries(lambda: self._inference.decode(model, encoded.latents))
         self._stats.reconstructed(len(batch.pts), encoded.compute_seconds, decoded.compute_seconds)
         return ModelOutput(encoded.latents, encoded.embeddings, decoded.frames)
 

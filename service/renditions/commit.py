@@ -24,22 +24,22 @@ async def commit(
     """
     film, rendition = target.film, target.rendition
     await require_film()
-    latents = await writes.persistently(library.latents.find, film.id, target.model.digest)
+    latents = await writes.with_retries(library.latents.find, film.id, target.model.digest)
     parts = [record.latents for record in chain if record.latents is not None]
     if latents is None:
-        latents = await writes.persistently(
+        latents = await writes.with_retries(
             library.latents.commit, _latents_manifest(target, chain, tuple(parts))
         )
     for attempt in {layout.attempt_of(part.key) for part in parts} - latents.attempts:
-        await writes.persistently(
+        await writes.with_retries(
             library.latents.drop_attempt, film.id, target.model.digest, attempt
         )
     await require_film()
-    manifest = await writes.persistently(
+    manifest = await writes.with_retries(
         library.renditions.commit, _rendition_manifest(target, chain)
     )
     for attempt in {record.attempt for record in chain} - manifest.attempts:
-        await writes.persistently(library.renditions.drop_attempt, film.id, rendition, attempt)
+        await writes.with_retries(library.renditions.drop_attempt, film.id, rendition, attempt)
     return manifest
 
 

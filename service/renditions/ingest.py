@@ -131,10 +131,10 @@ class _IngestRun:
             await self._take_through()
             # Nobody shall begin the same work in the moment between the film and its rendition.
             place = self._place
-            await self._writes.persistently(
+            await self._writes.with_retries(
                 self._library.leases.take, place.film, place.rendition, None
             )
-            film = await self._writes.persistently(self._upload.finish)
+            film = await self._writes.with_retries(self._upload.finish)
         finally:
             if film is None:
                 await run_to_completion(self._drop())
@@ -173,7 +173,7 @@ class _IngestRun:
             await self._writes.run(self._upload.write, chunk)
         except UnavailableError:
             # The chunk was taken; what it completed is still to be stored.
-            await self._writes.persistently(self._upload.write, b"")
+            await self._writes.with_retries(self._upload.write, b"")
 
     async def _kept(self, record: SegmentRecord, data: bytes) -> None:
         """Send a segment that is whole, the header before the first."""
@@ -189,7 +189,7 @@ class _IngestRun:
         target = Target(film, self._settings.model, self._settings.output)
 
         async def require_film() -> None:
-            await self._writes.persistently(self._library.films.require, film.id, film.uid)
+            await self._writes.with_retries(self._library.films.require, film.id, film.uid)
 
         manifest = await commit(self._library, self._writes, target, self._records, require_film)
         await self._events.put(self._stats.progress())

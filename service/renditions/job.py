@@ -24,7 +24,7 @@ from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.library_source import LibrarySource
 from service.renditions.rendition_writer import Place, RenditionWriter
 from service.renditions.segment_sink import SegmentSink
-from service.retry import persistently
+from service.retry import with_retries
 from service.storage.objects import delete_below
 
 log = structlog.get_logger(__name__)
@@ -123,13 +123,13 @@ class RenditionJob:
         watch = LeaseWatch(leases.seconds)
         film, rendition = self.target.film.id, self.target.rendition
         while True:
-            await persistently(self._look)
+            await with_retries(self._look)
             if self.state.ended:
                 return None
-            newest = await self._writes.persistently(leases.newest, film, rendition)
+            newest = await self._writes.with_retries(leases.newest, film, rendition)
             if watch.is_free(newest):
                 self._wrote = True
-                lease = await self._writes.persistently(leases.take, film, rendition, newest)
+                lease = await self._writes.with_retries(leases.take, film, rendition, newest)
                 if lease is not None:
                     return lease
             await asyncio.sleep(FOLLOW_SECONDS)
@@ -193,7 +193,7 @@ class RenditionJob:
                 continue
 
     async def _make(self, attempt: str) -> None:
-        await persistently(self._look)
+        await with_retries(self._look)
         if self.state.ended:
             return
         before = self.state.last
@@ -214,7 +214,7 @@ class RenditionJob:
     async def _make_segments(self, attempt: str, before: SegmentRecord | None) -> None:
         library, target = self._library, self.target
         film, model = target.film, target.model
-        latents = await self._writes.persistently(library.latents.find, film.id, model.digest)
+        latents = await self._writes.with_retries(library.latents.find, film.id, model.digest)
         self._earlier, self._stats = self.seconds, Stats(model)
         self._stats_begin = self.state.frames
         writer = RenditionWriter(
@@ -224,7 +224,7 @@ class RenditionJob:
             model,
             before=before,
             keeps_latents=latents is None,
-            may_go_on=partial(persistently, self._require_film),
+            may_go_on=partial(with_retries, self._require_film),
             kept=self._kept,
         )
         resume = before.resume if before is not None else None
@@ -255,7 +255,7 @@ class RenditionJob:
         """Forget segments that this version of the service cannot go on after."""
         self._log.warning("segments are made again", segments=len(self.state.segments))
         keys = [record.key for record in self.state.segments]
-        await self._writes.persistently(self._library.store.delete, keys)
+        await self._writes.with_retries(self._library.store.delete, keys)
         raise gone_astray()
 
     # What is left behind.

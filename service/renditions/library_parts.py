@@ -11,7 +11,7 @@ from service.library.films import Film
 from service.library.library import Library
 from service.library.records import StoredModel
 from service.library.renditions import rendition_id
-from service.retry import persistently
+from service.retry import with_retries
 from service.storage.threads import StorageThreads
 
 P = ParamSpec("P")
@@ -55,9 +55,9 @@ class Writes:
         running.add_done_callback(self._done)
         return await asyncio.shield(running)
 
-    async def persistently(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def with_retries(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `call`, again and again while the store is unavailable, a bounded number of times."""
-        return await persistently(lambda: self.run(call, *args, **kwargs))
+        return await with_retries(lambda: self.run(call, *args, **kwargs))
 
     async def ended(self) -> None:
         """Wait until nothing runs any more."""

@@ -5,7 +5,7 @@ from film.process.bytes_out import StoredBytes
 from service.errors import DataLossError, ServiceError
 from service.film_faults import limit_fault
 from service.library.film_source import SourceBytes
-from service.retry import persistently
+from service.retry import with_retries
 from service.storage.threads import StorageThreads
 
 
@@ -23,7 +23,7 @@ class LibraryBytes(StoredBytes):
 
     async def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the film; raises ServiceError."""
-        return await persistently(lambda: self._threads.run(self._source.read, offset, length))
+        return await with_retries(lambda: self._threads.run(self._source.read, offset, length))
 
 
 class LibrarySource:

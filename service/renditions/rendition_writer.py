@@ -92,7 +92,7 @@ class RenditionWriter:
         if self._init is None:
             if init is None:
                 raise ValueError("the first segment comes without a header")
-            self._init = await self._writes.persistently(
+            self._init = await self._writes.with_retries(
                 records.write_init, place.film, place.rendition, place.attempt, init
             )
             self.init_data = init
@@ -111,7 +111,7 @@ class RenditionWriter:
             else None,
         )
         await self._may_go_on()
-        await self._writes.persistently(records.write, record)
+        await self._writes.with_retries(records.write, record)
         self._before = record
         metrics.SEGMENTS.labels(self._model.name, str(self._model.version), "made").inc()
         await self._kept(record, segment.data)
@@ -119,7 +119,7 @@ class RenditionWriter:
     async def _write_latents(self, number: int, rows: Rows) -> LatentsPart | None:
         if not self.keeps_latents:
             return None
-        return await self._writes.persistently(
+        return await self._writes.with_retries(
             self._library.latents.write_part,
             self._place.film,
             self._model.digest,
@@ -132,7 +132,7 @@ class RenditionWriter:
         )
 
     async def _write_bytes(self, segment: Segment) -> RenditionSegment:
-        return await self._writes.persistently(
+        return await self._writes.with_retries(
             self._library.records.write_segment,
             self._place.film,
             self._place.rendition,

@@ -24,7 +24,7 @@ from service.renditions.registry import Registry
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 """How often the store is asked for jobs."""
 CANCEL_SECONDS = 1.0
 """How often a job that runs is asked whether it was cancelled."""
@@ -84,7 +84,7 @@ class JobRunner:
                 except Exception:
                     log.exception("unexpected error")
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_SECONDS)
+                    await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS)
                 self._wake.clear()
         finally:
             running = list(self._known.running.values())
@@ -193,7 +193,7 @@ class JobRunner:
             queued.not_before = time.monotonic() + _LONGEST_PAUSE_SECONDS
 
     def _postpone(self, queued: _Queued, error: ServiceError) -> None:
-        pause = min(_LONGEST_PAUSE_SECONDS, LOOK_SECONDS * 2**queued.pauses)
+        pause = min(_LONGEST_PAUSE_SECONDS, CHECK_SECONDS * 2**queued.pauses)
         queued.pauses += 1
         queued.not_before = time.monotonic() + pause
         job = queued.job

@@ -32,7 +32,7 @@ from service.renditions.job import gone_astray
 from service.renditions.job_state import JobState
 from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.registry import Participation, Registry
-from service.retry import persistent_pieces
+from service.retry import read_with_retries
 
 PROGRESS_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -63,7 +63,7 @@ class Watching:
         include_latents: bool,
     ) -> None:
         self._library = library
-        self._run = Writes(library.threads).persistently
+        self._run = Writes(library.threads).with_retries
         self._target = target
         self._participation = participation
         self._include_latents = include_latents
@@ -164,7 +164,7 @@ class Watching:
         for key, size, what in objects:
             await self._require_film()
             read = partial(self._read, key, size, what)
-            async with aclosing(persistent_pieces(self._library.threads.iterate, read)) as chunks:
+            async with aclosing(read_with_retries(self._library.threads.iterate, read)) as chunks:
                 async for chunk in chunks:
                     self._bytes += len(chunk)
                     yield OutputChunk(chunk)

@@ -1,16 +1,16 @@
-"""What a store that fails means to the caller. Neither paths, addresses nor keys are in it."""
+"""Errors of the object store, as callers see them: without paths, addresses or keys."""
 
 from service.errors import OverloadedError, UnavailableError
 
 RETRY_AFTER_SECONDS = 5.0
-"""After how long a store that is down may be back."""
+"""Retry delay for a store that is down."""
 
 FULL_RETRY_AFTER_SECONDS = 60.0
-"""After how long somebody may have made room."""
+"""Retry delay for a store that is full."""
 
 
 def unavailable() -> UnavailableError:
-    """Return the error of a store that does not answer."""
+    """Return the error for a store that does not answer."""
     return UnavailableError(
         "the library's store does not answer; try again later",
         reason="STORE_UNAVAILABLE",
@@ -19,16 +19,16 @@ def unavailable() -> UnavailableError:
 
 
 def refused() -> UnavailableError:
-    """Return the error of a store that turns the service away: its operator has to act."""
+    """Return the error for a store that refuses the service's access."""
     return UnavailableError(
-        "the library's store refuses the service, whose operator has to set it right",
+        "the library's store refuses the service's access; its operator must fix the settings",
         reason="STORE_REFUSED",
         retry_after=FULL_RETRY_AFTER_SECONDS,
     )
 
 
 def full() -> OverloadedError:
-    """Return the error of a store without room."""
+    """Return the error for a full store."""
     return OverloadedError(
         "the library's store is full; try again later",
         reason="STORE_FULL",

@@ -1,4 +1,4 @@
-"""Opens the store that the settings name."""
+"""Opens the store selected by the settings."""
 
 from pathlib import Path
 
@@ -6,26 +6,26 @@ from pydantic import SecretStr
 
 from service.settings import Settings
 from service.storage.folder import FolderStore
-from service.storage.metered import MeasuredStore
+from service.storage.metered import MeteredStore
 from service.storage.objects import ObjectStore
 from service.storage.s3.minio_client import S3Access
 from service.storage.s3.store import S3Store
 
 
 class StoreSettingsError(Exception):
-    """The settings of the store cannot be used; the message says why."""
+    """The store's settings are invalid; the message says why."""
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """Return the library's store. Nothing is asked of it yet: see `ObjectStore.prepare`.
+    """Return the library's store, without any request to it yet (see `ObjectStore.prepare`).
 
-    Raises StoreSettingsError where a file that a setting names cannot be read.
+    Raises StoreSettingsError if a file named by a setting cannot be read.
     """
     if not settings.s3_endpoint:
-        return MeasuredStore(FolderStore(settings.storage_directory))
+        return MeteredStore(FolderStore(settings.storage_directory))
     if settings.s3_ca_file is not None:
         _readable(settings.s3_ca_file, "REFILM_S3_CA_FILE")
-    return MeasuredStore(
+    return MeteredStore(
         S3Store(
             S3Access(
                 endpoint=settings.s3_url,

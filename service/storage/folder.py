@@ -1,4 +1,4 @@
-"""Objects as files of a folder: whole or not there, and on the disk when a write returns."""
+"""Objects as files in a folder, written atomically and durably."""
 
 import errno
 import os
@@ -16,70 +16,70 @@ from service.errors import ServiceError
 from service.storage.errors import full, refused, unavailable
 from service.storage.keys import check_folder, check_key, check_prefix, is_name
 from service.storage.objects import (
-    PIECE_BYTES,
+    CHUNK_BYTES,
     ObjectInfo,
     ObjectNotFoundError,
     PresigningUnsupportedError,
-    pieces,
+    chunks,
 )
 
 log = structlog.get_logger(__name__)
 
 _WRITING = ".writing"
-"""The folder of files that are still written. It also tells a store from an empty mount point."""
+"""The folder of unfinished files. Its presence also tells a store from an empty mount point."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EOPNOTSUPP)
 _NO_COPY_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
-_PLACING_TRIES = 1000
-"""Each is lost only to another call that removed the emptied folder at that very moment."""
+_PLACE_ATTEMPTS = 1000
+"""Each attempt fails only if another call removes the emptied folder at the same moment."""
 
 
 class FolderStore:
-    """An `ObjectStore` in a folder, which any number of processes of one machine may share."""
+    """An `ObjectStore` in a folder, which processes of one machine may share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
         self._writing = self._folder / _WRITING
 
     def prepare(self) -> None:
-        """Make the folder where it is missing; raises UnavailableError."""
-        with _faults():
+        """Create the folder if missing; raises UnavailableError."""
+        with _translated_errors():
             self._writing.mkdir(parents=True, exist_ok=True)
             self.check()
             with self._new_file() as (temporary, _):
-                # `create` stands on links: a file system without them is found out at once.
+                # `create` needs hard links: fail early on a file system without them.
                 link = temporary.with_suffix(".link")
                 os.link(temporary, link)
                 link.unlink()
 
     def check(self) -> None:
-        """Raise UnavailableError unless the folder is there and can be written."""
-        with _faults():
-            self._must_be_there()
+        """Raise UnavailableError unless the folder exists and is writable."""
+        with _translated_errors():
+            self._check_exists()
             if not os.access(self._writing, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._writing))
 
     def put(self, key: str, data: bytes | BinaryIO, size: int | None = None) -> None:
-        """Write an object; see `ObjectStore`. Raises EOFError where a file has too few bytes."""
+        """Write an object; see `ObjectStore`. Raises EOFError if a file has too few bytes."""
         path = self._path(key)
         with self._new_file() as (temporary, descriptor):
-            for piece in pieces(data, size):
-                with _faults():
-                    _write(descriptor, piece)
-            with _faults():
+            for chunk in chunks(data, size):
+                with _translated_errors():
+                    _write(descriptor, chunk)
+            with _translated_errors():
                 os.fsync(descriptor)
-                self._place(temporary, path, os.replace)
+                self._move_into_place(temporary, path, os.replace)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a small object unless there is one; see `ObjectStore`."""
+        """Write a small object unless it exists; see `ObjectStore`."""
         path = self._path(key)
-        with _faults(), self._new_file() as (temporary, descriptor):
+        with _translated_errors(), self._new_file() as (temporary, descriptor):
             _write(descriptor, data)
             os.fsync(descriptor)
             try:
-                self._place(temporary, path, os.link)
+                self._move_into_place(temporary, path, os.link)
             except FileExistsError:
                 return False
             return True
@@ -93,7 +93,7 @@ class FolderStore:
     ) -> Generator[bytes, None, None]:
         """Yield an object's bytes from `start` on; see `ObjectStore`."""
         path = self._path(key)
-        with _faults():
+        with _translated_errors():
             try:
                 file = open(path, "rb", buffering=0)  # noqa: SIM115, PTH123
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -102,18 +102,18 @@ class FolderStore:
             file.seek(start)
             left = size
             while left is None or left > 0:
-                with _faults():
-                    piece = file.read(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
-                if not piece:
+                with _translated_errors():
+                    chunk = file.read(CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
+                if not chunk:
                     return
                 if left is not None:
-                    left -= len(piece)
-                yield piece
+                    left -= len(chunk)
+                yield chunk
 
     def info(self, key: str) -> ObjectInfo:
-        """Return what is known of an object; raises ObjectNotFoundError."""
+        """Return an object's metadata; raises ObjectNotFoundError."""
         path = self._path(key)
-        with _faults():
+        with _translated_errors():
             found = _info(key, path)
             if found is None:
                 raise self._not_found(key)
@@ -122,8 +122,8 @@ class FolderStore:
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         """Yield all objects below `prefix`, by key; see `ObjectStore`."""
         check_prefix(prefix)
-        with _faults():
-            self._must_be_there()
+        with _translated_errors():
+            self._check_exists()
             for key in self._keys(prefix, after, prefix[: prefix.rfind("/") + 1]):
                 found = _info(key, self._folder / key)
                 if found is not None:
@@ -132,37 +132,37 @@ class FolderStore:
     def folders(self, prefix: str, *, after: str = "") -> Iterator[str]:
         """Yield the names of the folders directly below `prefix`; see `ObjectStore`."""
         check_folder(prefix)
-        with _faults():
-            self._must_be_there()
+        with _translated_errors():
+            self._check_exists()
             for name in self._names(prefix):
                 if name.endswith("/") and (not after or name > f"{after}/"):
                     folder = prefix + name
-                    # One that a crash left empty holds no object, so it is none.
+                    # A folder left empty by a crash does not count.
                     if next(self._keys(folder, "", folder), None) is not None:
                         yield name[:-1]
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects, and the folders that they leave empty; see `ObjectStore`."""
-        with _faults():
-            self._must_be_there()
+        """Delete objects and the folders that become empty; see `ObjectStore`."""
+        with _translated_errors():
+            self._check_exists()
         folder: Path | None = None
         for key in keys:
             path = self._path(key)
-            with _faults():
+            with _translated_errors():
                 if folder is not None and folder != path.parent:
-                    self._leave(folder)
+                    self._remove_empty(folder)
                 folder = path.parent
                 with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
                     path.unlink()
         if folder is not None:
-            with _faults():
-                self._leave(folder)
+            with _translated_errors():
+                self._remove_empty(folder)
 
     def compose(self, key: str, parts: Sequence[str]) -> None:
-        """Write an object of others' bytes, joined in order; see `ObjectStore`."""
+        """Write the concatenation of other objects; see `ObjectStore`."""
         path = self._path(key)
         paths = {part: self._path(part) for part in parts}
-        with _faults(), self._new_file() as (temporary, descriptor):
+        with _translated_errors(), self._new_file() as (temporary, descriptor):
             for part in parts:
                 try:
                     file = open(paths[part], "rb", buffering=0)  # noqa: SIM115, PTH123
@@ -171,7 +171,7 @@ class FolderStore:
                 with file:
                     _append(file.fileno(), descriptor)
             os.fsync(descriptor)
-            self._place(temporary, path, os.replace)
+            self._move_into_place(temporary, path, os.replace)
 
     def presigned_get(self, key: str, time_to_live: timedelta, file_name: str) -> str:
         """Raise PresigningUnsupportedError."""
@@ -182,39 +182,39 @@ class FolderStore:
         raise PresigningUnsupportedError
 
     def abandoned(self, older_than: timedelta) -> Iterator[str]:
-        """Yield the names of files that nothing was written to since."""
+        """Yield the names of unfinished files that were not written to since."""
         limit = (datetime.now(UTC) - older_than).timestamp()
-        with _faults():
+        with _translated_errors():
             for path in sorted(self._writing.iterdir()):
                 with suppress(FileNotFoundError):
                     if path.stat().st_mtime < limit:
                         yield path.name
 
-    def forget_abandoned(self, keys: Iterable[str]) -> None:
-        """Remove such files."""
+    def delete_abandoned(self, keys: Iterable[str]) -> None:
+        """Delete unfinished files."""
         for name in keys:
             if not is_name(name):
                 raise ValueError(f"not an abandoned write: {name!r}")
-            with _faults():
+            with _translated_errors():
                 (self._writing / name).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         check_key(key)
         return self._folder / key
 
-    def _must_be_there(self) -> None:
+    def _check_exists(self) -> None:
         self._writing.stat()
 
     def _not_found(self, key: str) -> ObjectNotFoundError:
-        """Return that error; of a folder that is gone nothing can be said, so OSError."""
-        self._must_be_there()
+        """Return the error for a missing object; raises OSError if the store's folder is gone."""
+        self._check_exists()
         return ObjectNotFoundError(key)
 
     @contextmanager
     def _new_file(self) -> Iterator[tuple[Path, int]]:
-        """Yield a new file that nobody sees, and its descriptor; it is gone after the block."""
+        """Yield a new temporary file and its descriptor; it is deleted after the block."""
         temporary = self._writing / uuid.uuid4().hex
-        with _faults():
+        with _translated_errors():
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             yield temporary, descriptor
@@ -222,14 +222,16 @@ class FolderStore:
             os.close(descriptor)
             temporary.unlink(missing_ok=True)
 
-    def _place(self, temporary: Path, path: Path, place: Callable[[Path, Path], None]) -> None:
-        """Give a written file its name, for good."""
-        for _ in range(_PLACING_TRIES):
+    def _move_into_place(
+        self, temporary: Path, path: Path, place: Callable[[Path, Path], None]
+    ) -> None:
+        """Move a written file to its place, durably."""
+        for _ in range(_PLACE_ATTEMPTS):
             try:
                 place(temporary, path)
             except FileNotFoundError:
                 temporary.stat()
-                # The folder is not there: not yet, or no longer, because what was in it is deleted.
+                # The folder does not exist yet, or was removed when it became empty.
                 with suppress(FileNotFoundError, FileExistsError):
                     path.parent.mkdir(parents=True, exist_ok=True)
             except (NotADirectoryError, IsADirectoryError):
@@ -241,7 +243,7 @@ class FolderStore:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
 
     def _sync_from(self, folder: Path) -> None:
-        """Make the entries of a folder, and of those that it lies in, outlive a power cut."""
+        """Fsync a folder and its parents up to the root."""
         while True:
             with suppress(FileNotFoundError):
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -253,8 +255,8 @@ class FolderStore:
                 return
             folder = folder.parent
 
-    def _leave(self, folder: Path) -> None:
-        """Remove a folder, and those that it lies in, where they are empty."""
+    def _remove_empty(self, folder: Path) -> None:
+        """Remove a folder and its parents as far as they are empty."""
         with suppress(OSError):
             emptied = folder
             while emptied != self._folder:
@@ -274,7 +276,7 @@ class FolderStore:
                 yield key
 
     def _names(self, folder: str) -> Sequence[str]:
-        """Return the names in a folder, those of folders with "/" behind, which orders the keys."""
+        """Return the names in a folder, folders with a trailing "/", in the order of keys."""
         try:
             with os.scandir(self._folder / folder) as entries:
                 return sorted(
@@ -303,27 +305,27 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _append(source: int, target: int) -> None:
-    """Copy a whole file to where another stands; in the kernel where it can."""
+    """Append a whole file to another, in the kernel if possible."""
     try:
         while os.copy_file_range(source, target, 2**30):
             pass
     except OSError as error:
         if error.errno not in _NO_COPY_RANGE:
             raise
-    while piece := os.read(source, PIECE_BYTES):
-        _write(target, piece)
+    while chunk := os.read(source, CHUNK_BYTES):
+        _write(target, chunk)
 
 
 @contextmanager
-def _faults() -> Iterator[None]:
-    """Turn what the file system says into what a caller may see; the log keeps the rest."""
+def _translated_errors() -> Iterator[None]:
+    """Translate errors of the file system into errors for callers; details go to the log."""
     try:
         yield
     except OSError as error:
-        raise _fault(error) from None
+        raise _service_error(error) from None
 
 
-def _fault(error: OSError) -> ServiceError:
+def _service_error(error: OSError) -> ServiceError:
     log.warning("the library's folder failed", error=str(error))
     if error.errno in _NO_SPACE:
         return full()

@@ -1,4 +1,4 @@
-"""A store that counts and times what is asked of it."""
+"""Metrics of a store's operations."""
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -13,14 +13,14 @@ from service.storage.objects import ObjectInfo, ObjectStore
 T = TypeVar("T")
 
 
-class MeasuredStore:
-    """Another `ObjectStore`, with metrics."""
+class MeteredStore:
+    """Wraps an `ObjectStore` with metrics."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def prepare(self) -> None:
-        """Make the bucket or folder."""
+        """Create the bucket or folder."""
         with _measured("prepare"):
             self._store.prepare()
 
@@ -35,7 +35,7 @@ class MeasuredStore:
             self._store.put(key, data, size)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a small object unless there is one."""
+        """Write a small object unless it exists."""
         with _measured("create"):
             return self._store.create(key, data)
 
@@ -51,7 +51,7 @@ class MeasuredStore:
         return _measured_items("read", self._store.read(key, start, size))
 
     def info(self, key: str) -> ObjectInfo:
-        """Return what is known of an object."""
+        """Return an object's metadata."""
         with _measured("info"):
             return self._store.info(key)
 
@@ -64,12 +64,12 @@ class MeasuredStore:
         return _measured_items("folders", self._store.folders(prefix, after=after))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects."""
+        """Delete objects."""
         with _measured("delete"):
             self._store.delete(keys)
 
     def compose(self, key: str, parts: Sequence[str]) -> None:
-        """Write an object of others' bytes."""
+        """Write the concatenation of other objects."""
         with _measured("compose"):
             self._store.compose(key, parts)
 
@@ -82,13 +82,13 @@ class MeasuredStore:
         return self._store.presigned_put(key, time_to_live)
 
     def abandoned(self, older_than: timedelta) -> Iterator[str]:
-        """Yield writes that were never finished."""
+        """Yield unfinished writes."""
         return _measured_items("abandoned", self._store.abandoned(older_than))
 
-    def forget_abandoned(self, keys: Iterable[str]) -> None:
-        """Free what they occupy."""
-        with _measured("forget_abandoned"):
-            self._store.forget_abandoned(keys)
+    def delete_abandoned(self, keys: Iterable[str]) -> None:
+        """Delete unfinished writes."""
+        with _measured("delete_abandoned"):
+            self._store.delete_abandoned(keys)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _measured(operation: str) -> Iterator[None]:
 
 
 def _measured_items(operation: str, items: Iterator[T]) -> Generator[T, None, None]:
-    """Yield `items`; the time is what the store took for them, not what their taker did."""
+    """Yield `items`, timing the store but not the consumer."""
     seconds = 0.0
     try:
         while True:

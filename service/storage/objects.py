@@ -1,9 +1,8 @@
-"""What the library needs of an object store: the interface that S3 and a folder both serve.
+"""The interface of the object store, implemented by S3 and by a folder.
 
-Everything here blocks and is safe to call from any thread; coroutines go through
-`service.storage.threads`. A store that cannot be reached raises `UnavailableError` (reason
-STORE_UNAVAILABLE, with a retry delay) after a bounded number of tries; one without room raises
-`OverloadedError` (reason STORE_FULL).
+All methods block and are thread-safe; coroutines call them through `service.storage.threads`. A
+store that cannot be reached raises `UnavailableError` (reason STORE_UNAVAILABLE, with a retry
+delay) after a bounded number of attempts; a full one raises `OverloadedError` (reason STORE_FULL).
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -11,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
 
-PIECE_BYTES = 2**20
+CHUNK_BYTES = 2**20
 """`ObjectStore.read` yields at most this many bytes at a time."""
 
 
 class ObjectNotFoundError(LookupError):
-    """There is no object under this key."""
+    """There is no object with this key."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -24,12 +23,12 @@ class ObjectNotFoundError(LookupError):
 
 
 class PresigningUnsupportedError(Exception):
-    """This store has no URLs: it is a folder."""
+    """This store cannot presign URLs: it is a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object, as the store lists it."""
+    """An object's metadata."""
 
     key: str
     size: int
@@ -42,30 +41,30 @@ class ObjectStore(Protocol):
     """Objects by key.
 
     A key is names joined by "/", of letters, digits, "-", "_", "~" and ".", none of which begins
-    with "."; at most 900 bytes, and 255 a name. No key is the folder of another.
+    with "."; at most 900 bytes, and 255 a name. No key may be the folder of another.
 
-    An object is visible whole or not at all, and safely kept once the call that wrote it returns.
+    Writes are atomic and durable.
     """
 
     def prepare(self) -> None:
-        """Make the bucket or folder where it is missing and wanted."""
+        """Create the bucket or folder if it is missing and should be created."""
 
     def check(self) -> None:
         """Raise UnavailableError unless the store answers."""
 
     def put(self, key: str, data: bytes | BinaryIO, size: int | None = None) -> None:
-        """Write an object; one that is there is replaced.
+        """Write or replace an object.
 
         Args:
             key: its name.
-            data: its bytes, or an open file to read them from, from where it stands.
-            size: of a file, how many bytes to read; None: all that follow.
+            data: its bytes, or an open file, read from its current position.
+            size: how many bytes of a file to read; None: all the rest.
         """
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a small object unless there is one; return whether this call wrote it.
+        """Write a small object unless it exists; return whether this call wrote it.
 
-        Of any number of callers at the same time, on any number of machines, one gets True.
+        Of any number of concurrent callers, on any number of machines, exactly one gets True.
         """
 
     def get(self, key: str) -> bytes:
@@ -76,33 +75,33 @@ class ObjectStore(Protocol):
     ) -> Generator[bytes, None, None]:
         """Yield an object's bytes from `start` on, at most `size`; raises ObjectNotFoundError.
 
-        Nothing is asked, and nothing raised, before the first piece is. A generator that is not
-        exhausted must be closed.
+        Lazy: the request is sent, and errors are raised, with the first chunk. A generator that is
+        not exhausted must be closed.
         """
 
     def info(self, key: str) -> ObjectInfo:
-        """Return what is known of an object; raises ObjectNotFoundError."""
+        """Return an object's metadata; raises ObjectNotFoundError."""
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
-        """Yield all objects whose keys begin with `prefix`, those after the key `after`, by key.
+        """Yield all objects with the prefix, after the key `after`, in the order of keys.
 
-        Asks the store page by page: memory does not grow with their number.
+        Fetches page by page: memory does not grow with their number.
         """
 
     def folders(self, prefix: str, *, after: str = "") -> Iterator[str]:
         """Yield the names of the folders directly below `prefix` (which ends with "/").
 
-        In the order of the keys in them ("a-b" before "a", for "-" comes before "/"), those after
-        the name `after` in that order. Page by page as well.
+        In the order of their keys ("a-b" before "a", since "-" sorts before "/"), after the name
+        `after` in that order; page by page.
         """
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects; those that are not there are passed over. Streams through any number."""
+        """Delete objects; missing ones are ignored. Streams through any number."""
 
     def compose(self, key: str, parts: Sequence[str]) -> None:
-        """Write an object of others' bytes, joined in order, without moving them through here.
+        """Write the concatenation of other objects, on the server's side.
 
-        All parts but the last have at least 5 MiB (S3's rule). Raises ObjectNotFoundError.
+        All parts but the last must have at least 5 MiB (S3's rule). Raises ObjectNotFoundError.
         """
 
     def presigned_get(self, key: str, time_to_live: timedelta, file_name: str) -> str:
@@ -112,10 +111,10 @@ class ObjectStore(Protocol):
         """Return a URL that takes an object by PUT; raises PresigningUnsupportedError."""
 
     def abandoned(self, older_than: timedelta) -> Iterator[str]:
-        """Yield the keys of writes that were begun before that, and never finished or seen."""
+        """Yield the keys of unfinished writes that are older than that."""
 
-    def forget_abandoned(self, keys: Iterable[str]) -> None:
-        """Free what such writes occupy."""
+    def delete_abandoned(self, keys: Iterable[str]) -> None:
+        """Delete unfinished writes."""
 
 
 def is_there(store: ObjectStore, key: str) -> bool:
@@ -133,28 +132,28 @@ def delete_below(store: ObjectStore, prefix: str) -> None:
 
 
 def pieces(
-    data: bytes | BinaryIO, size: int | None = None, piece_bytes: int = PIECE_BYTES
+    data: bytes | BinaryIO, size: int | None = None, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[bytes]:
-    """Yield the bytes of `data`, all pieces but the last of exactly `piece_bytes`.
+    """Yield the bytes of `data`, all chunks but the last of exactly `chunk_bytes`.
 
-    Of a file at most `size` bytes from where it stands, None for all. Raises EOFError where a file
+    Of a file, at most `size` bytes from its position, None for all. Raises EOFError if the file
     ends before `size`.
     """
     if isinstance(data, bytes):
         if size is not None and size != len(data):
             raise ValueError(f"{len(data)} bytes, and {size} announced")
-        for start in range(0, len(data), piece_bytes):
-            yield data[start : start + piece_bytes]
+        for start in range(0, len(data), chunk_bytes):
+            yield data[start : start + chunk_bytes]
         return
     left = size
     while left is None or left > 0:
-        wanted = piece_bytes if left is None else min(left, piece_bytes)
-        piece = _read(data, wanted)
+        wanted = chunk_bytes if left is None else min(left, chunk_bytes)
+        chunk = _read(data, wanted)
         if left is not None:
-            left -= len(piece)
-        if piece:
-            yield piece
-        if len(piece) < wanted:
+            left -= len(chunk)
+        if chunk:
+            yield chunk
+        if len(chunk) < wanted:
             if left:
                 raise EOFError(f"the file ended {left} bytes before its announced size of {size}")
             return

@@ -1,4 +1,4 @@
-"""Whether the store answers, looked after every few seconds."""
+"""Periodic health check of the store."""
 
 import asyncio
 import time
@@ -13,25 +13,25 @@ from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 
 _HANGS_SECONDS = 30.0
-"""A look that takes so long says nothing good: a disk that is gone can hold a thread forever."""
+"""Timeout of a check: a missing disk can block a thread forever."""
 
 
 class StoreHealth:
-    """Prepares the store as soon as it answers, and says when it stops answering and is back."""
+    """Prepares the store as soon as it answers, and reports when it fails and recovers."""
 
     def __init__(self, store: ObjectStore, on_change: Callable[[bool], None]) -> None:
         self._store = store
-        # A thread of its own: the others may all be busy, which is no illness.
+        # A separate thread: busy workers must not count as a failure.
         self._threads = StorageThreads(1)
         self._on_change = on_change
         self._prepared = False
         self._up: bool | None = None
 
     async def look(self) -> None:
-        """Ask the store once, and tell whether it answers if that is news."""
+        """Check the store once; call `on_change` if its health changed."""
         call = self._store.check if self._prepared else self._store.prepare
         began = time.monotonic()
         try:
@@ -43,8 +43,8 @@ class StoreHealth:
             self._prepared = True
             self._set(True, seconds=round(time.monotonic() - began, 3))
 
-    async def watch(self, interval: float = LOOK_SECONDS) -> None:
-        """Look again and again, until cancelled."""
+    async def watch(self, interval: float = CHECK_SECONDS) -> None:
+        """Check periodically until cancelled."""
         try:
             while True:
                 await asyncio.sleep(interval)

@@ -1,4 +1,4 @@
-"""The threads that blocking calls to the store run on, so that no coroutine waits for a disk."""
+"""The thread pool for blocking calls to the store, so that the event loop never blocks."""
 
 import asyncio
 import contextvars
@@ -19,23 +19,23 @@ class _End(Enum):
 
 
 class StorageThreads:
-    """A pool for calls that wait for the store, and for nothing else."""
+    """A thread pool for calls to the store only."""
 
     def __init__(self, count: int = 32) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="storage")
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `call` on a thread and return what it returns.
+        """Run `call` on a thread and return its result.
 
-        A cancelled coroutine leaves at once; a call that had begun goes on to its end.
+        Cancellation returns at once; a call that has started runs to its end.
         """
         return await asyncio.wrap_future(self._submit(lambda: call(*args, **kwargs)))
 
     async def iterate(self, iterator: Iterator[T]) -> AsyncGenerator[T, None]:
         """Yield what `iterator` yields, each item pulled on a thread.
 
-        The iterator is closed on a thread once this generator ends, is closed or cancelled. Who may
-        leave the loop early wraps it in `contextlib.aclosing`.
+        The iterator is closed on a thread when this generator ends, is closed or cancelled. Use
+        `contextlib.aclosing` if the loop may end early.
         """
         pull: Future[T | _End] | None = None
         try:
@@ -48,17 +48,17 @@ class StorageThreads:
         finally:
             close = getattr(iterator, "close", None)
             if pull is not None and close is not None:
-                # A pull that was cancelled may still run, and nobody can close what runs.
+                # A cancelled pull may still be running, and a running iterator cannot be closed.
                 pull.add_done_callback(lambda _: self._begin(close))
 
     def close(self) -> None:
-        """Begin no further call; those that run go on to their end."""
+        """Start no further call; running ones finish."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, call: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the pool was closed, and the service ends
+        with suppress(RuntimeError):  # the pool is closed: the service is shutting down
             self._pool.submit(call)
 
     def _submit(self, call: Callable[[], T]) -> Future[T]:
-        # The context goes along, so that log lines name the call they belong to.
+        # With the context, so that log lines name the call.
         return self._pool.submit(contextvars.copy_context().run, call)

@@ -10,7 +10,6 @@ from benchmarks.environment import Environment
 from benchmarks.packets import copy_film
 from benchmarks.report import Machine, Ratio, Report, Row, Table, write
 from benchmarks.rounds import interleave, ratio
-from benchmarks.stage import Stage
 from tests.film.clips import Track, make_clip
 from tests.support.reconstruct import read_film
 from tests.support.service_process import ServiceProcess

@@ -8,11 +8,11 @@ import pytest
 from service import retry
 from service.errors import NotFoundError, UnavailableError
 from service.retry import (
+    REQUEST_ATTEMPTS,
     REQUEST_SECONDS,
-    REQUEST_TRIES,
-    persistent_pieces,
-    persistently,
-    request_pauses,
+    read_with_retries,
+    request_backoff,
+    with_retries,
 )
 
 DATA = bytes(range(100))
@@ -20,7 +20,7 @@ DATA = bytes(range(100))
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "RETRY_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retry, "RETRY_DELAYS", (0.0, 0.0, 0.0))
 
 
 def failing(times: int, error: Exception) -> tuple[Callable[[], int], list[int]]:
@@ -43,14 +43,14 @@ async def test_what_is_unavailable_is_tried_a_bounded_number_of_times() -> None:
         async def attempt(call: Callable[[], int] = call) -> int:
             return call()
 
-        assert await persistently(attempt) == times + 1
+        assert await with_retries(attempt) == times + 1
     call, calls = failing(100, UnavailableError("away"))
 
     async def forever() -> int:
         return call()
 
     with pytest.raises(UnavailableError):
-        await persistently(forever)
+        await with_retries(forever)
     assert len(calls) == 4
 
 
@@ -61,7 +61,7 @@ async def test_other_errors_are_not_tried_again() -> None:
         return call()
 
     with pytest.raises(NotFoundError):
-        await persistently(attempt)
+        await with_retries(attempt)
     assert calls == [1]
 
 
@@ -79,7 +79,7 @@ async def test_pieces_go_on_where_they_were() -> None:
         if position + 10 < len(DATA):
             raise UnavailableError("away")
 
-    pieces = [piece async for piece in persistent_pieces(pull, read)]
+    pieces = [piece async for piece in read_with_retries(pull, read)]
     assert b"".join(pieces) == DATA
     assert begun == list(range(0, 100, 10)), "a piece is progress: more tries than without one"
 
@@ -94,21 +94,21 @@ async def test_pieces_that_do_not_come_end_in_the_error() -> None:
         raise UnavailableError("away")
 
     with pytest.raises(UnavailableError):
-        async for _ in persistent_pieces(pull, read):
+        async for _ in read_with_retries(pull, read):
             pass
     assert begun == [0, 10, 10, 10]
 
 
 def test_a_request_is_sent_again_after_growing_pauses_of_chance() -> None:
-    rounds = [list(request_pauses()) for _ in range(200)]
-    assert all(len(pauses) <= REQUEST_TRIES - 1 for pauses in rounds)
+    rounds = [list(request_backoff()) for _ in range(200)]
+    assert all(len(pauses) <= REQUEST_ATTEMPTS - 1 for pauses in rounds)
     for tried, pauses in enumerate(zip(*rounds, strict=False), start=1):
         assert 0 <= min(pauses) <= max(pauses) <= 0.2 * 2**tried
         assert len(set(pauses)) > 100
 
 
 def test_a_request_that_hung_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses = request_pauses()
+    pauses = request_backoff()
     now = time.monotonic()
     monkeypatch.setattr(retry.time, "monotonic", lambda: now + REQUEST_SECONDS)
     assert list(pauses) == []

@@ -1,4 +1,4 @@
-"""What the errors of an S3 server mean: whether to ask again, and what the caller is told."""
+"""Classifies the errors of an S3 server: retryable or not, and the error for the caller."""
 
 import ssl
 from enum import Enum, auto
@@ -9,7 +9,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import SSLError as PoolSSLError
 
 FAILURES = (MinioException, HTTPError, OSError, ParseError, ValueError)
-"""Every exception by which the client says that a request failed, or the answer is not S3's."""
+"""Every exception that the client raises for a failed request, or for an invalid response."""
 
 _FULL = frozenset({"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded"})
 _FULL_STATUS = 507
@@ -20,7 +20,7 @@ TRANSIENT_CODES = frozenset(
         "InternalError",
         "ServiceUnavailable",
         "OperationAborted",
-        # Two conditional writes at once, of which neither was decided.
+        # Two concurrent conditional writes, neither of which succeeded.
         "ConditionalRequestConflict",
     }
 )
@@ -28,54 +28,54 @@ _TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 MISSING_CODES = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchUpload"})
 
 
-class Fault(Enum):
-    """What a failed request comes to."""
+class S3ErrorKind(Enum):
+    """What a failed request means."""
 
     MISSING = auto()
     """There is no such object or upload."""
     EXISTS = auto()
-    """There is one, and there should be none."""
+    """The object exists, and must not."""
     BEYOND_END = auto()
     """The range begins after the object's end."""
     TRANSIENT = auto()
-    """The server, or the way there, failed: the next try may succeed."""
+    """The server or the network failed: a retry may succeed."""
     FULL = auto()
-    """The server has no room."""
+    """The server is full."""
     REFUSED = auto()
-    """Keys, bucket, certificate or address are wrong: no try will succeed."""
+    """Keys, bucket, certificate or address are wrong: retrying is useless."""
 
 
-def fault_of(error: Exception) -> Fault:
-    """Return what one of `FAILURES` comes to."""
+def error_kind(error: Exception) -> S3ErrorKind:
+    """Classify one of `FAILURES`."""
     code, status = error_code(error), _status(error)
     if code in MISSING_CODES:
-        return Fault.MISSING
+        return S3ErrorKind.MISSING
     if code == "PreconditionFailed" or status == 412:
-        return Fault.EXISTS
+        return S3ErrorKind.EXISTS
     if code == "InvalidRange" or status == 416:
-        return Fault.BEYOND_END
+        return S3ErrorKind.BEYOND_END
     if code in _FULL or status == _FULL_STATUS:
-        return Fault.FULL
+        return S3ErrorKind.FULL
     if code in TRANSIENT_CODES or status in _TRANSIENT_STATUS:
-        return Fault.TRANSIENT
+        return S3ErrorKind.TRANSIENT
     if isinstance(error, MinioException | ValueError) or _is_untrusted(error):
-        return Fault.REFUSED
-    # Connections that fail or hang, and answers that were cut.
-    return Fault.TRANSIENT
+        return S3ErrorKind.REFUSED
+    # Failed or hanging connections, and truncated responses.
+    return S3ErrorKind.TRANSIENT
 
 
 def error_code(error: Exception) -> str:
-    """Return the S3 code of an error ("NoSuchBucket"), "" where it has none."""
+    """Return the S3 code of an error ("NoSuchBucket"), or ""."""
     return (error.code or "") if isinstance(error, S3Error) else ""
 
 
 def description(error: Exception) -> str:
-    """Return what the operator's log may hold of an error: neither keys nor signatures."""
+    """Return a description for the log, without keys or signatures."""
     if isinstance(error, S3Error):
         return f"{error.code}: {error.message} (HTTP {error.response.status})"
     if isinstance(error, MinioException):
         status = _status(error)
-        return f"no answer of S3 (HTTP {status})" if status else str(error)
+        return f"not an S3 response (HTTP {status})" if status else str(error)
     return f"{type(error).__name__}: {error}"
 
 

@@ -1,7 +1,7 @@
-"""Requests to one bucket: over pooled connections, with time limits, and tried again if that helps.
+"""Requests to one bucket: pooled connections, timeouts, retries with backoff.
 
-The `minio` client's own retries are off. It repeats inside one call, where `S3Store` could not see
-that a failed write may have been carried out.
+The `minio` client's own retries are off: they would hide from `S3Store` that a failed write may
+have succeeded.
 """
 
 import os
@@ -18,23 +18,23 @@ from minio import Minio
 
 from service import metrics
 from service.errors import ServiceError
-from service.retry import request_pauses
+from service.retry import request_backoff
 from service.storage.errors import full, refused, unavailable
-from service.storage.s3.errors import FAILURES, Fault, description, fault_of
+from service.storage.s3.errors import FAILURES, S3ErrorKind, description, error_kind
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-_QUICK = urllib3.Timeout(connect=3.0, read=8.0)
-# While a body is sent, all of it must leave within the limit for connecting; and a server joins the
-# parts of a large object before it answers.
-_PATIENT = urllib3.Timeout(connect=30.0, read=60.0)
+_SHORT_TIMEOUT = urllib3.Timeout(connect=3.0, read=8.0)
+# Sending a body counts towards the connect timeout, and a server joins the parts of a large object
+# before it responds.
+_LONG_TIMEOUT = urllib3.Timeout(connect=30.0, read=60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """Where a bucket is and how to get in."""
+    """Address and credentials of a bucket."""
 
     endpoint: str
     """http:// or https://, host and port."""
@@ -44,62 +44,62 @@ class S3Access:
     session_token: str | None = field(default=None, repr=False)
     region: str = "us-east-1"
     path_style: bool = True
-    """The bucket in the path of URLs; otherwise before the host's name."""
+    """Whether URLs have the bucket in the path; otherwise in the host name."""
     create_bucket: bool = True
     ca_file: Path | None = None
-    """Certificates to trust, PEM; None: those of the system's SSL_CERT_FILE, or of certifi."""
+    """CA certificates, PEM; None: those of SSL_CERT_FILE, or of certifi."""
     public_endpoint: str = ""
-    """Where callers reach the server; empty: at `endpoint`. Signed URLs point there."""
+    """The endpoint for presigned URLs; empty: `endpoint`."""
     connections: int = 32
-    """So many are kept open for further requests: as many as there are threads that send them."""
+    """Size of the connection pool; as many as threads that send requests."""
 
 
 class S3Client:
-    """Makes requests; safe to use from any thread."""
+    """Sends requests; thread-safe."""
 
     def __init__(self, access: S3Access) -> None:
-        self._quick = _connect(access, access.endpoint, _QUICK)
-        self._patient = _connect(access, access.endpoint, _PATIENT)
-        self.signer = _connect(access, access.public_endpoint or access.endpoint, _QUICK)
-        """Signs URLs that callers use; asks nothing of the server."""
+        self._short_timeout = _connect(access, access.endpoint, _SHORT_TIMEOUT)
+        self._long_timeout = _connect(access, access.endpoint, _LONG_TIMEOUT)
+        self.signer = _connect(access, access.public_endpoint or access.endpoint, _SHORT_TIMEOUT)
+        """Presigns URLs, without requests to the server."""
 
     def request(
         self,
         send: Callable[[Minio], T],
         *,
-        patient: bool = False,
-        instead: Mapping[Fault, Callable[[bool], T]] | None = None,
+        long_timeout: bool = False,
+        fallbacks: Mapping[S3ErrorKind, Callable[[bool], T]] | None = None,
     ) -> T:
-        """Send a request, again after a failure of the server, and return its answer.
+        """Send a request with retries, and return its result.
 
         Args:
-            send: makes the request; is called several times, so it must bear repetition.
-            patient: whether it carries much data, or has the server move much.
-            instead: what to return for faults that are answers too. It is told whether an earlier
-                try failed, which leaves open whether that one was carried out.
+            send: sends the request; may be called several times, so it must be idempotent.
+            long_timeout: use long timeouts, for requests that transfer or move much data.
+            fallbacks: results for kinds of errors that are valid answers. Called with whether an
+                earlier attempt failed, which may have succeeded on the server all the same.
 
         Raises:
-            UnavailableError: STORE_UNAVAILABLE after the last try, STORE_REFUSED at once.
+            UnavailableError: STORE_UNAVAILABLE after the last attempt, STORE_REFUSED at once.
             OverloadedError: STORE_FULL, at once.
         """
-        client = self._patient if patient else self._quick
-        pauses = request_pauses()
+        client = self._long_timeout if long_timeout else self._short_timeout
+        pauses = request_backoff()
         tried = 0
         while True:
             try:
                 return send(client)
             except FAILURES as error:
                 tried += 1
-                fault = fault_of(error)
-                if fault is Fault.TRANSIENT:
+                kind = error_kind(error)
+                if kind is S3ErrorKind.TRANSIENT:
                     pause = next(pauses, None)
                     if pause is not None:
                         metrics.STORE_RETRIES.inc()
                         time.sleep(pause)
                         continue
-                elif instead is not None and fault in instead:
-                    return instead[fault](tried > 1)
-                raise _given_up(error, fault, tried) from None
+                elif fallbacks is not None and kind in fallbacks:
+                    return fallbacks[kind](tried > 1)
+                raise _given_up(error, kind, tried) from None
 
 
 def _connect(access: S3Access, endpoint: str, timeout: urllib3.Timeout) -> Minio:
@@ -118,7 +118,7 @@ def _connect(access: S3Access, endpoint: str, timeout: urllib3.Timeout) -> Minio
         secret_key=access.secret_key,
         session_token=access.session_token,
         secure=scheme == "https",
-        # Without a region the client would ask the server for it, at a caller's address even.
+        # Without a region the client would request it from the server, even at the public endpoint.
         region=access.region,
         http_client=pool,
     )
@@ -129,16 +129,16 @@ def _connect(access: S3Access, endpoint: str, timeout: urllib3.Timeout) -> Minio
     return client
 
 
-def _given_up(error: Exception, fault: Fault, tried: int) -> ServiceError:
-    if fault is Fault.TRANSIENT:
-        log.warning("the S3 server does not answer", error=description(error), tries=tried)
+def _given_up(error: Exception, kind: S3ErrorKind, tried: int) -> ServiceError:
+    if kind is S3ErrorKind.TRANSIENT:
+        log.warning("the S3 server does not answer", error=description(error), attempts=tried)
         return unavailable()
-    if fault is Fault.FULL:
+    if kind is S3ErrorKind.FULL:
         log.warning("the S3 server is full", error=description(error))
         return full()
     log.error(
-        "the S3 server refuses the service: look at REFILM_S3_ENDPOINT, the bucket, the region, "
-        "the keys and the certificates",
+        "the S3 server refuses access: check REFILM_S3_ENDPOINT, the bucket, the region, the keys "
+        "and the certificates",
         error=description(error),
     )
     return refused()

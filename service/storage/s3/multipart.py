@@ -1,7 +1,6 @@
-"""Objects written in parts: begun, sent part by part, completed, or forgotten.
+"""Multipart uploads: created, sent part by part, completed or aborted.
 
-Until it is completed nothing of such a write is to be seen under its key. Its parts take room all
-the same, until they are forgotten.
+The object is invisible until the upload is completed; its parts take space until it is aborted.
 """
 
 import uuid
@@ -20,48 +19,50 @@ from service.errors import ServiceError
 from service.storage.errors import unavailable
 from service.storage.keys import check_key
 from service.storage.objects import ObjectNotFoundError
-from service.storage.s3.errors import Fault
+from service.storage.s3.errors import S3ErrorKind
 from service.storage.s3.minio_client import S3Client
 
 T = TypeVar("T")
 
 PART_BYTES = 16 * 2**20
-"""A file goes up in parts of this size: so much memory a `put` takes."""
+"""Size of a part, and the memory that a `put` needs."""
 
 MAX_PARTS = 10_000
 
-MARK = "x-amz-meta-refilm-write"
-"""The metadata that says which call wrote an object; see `service.storage.s3.store`."""
+WRITE_ID_HEADER = "x-amz-meta-refilm-write"
+"""Metadata: the write id of the call that wrote an object; see `service.storage.s3.store`."""
 
 
 class S3Multipart:
-    """Writes in parts to one bucket."""
+    """Multipart uploads to one bucket."""
 
-    def __init__(self, client: S3Client, bucket: str, mark_of: Callable[[str], str | None]) -> None:
-        """Take the connections, the bucket, and what reads the mark of the object at a key."""
+    def __init__(
+        self, client: S3Client, bucket: str, write_id_of: Callable[[str], str | None]
+    ) -> None:
+        """Take the client, the bucket, and a function that returns an object's write id."""
         self._client = client
         self._bucket = bucket
-        self._mark_of = mark_of
+        self._write_id_of = write_id_of
 
     def send(self, key: str, parts: Iterable[bytes]) -> None:
-        """Write an object of these bytes, joined in order."""
+        """Write an object of these parts in order."""
 
         def upload(number: int, upload_id: str, part: bytes) -> str:
             return self._client.request(
                 lambda client: client._upload_part(
                     self._bucket, key, part, None, upload_id, number
                 ),
-                patient=True,
+                long_timeout=True,
             )
 
         self._in_parts(key, parts, upload)
 
     def compose(self, key: str, parts: Sequence[str]) -> None:
-        """Write an object of others' bytes, joined in order, at most `MAX_PARTS`."""
+        """Write the concatenation of at most `MAX_PARTS` other objects."""
         if not 0 < len(parts) <= MAX_PARTS:
             raise ValueError(f"an object cannot be made of {len(parts)} others")
 
-        def missing(part: str, doubtful: bool) -> str:
+        def missing(part: str, retried: bool) -> str:
             raise ObjectNotFoundError(part)
 
         def copy(number: int, upload_id: str, part: str) -> str:
@@ -74,13 +75,13 @@ class S3Multipart:
                 return etag
 
             return self._client.request(
-                send, patient=True, instead={Fault.MISSING: partial(missing, part)}
+                send, long_timeout=True, fallbacks={S3ErrorKind.MISSING: partial(missing, part)}
             )
 
         self._in_parts(key, parts, copy)
 
     def abandoned(self, older_than: timedelta) -> Iterator[str]:
-        """Yield the uploads in parts that were begun before that and never completed."""
+        """Yield unfinished uploads that are older than that."""
         limit = datetime.now(UTC) - older_than
         key, upload_id = "", ""
         while True:
@@ -100,7 +101,7 @@ class S3Multipart:
                 return
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Free the parts of such uploads."""
+        """Abort unfinished uploads."""
         for abandoned in keys:
             key, _, upload_id = abandoned.partition("?")
             check_key(key)
@@ -111,10 +112,12 @@ class S3Multipart:
     def _in_parts(
         self, key: str, parts: Iterable[T], send_part: Callable[[int, str, T], str]
     ) -> None:
-        """Write one object by sending its parts, each with its number, for an etag."""
-        mark = uuid.uuid4().hex
+        """Write one object by sending its numbered parts, each for an etag."""
+        write_id = uuid.uuid4().hex
         upload_id = self._client.request(
-            lambda client: client._create_multipart_upload(self._bucket, key, {MARK: mark})
+            lambda client: client._create_multipart_upload(
+                self._bucket, key, {WRITE_ID_HEADER: write_id}
+            )
         )
 
         def complete(client: Minio) -> None:
@@ -122,9 +125,9 @@ class S3Multipart:
             if result.object_name is None:
                 raise _late_failure()
 
-        def gone(doubtful: bool) -> None:
-            # Either an earlier try completed the upload, or somebody swept it away.
-            if not doubtful or self._mark_of(key) != mark:
+        def gone(retried: bool) -> None:
+            # Either an earlier attempt completed the upload, or a sweep aborted it.
+            if not retried or self._write_id_of(key) != write_id:
                 raise unavailable()
 
         try:
@@ -132,9 +135,9 @@ class S3Multipart:
                 Part(number, send_part(number, upload_id, part))
                 for number, part in enumerate(parts, 1)
             ]
-            self._client.request(complete, patient=True, instead={Fault.MISSING: gone})
+            self._client.request(complete, long_timeout=True, fallbacks={S3ErrorKind.MISSING: gone})
         except BaseException:
-            # Else its parts would take room until the next sweep.
+            # Without it the parts would take space until the next sweep.
             with suppress(ServiceError):
                 self._abort(key, upload_id)
             raise
@@ -142,10 +145,10 @@ class S3Multipart:
     def _abort(self, key: str, upload_id: str) -> None:
         self._client.request(
             lambda client: client._abort_multipart_upload(self._bucket, key, upload_id),
-            instead={Fault.MISSING: lambda _: None},
+            fallbacks={S3ErrorKind.MISSING: lambda _: None},
         )
 
 
 def _late_failure() -> ServerError:
-    """Return the error of a request that failed after the server had begun to answer "200 OK"."""
-    return ServerError("failed after its answer had begun", 500)
+    """Return the error for a request that failed after the server had sent "200 OK"."""
+    return ServerError("failed after the response had begun", 500)

@@ -1,9 +1,9 @@
-"""Objects in a bucket of an S3 server: MinIO, Ceph, AWS. Plain S3, nothing of one server alone.
+"""Objects in a bucket of an S3 server: MinIO, Ceph, AWS. Only standard S3, no server's extensions.
 
-Every write may be carried out although its answer was lost. To repeat a `put`, `delete` or
-`compose` does no harm. To repeat a `create` finds the object there, by this call or by another's:
-so each call marks what it writes, with a random name in the object's metadata, and reads whose mark
-it is. Comparing the bytes would not do, for two racing callers may well write the same.
+A write may succeed although its response is lost. `put`, `delete` and `compose` are idempotent. A
+retried `create` may find an object of this call or of another one, so each call stores a random
+write id in the object's metadata and checks it. Comparing the bytes would not do: two racing
+callers may write the same ones.
 """
 
 import itertools
@@ -24,23 +24,29 @@ from urllib3.exceptions import ProtocolError
 
 from service.storage.errors import refused, unavailable
 from service.storage.keys import check_folder, check_key, check_prefix
-from service.storage.objects import PIECE_BYTES, ObjectInfo, ObjectNotFoundError, pieces
-from service.storage.s3.errors import FAILURES, MISSING_CODES, TRANSIENT_CODES, Fault, description
+from service.storage.objects import CHUNK_BYTES, ObjectInfo, ObjectNotFoundError, chunks
+from service.storage.s3.errors import (
+    FAILURES,
+    MISSING_CODES,
+    TRANSIENT_CODES,
+    S3ErrorKind,
+    description,
+)
 from service.storage.s3.minio_client import S3Access, S3Client
-from service.storage.s3.multipart import MARK, PART_BYTES, S3Multipart
+from service.storage.s3.multipart import PART_BYTES, WRITE_ID_HEADER, S3Multipart
 
 log = structlog.get_logger(__name__)
 
 _SINGLE_PUT_BYTES = 64 * 2**20
 _PAGE = 1000
 _PARTIAL_CONTENT = 206
-_FRUITLESS_CUTS = 3
-"""How often in a row the rest of a read is asked for again without a piece in between."""
+_CUTS_WITHOUT_PROGRESS = 3
+"""How often in a row a cut read is resumed without any progress."""
 _FEW = 100
-"""So many objects a server removes in no time."""
+"""So many objects a server deletes within the short timeout."""
 
 _AFTER_FOLDER = chr(ord("/") + 1)
-"""No key of a folder comes after the folder's name and this, and no key outside is between."""
+"""Folder name plus this sorts directly after all keys in the folder."""
 
 
 class S3Store:
@@ -50,54 +56,59 @@ class S3Store:
         self._access = access
         self._bucket = access.bucket
         self._client = S3Client(access)
-        self._multipart = S3Multipart(self._client, access.bucket, self._mark)
+        self._multipart = S3Multipart(self._client, access.bucket, self._write_id)
 
     def prepare(self) -> None:
-        """Make the bucket where it is missing and wanted; raises UnavailableError."""
+        """Create the bucket if it is missing and should be created; raises UnavailableError."""
         if not self._client.request(self._bucket_exists):
             if not self._access.create_bucket:
                 log.error(
-                    "the bucket is missing: make it, or set REFILM_S3_CREATE_BUCKET=true",
+                    "the bucket is missing: create it, or set REFILM_S3_CREATE_BUCKET=true",
                     bucket=self._bucket,
                 )
                 raise refused()
-            self._client.request(self._make_bucket, patient=True)
-        self._must_be_conditional()
+            self._client.request(self._make_bucket, long_timeout=True)
+        self._check_conditional_writes()
 
     def check(self) -> None:
-        """Raise UnavailableError unless the server answers and the bucket is there."""
-        # A listing, because a gateway may answer for a bucket out of its memory alone.
+        """Raise UnavailableError unless the server answers and the bucket exists."""
+        # A listing, because a gateway may answer for a bucket from its cache.
         self._page("check/", "", recursive=True)
 
     def put(self, key: str, data: bytes | BinaryIO, size: int | None = None) -> None:
-        """Write an object; see `ObjectStore`. Raises EOFError where a file has too few bytes."""
+        """Write an object; see `ObjectStore`. Raises EOFError if a file has too few bytes."""
         check_key(key)
         at_once = _SINGLE_PUT_BYTES if isinstance(data, bytes) else PART_BYTES
-        parts = pieces(data, size, at_once)
+        parts = chunks(data, size, at_once)
         first, second = next(parts, b""), next(parts, None)
         if second is None:
             self._client.request(
                 lambda client: client._put_object(self._bucket, key, first),
-                patient=len(first) > PIECE_BYTES,
+                long_timeout=len(first) > CHUNK_BYTES,
             )
             return
 
         self._multipart.send(key, itertools.chain([first, second], parts))
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a small object unless there is one; see `ObjectStore`.
+        """Write a small object unless it exists; see `ObjectStore`.
 
-        After an UnavailableError it is open whether it was written.
+        After an UnavailableError it may or may not have been written.
         """
         check_key(key)
-        mark = uuid.uuid4().hex
+        write_id = uuid.uuid4().hex
 
         def send(client: Minio) -> bool:
-            client._put_object(self._bucket, key, data, {"If-None-Match": "*", MARK: mark})
+            client._put_object(
+                self._bucket, key, data, {"If-None-Match": "*", WRITE_ID_HEADER: write_id}
+            )
             return True
 
         return self._client.request(
-            send, instead={Fault.EXISTS: lambda doubtful: doubtful and self._mark(key) == mark}
+            send,
+            fallbacks={
+                S3ErrorKind.EXISTS: lambda retried: retried and self._write_id(key) == write_id
+            },
         )
 
     def get(self, key: str) -> bytes:
@@ -109,7 +120,7 @@ class S3Store:
     ) -> Generator[bytes, None, None]:
         """Yield an object's bytes from `start` on; see `ObjectStore`.
 
-        After a cut the rest is asked for again, of the same object or not at all.
+        A cut read is resumed by range, only if the object is still the same (etag).
         """
         check_key(key)
         position, end = start, None if size is None else start + size
@@ -118,7 +129,7 @@ class S3Store:
             return
         etag: str | None = None
         fruitless = 0
-        while fruitless <= _FRUITLESS_CUTS:
+        while fruitless <= _CUTS_WITHOUT_PROGRESS:
             response = self._open(key, position, end)
             if response is None:
                 return
@@ -130,25 +141,25 @@ class S3Store:
             etag = etag or found
             fruitless += 1
             try:
-                while piece := response.read(PIECE_BYTES):
+                while chunk := response.read(CHUNK_BYTES):
                     fruitless = 0
-                    position += len(piece)
-                    yield piece
+                    position += len(chunk)
+                    yield chunk
                 return
             except FAILURES as error:
                 log.info("a read was cut", error=description(error))
             finally:
-                # A connection with bytes still on their way serves nobody else.
+                # A connection with unread bytes cannot be reused.
                 response.close()
                 response.release_conn()
         raise unavailable()
 
     def info(self, key: str) -> ObjectInfo:
-        """Return what is known of an object; raises ObjectNotFoundError."""
+        """Return an object's metadata; raises ObjectNotFoundError."""
         check_key(key)
         found = self._stat(key)
         if found is None:
-            # An answer without a body does not say which is missing, the object or the bucket.
+            # A response without a body does not say whether the object or the bucket is missing.
             self.check()
             raise ObjectNotFoundError(key)
         return _info(found)
@@ -177,15 +188,15 @@ class S3Store:
                     start = start[:-1] + _AFTER_FOLDER
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects; see `ObjectStore`."""
+        """Delete objects; see `ObjectStore`."""
         remaining = iter(keys)
         while page := list(itertools.islice(remaining, _PAGE)):
             for key in page:
                 check_key(key)
-            self._client.request(partial(self._remove, page), patient=len(page) > _FEW)
+            self._client.request(partial(self._remove, page), long_timeout=len(page) > _FEW)
 
     def compose(self, key: str, parts: Sequence[str]) -> None:
-        """Write an object of others' bytes, joined in order, at most 10,000."""
+        """Write the concatenation of at most 10,000 other objects."""
         for name in (key, *parts):
             check_key(name)
         self._multipart.compose(key, parts)
@@ -207,15 +218,15 @@ class S3Store:
         return self._client.signer.get_presigned_url("PUT", self._bucket, key, expires=time_to_live)
 
     def abandoned(self, older_than: timedelta) -> Iterator[str]:
-        """Yield the uploads in parts that were begun before that and never completed."""
+        """Yield unfinished uploads that are older than that."""
         return self._multipart.abandoned(older_than)
 
-    def forget_abandoned(self, keys: Iterable[str]) -> None:
-        """Free the parts of such uploads."""
+    def delete_abandoned(self, keys: Iterable[str]) -> None:
+        """Abort unfinished uploads."""
         self._multipart.forget(keys)
 
     def _open(self, key: str, start: int, end: int | None) -> BaseHTTPResponse | None:
-        """Ask for an object's bytes; None where it ends before `start`."""
+        """Request an object's bytes; None if it ends before `start`."""
         wanted = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         whole = start == 0 and end is None
 
@@ -224,9 +235,9 @@ class S3Store:
                 self._bucket, key, request_headers=None if whole else dict(wanted)
             )
             if "content-length" not in response.headers:
-                # Its end could not be told from a cut: the answer's head was cut.
+                # Without a length the end cannot be told from a cut.
                 response.close()
-                raise ProtocolError("an answer without a length")
+                raise ProtocolError("a response without a length")
             if not whole and response.status != _PARTIAL_CONTENT:
                 response.close()
                 raise ServerError("the server ignores ranges", response.status)
@@ -234,22 +245,25 @@ class S3Store:
 
         return self._client.request(
             send,
-            instead={Fault.MISSING: partial(_not_found, key), Fault.BEYOND_END: lambda _: None},
+            fallbacks={
+                S3ErrorKind.MISSING: partial(_not_found, key),
+                S3ErrorKind.BEYOND_END: lambda _: None,
+            },
         )
 
     def _stat(self, key: str) -> Object | None:
         return self._client.request(
             lambda client: client.stat_object(self._bucket, key),
-            instead={Fault.MISSING: lambda _: None},
+            fallbacks={S3ErrorKind.MISSING: lambda _: None},
         )
 
-    def _mark(self, key: str) -> str | None:
-        """Return the mark of the call that wrote an object."""
+    def _write_id(self, key: str) -> str | None:
+        """Return the write id of the call that wrote an object."""
         found = self._stat(key)
-        return None if found is None else (found.metadata or {}).get(MARK)
+        return None if found is None else (found.metadata or {}).get(WRITE_ID_HEADER)
 
     def _page(self, prefix: str, start: str, *, recursive: bool) -> tuple[Sequence[Object], bool]:
-        """Return some of the next entries, by name, and whether there are more."""
+        """Return a page of entries, by name, and whether there are more."""
         query = {
             "list-type": "2",
             "max-keys": str(_PAGE),
@@ -282,8 +296,8 @@ class S3Store:
             if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise
 
-    def _must_be_conditional(self) -> None:
-        """Raise UnavailableError where the server would let two callers create one object."""
+    def _check_conditional_writes(self) -> None:
+        """Raise UnavailableError if the server ignores conditional writes."""
         key = f"probe/{uuid.uuid4().hex}"
         try:
             self.create(key, b"")
@@ -295,7 +309,7 @@ class S3Store:
         raise refused()
 
 
-def _not_found(key: str, doubtful: bool) -> NoReturn:
+def _not_found(key: str, retried: bool) -> NoReturn:
     raise ObjectNotFoundError(key)
 
 
@@ -305,7 +319,7 @@ def _name(found: Object) -> str:
 
 def _info(found: Object) -> ObjectInfo:
     if found.last_modified is None:
-        raise ValueError("an object without a time")
+        raise ValueError("an object without a modification time")
     return ObjectInfo(_name(found), found.size or 0, found.last_modified.astimezone(UTC))
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.storage.objects import PIECE_BYTES, ObjectNotFoundError, ObjectStore
+from service.storage.objects import CHUNK_BYTES, ObjectNotFoundError, ObjectStore
 from service.storage.s3 import store as s3
 from tests.support.object_stores import LibraryStore
 
@@ -104,7 +104,7 @@ def test_what_is_not_there_is_not_found(object_store: ObjectStore) -> None:
         (0, None),
         (1, None),
         (7, 0),
-        (PIECE_BYTES - 3, 6),
+        (CHUNK_BYTES - 3, 6),
         (5 * MIB - 1, 2),
         (5 * MIB, MIB),
         (16 * MIB - 2, 9),
@@ -118,7 +118,7 @@ def test_ranges(composed: ObjectStore, start: int, size: int | None) -> None:
     end = None if size is None else start + size
     parts = list(composed.read("film", start, size))
     assert b"".join(parts) == pattern(33 * MIB)[start:end]
-    assert all(0 < len(part) <= PIECE_BYTES for part in parts)
+    assert all(0 < len(part) <= CHUNK_BYTES for part in parts)
 
 
 @pytest.fixture(scope="module", params=["folder", pytest.param("s3", marks=pytest.mark.process)])
@@ -237,7 +237,7 @@ def test_readers_see_the_old_or_the_new_while_an_object_is_replaced(
     library_store: LibraryStore,
 ) -> None:
     store = library_store.open()
-    versions = [bytes([n]) * (3 * PIECE_BYTES // 2 + n) for n in range(20)]
+    versions = [bytes([n]) * (3 * CHUNK_BYTES // 2 + n) for n in range(20)]
     store.put("lease", versions[0])
     done = threading.Event()
 

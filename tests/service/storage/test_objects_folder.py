@@ -81,7 +81,7 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_to_see(
     assert [found.key for found in store.list("")] == ["films/a/film.json"]
     (left,) = store.abandoned(timedelta(seconds=-60))
     assert list(store.abandoned(timedelta(hours=1))) == []
-    store.forget_abandoned([left, left])
+    store.delete_abandoned([left, left])
     assert files(tmp_path / "library") == [".writing", "films", "films/a", "films/a/film.json"]
 
 

@@ -121,7 +121,7 @@ def test_a_server_killed_as_a_whole_loses_nothing_and_shows_nothing_half(
     own_s3_server.restart()
     check_whole(store, writers)
     left = list(store.abandoned(timedelta(seconds=-60)))
-    store.forget_abandoned(left)
+    store.delete_abandoned(left)
     assert list(store.abandoned(timedelta(seconds=-60))) == []
 
 

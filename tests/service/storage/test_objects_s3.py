@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.errors import UnavailableError
-from service.storage.metered import MeasuredStore
+from service.storage.metered import MeteredStore
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 from service.storage.s3.store import S3Store
 from tests.support.object_stores import LibraryStore
@@ -258,7 +258,7 @@ def test_a_cut_read_never_mixes_two_objects(
 
 
 def test_an_upload_that_was_never_completed_is_found_and_freed(store: ObjectStore) -> None:
-    assert isinstance(store, MeasuredStore)
+    assert isinstance(store, MeteredStore)
     inner = store._store
     assert isinstance(inner, S3Store)
     for key in ("films/a/source", "films/a/source", "films/b/source"):
@@ -269,9 +269,9 @@ def test_an_upload_that_was_never_completed_is_found_and_freed(store: ObjectStor
     assert len(set(found)) == 3
     assert list(store.abandoned(HOUR)) == []
     assert list(store.list("")) == []
-    store.forget_abandoned(found[:2])
+    store.delete_abandoned(found[:2])
     assert list(store.abandoned(timedelta(seconds=-60))) == found[2:]
-    store.forget_abandoned(found)
+    store.delete_abandoned(found)
     assert list(store.abandoned(timedelta(seconds=-60))) == []
 
 
