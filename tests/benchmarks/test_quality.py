@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.quality import __main__ as command
-from benchmarks.quality import gather
+from benchmarks.quality import collect
 from tests.trainer.film_clips import clip_of_scenes
 from trainer.__main__ import main as trainer
 
@@ -38,8 +38,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "ablations.json").write_text(json.dumps(rows))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gather, "CURVE_BITS", (2, 8))
-        patch.setattr(gather, "CURVE_BYTES", (200, 800))
+        patch.setattr(collect, "CURVE_BITS", (2, 8))
+        patch.setattr(collect, "CURVE_BYTES", (200, 800))
         report(folder)
     return folder
 
@@ -149,8 +149,8 @@ def test_a_second_report_measures_nothing_again(
 ) -> None:
     before = (workshop / "docs" / "quality.md").read_text()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gather, "CURVE_BITS", (2, 8))
-        patch.setattr(gather, "CURVE_BYTES", (200, 800))
+        patch.setattr(collect, "CURVE_BITS", (2, 8))
+        patch.setattr(collect, "CURVE_BYTES", (200, 800))
         report(workshop)
     said = capsys.readouterr().err
     assert "wrote" in said and "measuring" not in said and "wanted" not in said

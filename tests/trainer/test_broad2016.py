@@ -237,9 +237,9 @@ def test_six_trainings_go_on_from_one_another(data: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--training", "2"], "training 2 goes on from training 1: say --from ITS_RUN"),
+        (["--training", "2"], "training 2 starts from training 1: pass --from ITS_RUN"),
         (["--from", "other"], "training 1 starts from scratch: leave --from out"),
-        (["--training", "2", "--from", "nowhere"], "nowhere holds no checkpoint to go on from"),
+        (["--training", "2", "--from", "nowhere"], "nowhere holds no checkpoint to start from"),
     ],
 )
 def test_what_does_not_follow_is_refused(

@@ -221,9 +221,9 @@ def test_it_learns_from_windows_all_over_the_frame() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--finish", "perceptual"], "goes on from a finished run of fidelity: say --from ITS_RUN"),
-        (["--from", "RUN"], "--from goes with --finish perceptual"),
-        (["--finish", "perceptual", "--from", "nowhere"], "nowhere holds no checkpoint to go on"),
+        (["--finish", "perceptual"], "starts from a finished run of fidelity: pass --from ITS_RUN"),
+        (["--from", "RUN"], "--from needs --finish perceptual"),
+        (["--finish", "perceptual", "--from", "nowhere"], "nowhere holds no checkpoint to start"),
         (
             ["--finish", "perceptual", "--from", "RUN", "--fit", "fitted"],
             "was trained with --fit all: its finish needs the same",
