@@ -25,9 +25,9 @@ from statistics import median
 
 import psutil
 
+from benchmarks.environment import EXAMPLE_FILM, train_model
 from benchmarks.report import ROOT
 from benchmarks.rounds import ratio
-from benchmarks.stage import EXAMPLE_FILM, train_model
 from film.limits import FilmLimits
 from film.process.film import FilmProcesses
 from film.process.protocol import CUBE_MAIN, FILM_MAIN

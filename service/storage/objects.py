@@ -131,7 +131,7 @@ def delete_below(store: ObjectStore, prefix: str) -> None:
     store.delete(info.key for info in store.list(prefix))
 
 
-def pieces(
+def chunks(
     data: bytes | BinaryIO, size: int | None = None, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[bytes]:
     """Yield the bytes of `data`, all chunks but the last of exactly `chunk_bytes`.

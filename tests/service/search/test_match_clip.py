@@ -16,7 +16,7 @@ from refilm.v1 import latents_pb2 as pb
 from refilm.v1 import latents_pb2_grpc, library_pb2, library_pb2_grpc
 
 from benchmarks.distortions import Brightening, Distortion, Watermark, distort, together
-from benchmarks.stage import EXAMPLE_FILM, train_model
+from benchmarks.environment import EXAMPLE_FILM, train_model
 from film.quality import frame_detail
 from film.read.film_reader import FilmReader
 from service.storage.folder import FolderStore
