@@ -7,6 +7,7 @@ happens behind it. An error or a cancellation ends all stages, and the process w
 """
 
 import asyncio
+import traceback
 from typing import Protocol
 
 from film.errors import FilmError
@@ -110,6 +111,7 @@ class Pipeline:
                 stages.create_task(self._decode_film(film, stages))
                 stages.create_task(self._watch(film))
         except BaseExceptionGroup as group:
+            _let_go_of_frames(group)
             raise _first_cause(group) from None
         finally:
             self._count_seconds(film)
@@ -122,7 +124,7 @@ class Pipeline:
         try:
             facts = await film.open(self._settings, segmented=self._segmented, resume=self._resume)
         except FilmError as error:
-            self._film_error = error
+            self._film_error = error.with_traceback(None)
             self._end()
             return
         self._stats.time_base = facts.time_base
@@ -134,7 +136,7 @@ class Pipeline:
                 self._stats.decoded(len(batch.pts))
                 await self._read.put(batch)
         except FilmError as error:
-            self._film_error = error
+            self._film_error = error.with_traceback(None)
         await self._read.put(None)
 
     # Batches through the model: several at once, in order.
@@ -191,6 +193,20 @@ class Pipeline:
                 read=film.read_seconds - known.read, write=film.write_seconds - known.write
             )
         )
+
+
+def _let_go_of_frames(error: BaseException | None) -> None:
+    """Forget what the ended stages held in their variables: batches, megabytes each.
+
+    An error refers to the stages it came through, and they to tasks that refer to it: all of that
+    would wait for Python's next collection of cycles.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, BaseExceptionGroup):
+            for one in error.exceptions:
+                _let_go_of_frames(one)
+        error = error.__context__
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
