@@ -42,6 +42,7 @@ check: static ## style, types, import rules and the unit tests: under two minute
 
 lint: static ## everything that is checked without running it: as in check, and the contract
 	npx --no-install buf lint
+	npx --no-install buf breaking --against proto/baseline.binpb
 
 test: setup-dev ## run all tests: the unit tests, and those that start the real thing
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -59,7 +60,9 @@ format: setup-dev ## format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-proto: setup-dev ## generate the stubs from proto/ and the synchronous client
+proto: setup-dev ## generate the stubs from proto/ and the synchronous client; refuses what breaks callers
+	npx --no-install buf breaking --against proto/baseline.binpb
+	npx --no-install buf build --exclude-source-info -o proto/baseline.binpb
 	$(BIN)/python proto/generate.py
 	$(BIN)/python client/tools/make_sync.py
 

@@ -52,7 +52,7 @@ from refilm._question_values import (
     SearchHit,
     SearchResult,
 )
-from refilm._reconstruct import ReconstructionEvent
+from refilm._reconstruction import ReconstructionEvent
 from refilm._values import (
     Encoding,
     FilmFacts,
@@ -60,11 +60,12 @@ from refilm._values import (
     Model,
     ModelIdentity,
     ModelVersion,
+    OutputFacts,
     Picture,
     Progress,
     Reconstruction,
+    ReconstructionFacts,
     SoundTrack,
-    SourceFacts,
     StageTimes,
     Timing,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "Moment",
     "NotFoundError",
     "OutOfRangeError",
+    "OutputFacts",
     "OverloadedError",
     "Passage",
     "Picture",
@@ -103,6 +105,7 @@ __all__ = [
     "Progress",
     "Reconstruction",
     "ReconstructionEvent",
+    "ReconstructionFacts",
     "ReconstructionJob",
     "RefilmError",
     "Rendition",
@@ -112,7 +115,6 @@ __all__ = [
     "SearchResult",
     "ServiceError",
     "SoundTrack",
-    "SourceFacts",
     "StageTimes",
     "StoredLatents",
     "Timing",

@@ -25,6 +25,8 @@ _RETRIED_METHODS = {
         "GetReconstruction",
         "CancelReconstruction",
         "ListReconstructions",
+        "WatchReconstruction",
+        "GetFrame",
     ),
     "refilm.v1.LatentsService": (
         "ListLatents",

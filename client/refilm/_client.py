@@ -16,6 +16,7 @@ from refilm._reconstruct import ReconstructionCalls
 from refilm._stored_latents import StoredLatentsCalls
 from refilm._transfers import TransferCalls
 from refilm._transport import Transport
+from refilm._watch import WatchCalls
 
 _HEALTH_WORDS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
@@ -23,6 +24,7 @@ _HEALTH_WORDS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNO
 class Client(
     FrameCalls,
     ReconstructionCalls,
+    WatchCalls,
     FilmCalls,
     TransferCalls,
     JobCalls,

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from refilm._values import Layout, ModelIdentity, Quality, Size, SourceFacts
+from refilm._values import FilmFacts, Layout, ModelIdentity, Quality, Size
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "unknown"]
+Visibility = Literal["private", "shared", "everyone", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Rendition:
     duration: float
     """Seconds, from the first frame's presentation to the end of the last."""
     created: datetime
+    mean_psnr_db: float | None = None
+    """As `Reconstruction.mean_psnr_db`."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,17 @@ class Film:
     digest: str
     """ "sha256:" and 64 hexadecimal digits over the source's bytes."""
     created: datetime
-    facts: SourceFacts
+    facts: FilmFacts
     renditions: tuple[Rendition, ...] = field(default=(), repr=False)
     """Those that are complete; only `Client.film` tells them."""
     latents: tuple[StoredLatents, ...] = field(default=(), repr=False)
     """Those that are complete, one a model digest; only `Client.film` tells them."""
+    owner: str = ""
+    """The caller whose film it is."""
+    visibility: Visibility = "unknown"
+    """Who sees it: its owner alone ("private"), also those of `shared_with`, or everyone."""
+    shared_with: tuple[str, ...] = ()
+    """The callers with whom the owner shares it."""
 
     @property
     def id(self) -> str:
@@ -172,6 +181,10 @@ class ReconstructionJob:
     fault: JobFault | None
     created: datetime
     ended: datetime | None
+    queue_position: int | None = None
+    """How many jobs go first while it is queued; None where that is not known."""
+    mean_psnr_db: float | None = None
+    """As `Progress.mean_psnr_db`."""
 
     @property
     def done(self) -> bool:

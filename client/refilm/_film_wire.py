@@ -6,8 +6,15 @@ from typing import cast
 
 from refilm import _film_values as values
 from refilm._times import moment, seconds
-from refilm._values import Layout, Quality, Size
-from refilm._wire import LAYOUTS, QUALITIES, SIZES, choice, identity, source_facts
+from refilm._values import ImageFormat, Layout, Picture, Quality, Size
+from refilm._wire import (
+    LAYOUTS,
+    QUALITIES,
+    SIZES,
+    film_facts,
+    identity,
+    psnr,
+)
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import library_pb2 as pb
 
@@ -17,6 +24,11 @@ _STATES: dict[int, values.JobState] = {
     pb.RECONSTRUCTION_STATE_SUCCEEDED: "succeeded",
     pb.RECONSTRUCTION_STATE_FAILED: "failed",
     pb.RECONSTRUCTION_STATE_CANCELLED: "cancelled",
+}
+_VISIBILITIES: dict[int, values.Visibility] = {
+    pb.Film.VISIBILITY_PRIVATE: "private",
+    pb.Film.VISIBILITY_SHARED: "shared",
+    pb.Film.VISIBILITY_EVERYONE: "everyone",
 }
 _LAYOUT_NAMES = {number: name for name, number in LAYOUTS.items()}
 _SIZE_NAMES = {number: name for name, number in SIZES.items()}
@@ -32,7 +44,7 @@ def film(message: pb.Film) -> values.Film:
         size=message.size_bytes,
         digest=message.digest,
         created=moment(message.create_time),
-        facts=source_facts(message.facts),
+        facts=film_facts(message.facts),
         renditions=tuple(_rendition(rendition) for rendition in message.renditions),
         latents=tuple(
             values.StoredLatents(
@@ -43,6 +55,9 @@ def film(message: pb.Film) -> values.Film:
             )
             for latents in message.latents
         ),
+        owner=message.owner,
+        visibility=_VISIBILITIES.get(message.visibility, "unknown"),
+        shared_with=tuple(message.shared_with),
     )
 
 
@@ -55,36 +70,36 @@ def _rendition(message: pb.Rendition) -> values.Rendition:
         frames=message.frames,
         duration=seconds(message.duration),
         created=moment(message.create_time),
+        mean_psnr_db=psnr(message),
     )
 
 
-def _settings(message: pb.RenditionSettings) -> values.RenditionSettings:
+def _settings(message: autoencoder_pb2.RenditionSettings) -> values.RenditionSettings:
     # Unset and unknown words mean the default, as they do going out.
     return values.RenditionSettings(
         layout=cast("Layout", _LAYOUT_NAMES.get(message.layout, "reconstruction")),
-        size=cast("Size", _SIZE_NAMES.get(message.size, "model")),
-        sound=message.sound != autoencoder_pb2.SOUND_NONE,
+        size=cast("Size", _SIZE_NAMES.get(message.picture_size, "model")),
+        sound=message.sound != autoencoder_pb2.RenditionSettings.SOUND_NONE,
         quality=cast("Quality", _QUALITY_NAMES.get(message.quality, "standard")),
     )
 
 
-def rendition_settings(
-    *, layout: str, size: str, sound: bool, quality: str
-) -> pb.RenditionSettings:
-    """Returns the message of a rendition's settings; raises ValueError for an unknown choice."""
-    return pb.RenditionSettings(
-        layout=choice("layout", LAYOUTS, layout),
-        size=choice("size", SIZES, size),
-        sound=autoencoder_pb2.SOUND_KEEP if sound else autoencoder_pb2.SOUND_NONE,
-        quality=choice("quality", QUALITIES, quality),
+def picture(message: pb.GetFrameResponse, format: ImageFormat) -> Picture:
+    """Returns one frame of a film."""
+    return Picture(
+        data=message.frame.raw.rgb if format == "raw" else message.frame.image,
+        format=format,
+        model=identity(message.model),
+        timing=None,
+        time=seconds(message.time),
     )
 
 
-def upload(upload_id: str, message: pb.GetUploadResponse) -> values.Upload:
+def upload(message: pb.Upload) -> values.Upload:
     """Returns how far an upload is."""
     return values.Upload(
-        upload_id=upload_id,
-        committed=message.committed_size,
+        upload_id=message.name.partition("/")[2],
+        committed=message.committed_bytes,
         film=film(message.film) if message.HasField("film") else None,
     )
 
@@ -109,4 +124,6 @@ def job(message: pb.Reconstruction) -> values.ReconstructionJob:
         fault=values.JobFault(fault.reason, fault.message) if message.HasField("fault") else None,
         created=moment(message.create_time),
         ended=moment(message.end_time) if message.HasField("end_time") else None,
+        queue_position=message.queue_position if message.HasField("queue_position") else None,
+        mean_psnr_db=psnr(message),
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from refilm._source import Source
 from refilm._times import seconds
 from refilm._values import FilmFacts, Progress
+from refilm._wire import psnr
 from refilm.v1 import autoencoder_pb2 as pb
 
 _WINDOW_SECONDS = 10.0
@@ -30,7 +31,7 @@ class Meter:
         self._film = film
         self._marks.append((self._clock(), 0, 0, 0.0))
 
-    def progress(self, message: pb.ReconstructVideoProgress) -> Progress:
+    def progress(self, message: pb.ReconstructionProgress) -> Progress:
         """Returns how far the work is by the service's counts."""
         position = seconds(message.position)
         self._reused = message.frames_reused
@@ -66,7 +67,7 @@ class Meter:
         return Progress(
             bytes_sent=self._source.position if self._source else 0,
             bytes_total=self._source.size if self._source else None,
-            bytes_received=message.bytes_received,
+            bytes_received=message.received_bytes,
             frames_decoded=message.frames_decoded,
             frames_reconstructed=message.frames_reconstructed,
             frames_written=message.frames_written,
@@ -76,18 +77,21 @@ class Meter:
             frames_per_second=rate,
             eta=eta,
             frames_reused=message.frames_reused,
+            mean_psnr_db=psnr(message),
+            queue_position=message.queue_position if message.HasField("queue_position") else None,
         )
 
-    def finish(self, summary: pb.ReconstructVideoSummary) -> Progress:
+    def finish(self, summary: pb.ReconstructionSummary) -> Progress:
         """Returns the last word: everything is done."""
         last = self.progress(
-            pb.ReconstructVideoProgress(
-                bytes_received=summary.bytes_received,
+            pb.ReconstructionProgress(
+                received_bytes=summary.received_bytes,
                 frames_decoded=summary.frames,
                 frames_reconstructed=summary.frames,
                 frames_written=summary.frames,
                 position=summary.duration,
                 frames_reused=self._reused,
+                mean_psnr_db=psnr(summary),
             )
         )
         return dataclasses.replace(last, frames_total=summary.frames, fraction=1.0, eta=0.0)

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from refilm import _question_values as values
 from refilm._film_values import Film
 from refilm._names import film_name
 from refilm._times import Seconds, duration, seconds
-from refilm._values import Encoding, ModelIdentity, Picture, floats
-from refilm._wire import choice, fraction, frame_to_wire, identity, latent_to_wire
+from refilm._values import ModelIdentity, Picture
+from refilm._wire import (
+    choice,
+    embedding_rows,
+    fraction,
+    frame_to_wire,
+    identity,
+    latent_rows,
+    latent_to_wire,
+)
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import latents_pb2 as pb
 
 if TYPE_CHECKING:
     from refilm._wire import FrameSource, LatentSource
 
-    LatentQuery = Encoding | LatentSource
-    """A latent: an encoding, which knows its model, or 200 numbers."""
     MomentQuery = values.Moment | tuple[str | Film, Seconds]
     """A film of the library and a time in it."""
-    Query = FrameSource | LatentQuery | MomentQuery
+    Query = FrameSource | LatentSource | MomentQuery
     """A picture, a latent, or a moment of a film."""
 
 LATENTS_FORMATS: dict[str, pb.LatentsFormat.ValueType] = {
@@ -54,14 +61,13 @@ def time_range(start: Seconds | None, end: Seconds | None) -> pb.TimeRange | Non
     """
     if start is None and end is None:
         return None
-    message = pb.TimeRange()
-    # "from" is a word of Python's.
-    if start is not None:
-        getattr(message, "from").CopyFrom(duration(start))
-    if end is not None:
-        message.to.CopyFrom(duration(end))
-        if start is not None and message.to.ToNanoseconds() < duration(start).ToNanoseconds():
-            raise ValueError(f"the end ({end}) lies before the start ({start})")
+    message = pb.TimeRange(
+        start_time=None if start is None else duration(start),
+        end_time=None if end is None else duration(end),
+    )
+    backwards = message.end_time.ToNanoseconds() < message.start_time.ToNanoseconds()
+    if end is not None and backwards:
+        raise ValueError(f"the end ({end}) lies before the start ({start})")
     return message
 
 
@@ -82,18 +88,18 @@ def search_request(query: Query, **settings: Any) -> pb.SearchFramesRequest:
         return pb.SearchFramesRequest(moment=moment(*query), **settings)
     if _is_picture(query):
         return pb.SearchFramesRequest(frame=frame_to_wire(query), **settings)
-    return pb.SearchFramesRequest(latent=_latent(cast("LatentQuery", query)), **settings)
+    return pb.SearchFramesRequest(latent=latent_to_wire(cast("LatentSource", query)), **settings)
 
 
 def interpolation(
-    first: LatentQuery | MomentQuery,
-    last: LatentQuery | MomentQuery,
+    first: LatentSource | MomentQuery,
+    last: LatentSource | MomentQuery,
     *,
     model: autoencoder_pb2.ModelSelector,
     steps: int,
     mode: str,
     format: pb.InterpolationFormat.ValueType,
-    frame_rate: float = 0.0,
+    frame_rate: float | None = None,
 ) -> pb.InterpolateRequest:
     """Returns the message of an interpolation.
 
@@ -103,24 +109,31 @@ def interpolation(
     """
     if steps < 2:
         raise ValueError(f"steps counts pictures with both ends, from 2, not {steps}")
-    request = pb.InterpolateRequest(
-        to=_end(last),
+    return pb.InterpolateRequest(
+        start=_end(first),
+        end=_end(last),
         model=model,
         steps=steps,
         mode=choice("mode", _INTERPOLATION_MODES, mode),
         format=format,
-        frame_rate=frame_rate,
+        frame_rate=None if frame_rate is None else _rate(frame_rate),
     )
-    getattr(request, "from").CopyFrom(_end(first))
-    return request
 
 
-def _end(query: LatentQuery | MomentQuery) -> pb.InterpolationEnd:
+def _rate(frame_rate: float) -> autoencoder_pb2.Rational:
+    if not 1 <= frame_rate <= 120:
+        raise ValueError(f"a film has 1 to 120 pictures a second, not {frame_rate}")
+    # 23.976 means 24000/1001.
+    exact = Fraction(frame_rate).limit_denominator(1001)
+    return autoencoder_pb2.Rational(numerator=exact.numerator, denominator=exact.denominator)
+
+
+def _end(query: LatentSource | MomentQuery) -> pb.InterpolationEnd:
     if _is_moment(query):
         return pb.InterpolationEnd(moment=moment(*query))
     if _is_picture(query):
         raise TypeError("an interpolation goes between moments or latents: encode the picture")
-    return pb.InterpolationEnd(latent=_latent(cast("LatentQuery", query)))
+    return pb.InterpolationEnd(latent=latent_to_wire(cast("LatentSource", query)))
 
 
 def _is_moment(query: object) -> TypeGuard[MomentQuery]:
@@ -137,24 +150,15 @@ def _is_picture(query: object) -> TypeGuard[FrameSource]:
     return view.ndim != 1 or view.itemsize == 1
 
 
-def _latent(query: LatentQuery) -> pb.QueryLatent:
-    if isinstance(query, Encoding):
-        return pb.QueryLatent(values=latent_to_wire(query.latent), model_digest=query.model.digest)
-    return pb.QueryLatent(values=latent_to_wire(query))
-
-
 def film_latents(message: pb.ListLatentsResponse) -> values.FilmLatents:
     """Returns the latents of some frames of a library film."""
-    rows = max(1, len(message.pts))
     base = fraction(message.time_base)
     if base is None:
         raise ValueError("latents without a time base")
     return values.FilmLatents(
         pts=tuple(message.pts),
-        latents=floats(message.values, width=max(1, len(message.values) // rows)),
-        embeddings=floats(message.embeddings, width=len(message.embeddings) // rows)
-        if message.embeddings
-        else None,
+        latents=latent_rows(message.latents),
+        embeddings=embedding_rows(message.embeddings),
         time_base=base,
         model=identity(message.model),
     )
@@ -165,9 +169,9 @@ def hit(message: pb.SearchHit) -> values.SearchHit:
     return values.SearchHit(
         film=message.film,
         title=message.title,
-        start=_start(message),
-        end=seconds(message.to),
-        best=seconds(message.best),
+        start=seconds(message.start_time),
+        end=seconds(message.end_time),
+        best=seconds(message.best_time),
         similarity=message.similarity,
         preview=message.preview or None,
     )
@@ -181,10 +185,10 @@ def match(message: pb.MatchClipResponse) -> values.MatchResult:
             values.ClipMatch(
                 film=found.film,
                 title=found.title,
-                start=_start(found),
-                end=seconds(found.to),
-                clip_start=seconds(found.clip_from),
-                clip_end=seconds(found.clip_to),
+                start=seconds(found.start_time),
+                end=seconds(found.end_time),
+                clip_start=seconds(found.clip_start_time),
+                clip_end=seconds(found.clip_end_time),
                 confidence=found.confidence,
                 similarity=found.similarity,
             )
@@ -211,11 +215,9 @@ def duplicates(message: pb.DuplicatePair, model: ModelIdentity) -> values.Duplic
 
 
 def _passage(message: pb.Passage) -> values.Passage:
-    return values.Passage(message.film, message.title, _start(message), seconds(message.to))
-
-
-def _start(message: pb.SearchHit | pb.ClipMatch | pb.Passage) -> float:
-    return seconds(getattr(message, "from"))
+    return values.Passage(
+        message.film, message.title, seconds(message.start_time), seconds(message.end_time)
+    )
 
 
 def picture(

@@ -155,7 +155,7 @@ class QuestionCalls(Calls):
 
         Args:
             films: Only pairs of which one passage lies in one of these; none means all.
-            min_similarity: Passages from this similarity on, above 0 to 1.
+            min_similarity: Passages from this similarity on, 0.5 to 1.
             min_duration: Passages of at least this duration.
             model: By whose encodings to compare, as for `encode`.
             version: As for `encode`.
@@ -166,8 +166,8 @@ class QuestionCalls(Calls):
             RefilmError: Whatever else the call ended with.
             ValueError: A setting is out of its range.
         """
-        if not 0 < min_similarity <= 1:
-            raise ValueError(f"min_similarity lies above 0 and up to 1, not at {min_similarity}")
+        if not 0.5 <= min_similarity <= 1:
+            raise ValueError(f"min_similarity lies between 0.5 and 1, not at {min_similarity}")
         request = pb.FindDuplicatesRequest(
             model=selector(model, version),
             films=wire.films(films),

@@ -25,7 +25,8 @@ from refilm._wire import choice, identity, selector
 from refilm.v1 import latents_pb2 as pb
 
 if TYPE_CHECKING:
-    from refilm._question_wire import LatentQuery, MomentQuery
+    from refilm._question_wire import MomentQuery
+    from refilm._wire import LatentSource
 
 
 class StoredLatentsCalls(Calls):
@@ -124,8 +125,8 @@ class StoredLatentsCalls(Calls):
 
     def interpolate(
         self,
-        first: LatentQuery | MomentQuery,
-        last: LatentQuery | MomentQuery,
+        first: LatentSource | MomentQuery,
+        last: LatentSource | MomentQuery,
         *,
         steps: int = 24,
         mode: InterpolationMode = "linear",
@@ -173,8 +174,8 @@ class StoredLatentsCalls(Calls):
 
     def interpolate_film(
         self,
-        first: LatentQuery | MomentQuery,
-        last: LatentQuery | MomentQuery,
+        first: LatentSource | MomentQuery,
+        last: LatentSource | MomentQuery,
         out: FilmSink,
         *,
         steps: int = 24,

@@ -26,6 +26,7 @@ from refilm._film_values import (
     TransferProgress,
     Upload,
 )
+from refilm._names import upload_name
 from refilm._output import FilmSink, Output
 from refilm._platform import Items, as_file, blocking
 from refilm._source import FilmSource
@@ -113,7 +114,7 @@ class TransferCalls(Calls):
         timeout: float | None,
     ) -> Film:
         def requests(offset: int) -> Iterator[pb.UploadFilmRequest]:
-            opening = pb.UploadFilmOpening(settings=settings, write_offset=offset)
+            opening = pb.UploadFilmOpening(settings=settings, write_offset_bytes=offset)
             yield pb.UploadFilmRequest(opening=opening)
             reader = blocking(film.begin, offset)
             while chunk := blocking(reader.read, _CHUNK_BYTES):
@@ -147,13 +148,13 @@ class TransferCalls(Calls):
                 self._transport.pause(tries.pause_after(error))
 
     def _known_upload(self, upload_id: str, tries: Tries) -> Upload:
-        request = pb.GetUploadRequest(upload_id=upload_id)
+        request = pb.GetUploadRequest(name=upload_name(upload_id))
         timeout = min(tries.left(), self._transport.timeout)
         try:
             answer = self._transport.unary(self._library.GetUpload, request, timeout)
         except NotFoundError:
             return Upload(upload_id, 0, None)
-        return wire.upload(upload_id, answer)
+        return wire.upload(answer.upload)
 
     def download(
         self,
@@ -222,7 +223,9 @@ class TransferCalls(Calls):
         done = 0
         while True:
             request = pb.DownloadFilmRequest(
-                name=name, read_offset=offset + done, read_limit=limit - done if limit else 0
+                name=name,
+                read_offset_bytes=offset + done,
+                read_limit_bytes=limit - done if limit else 0,
             )
             try:
                 responses = self._transport.answers(

@@ -19,6 +19,7 @@ ImageFormat = Literal["raw", "png", "jpeg", "webp"]
 Layout = Literal["reconstruction", "side_by_side"]
 Size = Literal["model", "source"]
 Quality = Literal["draft", "standard", "high"]
+SoundTrackAction = Literal["copied", "transcoded", "dropped", "unknown"]
 
 FRAME_WIDTH = 256
 FRAME_HEIGHT = 144
@@ -46,6 +47,7 @@ class ModelIdentity:
     """A model version. Passed as `model`, exactly this version answers, or none."""
 
     name: str
+    """The model's, for example "pca"."""
     version: int
     """From 1."""
     digest: str
@@ -100,7 +102,9 @@ class Picture:
     format: ImageFormat
     model: ModelIdentity
     timing: Timing | None = field(compare=False)
-    """None for a picture of an interpolation."""
+    """None for a picture of an interpolation or a film."""
+    time: float | None = None
+    """Of a film's frame: seconds from the film's first frame to when it begins to be shown."""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -133,12 +137,10 @@ class SoundTrack:
     channels: int
     language: str
     """ISO 639-2; empty where the film does not tell."""
-    action: Literal["copied", "transcoded", "dropped", "unknown"]
-    """What becomes of it in the reconstruction; "unknown" where none is made."""
 
 
 @dataclass(frozen=True)
-class SourceFacts:
+class FilmFacts:
     """What a film is, as read from its container and first packets."""
 
     container: str
@@ -162,21 +164,32 @@ class SourceFacts:
     interlaced: bool
     transfer: str
     """The transfer characteristic's name, for example "bt709"."""
-    tone_mapped: bool
-    """Whether the pictures are tone-mapped from HDR to SDR."""
     bit_depth: int
     """Bits a colour component."""
     sound_tracks: tuple[SoundTrack, ...]
 
 
 @dataclass(frozen=True)
-class FilmFacts(SourceFacts):
-    """What a film is, and what will be made of it."""
+class OutputFacts:
+    """What is made of a film."""
 
     model: ModelIdentity
     """The model version that reconstructs the film."""
-    output_width: int
-    output_height: int
+    width: int
+    """Of the picture, in pixels."""
+    height: int
+    tone_mapped: bool
+    """Whether the film's pictures are tone-mapped from HDR to SDR."""
+    sound_track_actions: tuple[SoundTrackAction, ...]
+    """What becomes of each of `FilmFacts.sound_tracks`, in their order."""
+
+
+@dataclass(frozen=True)
+class ReconstructionFacts:
+    """What a film is, and what is made of it."""
+
+    film: FilmFacts
+    output: OutputFacts
 
 
 @dataclass(frozen=True)
@@ -207,6 +220,11 @@ class Progress:
     """Seconds left at that rate; None where it cannot be told."""
     frames_reused: int = 0
     """Of the frames written, those that existed before this call."""
+    mean_psnr_db: float | None = None
+    """How near the reconstruction is to the film so far, the mean of its frames in dB; None where
+    the service does not measure it."""
+    queue_position: int | None = None
+    """How many films go first while this one waits to be begun; None when it does not wait."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,10 +278,14 @@ class Reconstruction:
     warnings: tuple[str, ...]
     """What was repaired or left out, one sentence each; empty for a healthy film."""
     film: FilmFacts
+    output: OutputFacts
     film_name: str = ""
     """ "films/{film}" where the library has it, as the source or since this call."""
     rendition: str = ""
     """The rendition's name, where the library has it."""
+    mean_psnr_db: float | None = None
+    """How near the reconstruction is to the film, the mean of its frames in dB; None where the
+    service does not measure it."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +297,11 @@ class ModelVersion:
     recipe: str
     card: dict[str, Any] = field(repr=False)
     """The model card: films, metrics, git revision and more."""
+    latent_size: int
+    """How many numbers a latent has."""
+    frame_width: int
+    """Of the frames that it encodes and decodes, in pixels."""
+    frame_height: int
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -11,17 +11,29 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from google.protobuf.json_format import MessageToDict
 
 from refilm import _values as values
+from refilm._names import model_name, model_parts
 from refilm._times import seconds
 from refilm.v1 import autoencoder_pb2 as pb
 
 if TYPE_CHECKING:
+    from typing import Literal, Protocol
+
     import numpy as np
     from numpy.typing import NDArray
 
     FrameSource = NDArray[np.uint8] | bytes | bytearray | memoryview | str | os.PathLike[str]
     """Pixels [H, W, 3] uint8 RGB, a JPEG, PNG or WebP file's bytes, or such a file's path."""
-    LatentSource = NDArray[np.floating[Any]] | Iterable[float]
-    """200 numbers."""
+    LatentSource = values.Encoding | NDArray[np.floating[Any]] | Iterable[float]
+    """An encoding, which knows its model, or 200 numbers."""
+
+    class _Measured(Protocol):
+        """A message of something whose quality may have been measured."""
+
+        mean_psnr_db: float
+
+        def HasField(self, field_name: Literal["mean_psnr_db"]) -> bool:
+            """Tells whether it was."""
+
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 # What the message holds beside the picture fits into this many times over.
@@ -33,18 +45,23 @@ _IMAGE_FORMATS: dict[str, pb.ImageFormat.ValueType] = {
     "jpeg": pb.IMAGE_FORMAT_JPEG,
     "webp": pb.IMAGE_FORMAT_WEBP,
 }
-LAYOUTS: dict[str, pb.Layout.ValueType] = {
-    "reconstruction": pb.LAYOUT_RECONSTRUCTION,
-    "side_by_side": pb.LAYOUT_SIDE_BY_SIDE,
+LAYOUTS: dict[str, pb.RenditionSettings.Layout.ValueType] = {
+    "reconstruction": pb.RenditionSettings.LAYOUT_RECONSTRUCTION,
+    "side_by_side": pb.RenditionSettings.LAYOUT_SIDE_BY_SIDE,
 }
-SIZES: dict[str, pb.Size.ValueType] = {
-    "model": pb.SIZE_MODEL,
-    "source": pb.SIZE_SOURCE,
+SIZES: dict[str, pb.RenditionSettings.PictureSize.ValueType] = {
+    "model": pb.RenditionSettings.PICTURE_SIZE_MODEL,
+    "source": pb.RenditionSettings.PICTURE_SIZE_SOURCE,
 }
-QUALITIES: dict[str, pb.Quality.ValueType] = {
-    "draft": pb.QUALITY_DRAFT,
-    "standard": pb.QUALITY_STANDARD,
-    "high": pb.QUALITY_HIGH,
+QUALITIES: dict[str, pb.RenditionSettings.Quality.ValueType] = {
+    "draft": pb.RenditionSettings.QUALITY_DRAFT,
+    "standard": pb.RenditionSettings.QUALITY_STANDARD,
+    "high": pb.RenditionSettings.QUALITY_HIGH,
+}
+_ACTIONS: dict[int, values.SoundTrackAction] = {
+    pb.SOUND_TRACK_ACTION_COPIED: "copied",
+    pb.SOUND_TRACK_ACTION_TRANSCODED: "transcoded",
+    pb.SOUND_TRACK_ACTION_DROPPED: "dropped",
 }
 _T = TypeVar("_T")
 
@@ -59,12 +76,9 @@ def choice(what: str, choices: dict[str, _T], name: str) -> _T:
 def selector(model: str | values.ModelIdentity, version: int) -> pb.ModelSelector:
     """Returns the message that chooses a model; raises ValueError for two versions at once."""
     if isinstance(model, values.ModelIdentity):
-        if version not in (0, model.version):
-            raise ValueError(f"model says version {model.version}, version says {version}")
-        return pb.ModelSelector(name=model.name, version=model.version, digest=model.digest)
-    if version < 0:
-        raise ValueError(f"versions count from 1 (0: the latest), not {version}")
-    return pb.ModelSelector(name=model, version=version)
+        named = model_name(model.name, model.version)
+        return pb.ModelSelector(name=model_name(named, version), digest=model.digest)
+    return pb.ModelSelector(name=model_name(model, version))
 
 
 def image_format(name: str) -> pb.ImageFormat.ValueType:
@@ -72,38 +86,25 @@ def image_format(name: str) -> pb.ImageFormat.ValueType:
     return choice("format", _IMAGE_FORMATS, name)
 
 
-def settings(
-    model: pb.ModelSelector,
-    *,
-    layout: str,
-    size: str,
-    sound: bool,
-    quality: str,
-    latents: bool,
-    film: str | None,
-    film_bytes: int | None,
-    store: bool,
-    title: str,
-    film_id: str,
-) -> pb.ReconstructVideoSettings:
-    """Returns a reconstruction's settings; raises ValueError for what contradicts itself."""
-    if film is not None and store:
-        raise ValueError(f"{film} is in the library already: store is for films of your own")
-    if (title or film_id) and not store:
-        raise ValueError("title and film_id belong to store=True")
-    return pb.ReconstructVideoSettings(
-        model=model,
+def rendition_settings(
+    *, layout: str, size: str, sound: bool, quality: str
+) -> pb.RenditionSettings:
+    """Returns the message of a rendition's settings; raises ValueError for an unknown choice."""
+    return pb.RenditionSettings(
         layout=choice("layout", LAYOUTS, layout),
-        size=choice("size", SIZES, size),
-        sound=pb.SOUND_KEEP if sound else pb.SOUND_NONE,
+        picture_size=choice("size", SIZES, size),
+        sound=pb.RenditionSettings.SOUND_KEEP if sound else pb.RenditionSettings.SOUND_NONE,
         quality=choice("quality", QUALITIES, quality),
-        include_latents=latents,
-        film_size_bytes=film_bytes or 0,
-        film=film or "",
-        store=store,
-        title=title,
-        film_id=film_id,
     )
+
+
+def store_settings(store: bool, title: str, film_id: str) -> pb.StoreSettings | None:
+    """Returns how the library keeps a film; raises ValueError for names of one that it does not."""
+    if store:
+        return pb.StoreSettings(title=title, film_id=film_id)
+    if title or film_id:
+        raise ValueError("title and film_id belong to store=True")
+    return None
 
 
 def frame_to_wire(frame: FrameSource) -> pb.Frame:
@@ -145,21 +146,55 @@ def _checked(frame: pb.Frame) -> pb.Frame:
     return frame
 
 
-def latent_to_wire(latent: LatentSource) -> list[float]:
-    """Returns a latent's numbers; how many they must be, the service says.
+def latent_to_wire(latent: LatentSource) -> pb.Latent:
+    """Returns the message of a latent; how many numbers it must have, the service says.
 
     Raises:
         TypeError: They are not numbers in one dimension.
     """
+    numbers, digest = latent, ""
+    if isinstance(latent, values.Encoding):
+        numbers, digest = latent.latent, latent.model.digest
     try:
-        return [float(value) for value in latent]
+        floats = [float(value) for value in cast("Iterable[float]", numbers)]
     except TypeError as error:
         raise TypeError("a latent is a sequence of 200 numbers, [200]") from error
+    return pb.Latent(floats=pb.FloatLatent(values=floats), model_digest=digest)
+
+
+def _numbers(latent: pb.Latent) -> Iterable[float]:
+    """Returns a latent's numbers, also where each came as a byte."""
+    if latent.WhichOneof("encoding") != "bytes":
+        return latent.floats.values
+    coded = latent.bytes.values
+    ranges = latent.bytes.ranges
+    if len(ranges) not in (1, len(coded)):
+        raise ValueError(f"a latent of {len(coded)} bytes came with {len(ranges)} ranges")
+    return [
+        one.minimum + (one.maximum - one.minimum) * byte / 255
+        for byte, one in zip(coded, list(ranges) * (len(coded) // len(ranges)), strict=True)
+    ]
+
+
+def latent_rows(latents: Iterable[pb.Latent]) -> values.Floats:
+    """Returns latents as [N, 200]."""
+    return _rows([_numbers(latent) for latent in latents])
+
+
+def embedding_rows(embeddings: Iterable[pb.Embedding]) -> values.Floats | None:
+    """Returns embeddings as [N, 200]; None where there are none."""
+    rows = [embedding.values for embedding in embeddings]
+    return _rows(rows) if rows else None
+
+
+def _rows(rows: Sequence[Iterable[float]]) -> values.Floats:
+    flat = [value for row in rows for value in row]
+    return values.floats(flat, width=max(1, len(flat) // max(1, len(rows))))
 
 
 def identity(message: pb.ModelIdentity) -> values.ModelIdentity:
     """Returns who answered."""
-    return values.ModelIdentity(message.name, message.version, message.digest)
+    return values.ModelIdentity(*model_parts(message.name), message.digest)
 
 
 def timing(message: pb.Timing) -> values.Timing:
@@ -170,8 +205,10 @@ def timing(message: pb.Timing) -> values.Timing:
 def encoding(message: pb.EncodeResponse | pb.EncodeStreamResponse) -> values.Encoding:
     """Returns a frame's latent."""
     return values.Encoding(
-        latent=values.floats(message.latent),
-        embedding=values.floats(message.embedding) if message.embedding else None,
+        latent=values.floats(_numbers(message.latent)),
+        embedding=values.floats(message.embedding.values)
+        if message.HasField("embedding")
+        else None,
         model=identity(message.model),
         timing=timing(message.timing),
     )
@@ -198,73 +235,70 @@ def fraction(message: pb.Rational) -> Fraction | None:
 
 
 def film_facts(message: pb.FilmFacts) -> values.FilmFacts:
-    """Returns what a film is and what will be made of it."""
+    """Returns what a film is."""
     return values.FilmFacts(
-        **_source_facts(message),
-        model=identity(message.model),
-        output_width=message.output_width,
-        output_height=message.output_height,
+        container=message.container,
+        video_codec=message.video_codec,
+        width=message.width,
+        height=message.height,
+        sample_aspect_ratio=fraction(message.sample_aspect_ratio) or Fraction(1),
+        rotation=message.rotation_degrees,
+        average_frame_rate=fraction(message.average_frame_rate),
+        time_base=fraction(message.time_base) or Fraction(1),
+        duration=seconds(message.duration) if message.HasField("duration") else None,
+        estimated_frames=message.estimated_frames or None,
+        interlaced=message.interlaced,
+        transfer=message.transfer,
+        bit_depth=message.bit_depth,
+        sound_tracks=tuple(
+            values.SoundTrack(
+                codec=track.codec,
+                sample_rate=track.sample_rate_hz,
+                channels=track.channels,
+                language=track.language,
+            )
+            for track in message.sound_tracks
+        ),
     )
 
 
-def source_facts(message: pb.FilmFacts) -> values.SourceFacts:
-    """Returns what a film is."""
-    return values.SourceFacts(**_source_facts(message))
-
-
-def _source_facts(message: pb.FilmFacts) -> dict[str, Any]:
-    return {
-        "container": message.container,
-        "video_codec": message.video_codec,
-        "width": message.width,
-        "height": message.height,
-        "sample_aspect_ratio": fraction(message.sample_aspect_ratio) or Fraction(1),
-        "rotation": message.rotation_degrees,
-        "average_frame_rate": fraction(message.average_frame_rate),
-        "time_base": fraction(message.time_base) or Fraction(1),
-        "duration": seconds(message.duration) if message.HasField("duration") else None,
-        "estimated_frames": message.estimated_frames or None,
-        "interlaced": message.interlaced,
-        "transfer": message.transfer,
-        "tone_mapped": message.tone_mapped,
-        "bit_depth": message.bit_depth,
-        "sound_tracks": tuple(_sound_track(track) for track in message.sound_tracks),
-    }
-
-
-def _sound_track(message: pb.SoundTrack) -> values.SoundTrack:
-    actions: dict[int, Any] = {
-        pb.SOUND_TRACK_ACTION_COPIED: "copied",
-        pb.SOUND_TRACK_ACTION_TRANSCODED: "transcoded",
-        pb.SOUND_TRACK_ACTION_DROPPED: "dropped",
-    }
-    return values.SoundTrack(
-        codec=message.codec,
-        sample_rate=message.sample_rate_hz,
-        channels=message.channels,
-        language=message.language,
-        action=actions.get(message.action, "unknown"),
+def reconstruction_facts(message: pb.ReconstructionFacts) -> values.ReconstructionFacts:
+    """Returns what a film is and what is made of it."""
+    output = message.output
+    return values.ReconstructionFacts(
+        film=film_facts(message.film),
+        output=values.OutputFacts(
+            model=identity(output.model),
+            width=output.width,
+            height=output.height,
+            tone_mapped=output.tone_mapped,
+            sound_track_actions=tuple(
+                _ACTIONS.get(action, "unknown") for action in output.sound_track_actions
+            ),
+        ),
     )
 
 
 def latent_batch(message: pb.LatentBatch) -> values.LatentBatch:
     """Returns the latents of some frames."""
-    width = len(message.values) // max(1, len(message.pts))
-    return values.LatentBatch(
-        pts=tuple(message.pts), latents=values.floats(message.values, width=max(1, width))
-    )
+    return values.LatentBatch(pts=tuple(message.pts), latents=latent_rows(message.latents))
+
+
+def psnr(message: _Measured) -> float | None:
+    """Returns how near a reconstruction is to its film, in dB; None where it was not measured."""
+    return message.mean_psnr_db if message.HasField("mean_psnr_db") else None
 
 
 def reconstruction(
-    message: pb.ReconstructVideoSummary, film: values.FilmFacts
+    message: pb.ReconstructionSummary, facts: values.ReconstructionFacts
 ) -> values.Reconstruction:
     """Returns what became of a film."""
     times = message.stage_times
     return values.Reconstruction(
         frames=message.frames,
         duration=seconds(message.duration),
-        bytes_received=message.bytes_received,
-        bytes_sent=message.bytes_sent,
+        bytes_received=message.received_bytes,
+        bytes_sent=message.sent_bytes,
         film_digest=message.film_digest,
         model=identity(message.model),
         stage_times=values.StageTimes(
@@ -274,23 +308,28 @@ def reconstruction(
             write=seconds(times.write),
         ),
         warnings=tuple(message.warnings),
-        film=film,
+        film=facts.film,
+        output=facts.output,
         film_name=message.film,
         rendition=message.rendition,
+        mean_psnr_db=psnr(message),
     )
 
 
 def model(message: pb.Model) -> values.Model:
     """Returns a model with its versions."""
     return values.Model(
-        name=message.name,
-        latest_version=message.latest_version,
+        name=model_parts(message.name)[0],
+        latest_version=model_parts(message.latest_version)[1],
         versions=tuple(
             values.ModelVersion(
-                version=version.version,
+                version=model_parts(version.name)[1],
                 digest=version.digest,
                 recipe=version.recipe,
                 card=MessageToDict(version.card),
+                latent_size=version.latent_size,
+                frame_width=version.frame_width,
+                frame_height=version.frame_height,
             )
             for version in message.versions
         ),

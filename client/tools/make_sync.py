@@ -21,9 +21,11 @@ MODULES = (
     "_jobs.py",
     "_questions.py",
     "_reconstruct.py",
+    "_reconstruction.py",
     "_stored_latents.py",
     "_transfers.py",
     "_transport.py",
+    "_watch.py",
 )
 HEADER = "# Made of refilm/aio/{name} by `make proto`: edit that.\n# ruff: noqa: UP028\n"
 REPLACEMENTS = {

@@ -45,8 +45,8 @@ async function receive(call, file) {
   // A call is an object stream: reading it one response at a time holds the service back.
   for await (const response of call) {
     switch (response.payload) {
-      case "film":
-        facts = response.film;
+      case "facts":
+        facts = response.facts.film;
         console.log(`${facts.container}, ${facts.videoCodec}, ${facts.width} x ${facts.height}`);
         break;
       case "chunk":
@@ -77,7 +77,7 @@ try {
   file.end();
   await finished(file);
   await rename(unfinished, out);
-  console.log(`${out}: ${summary.frames} frames by ${summary.model.name} v${summary.model.version}`);
+  console.log(`${out}: ${summary.frames} frames by ${summary.model.name}`);
 } catch (error) {
   await rm(unfinished, { force: true });
   console.error(`reconstruct: ${error.details ?? error.message}`);

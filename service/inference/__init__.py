@@ -1,6 +1,7 @@
 """Frames to latents to frames through Triton: the only place that knows tritonclient."""
 
-from service.inference.client import LATENT_SIZE, MAX_BATCH, Decoded, Encoded, Inference
+from service.inference.client import MAX_BATCH, Decoded, Encoded, Inference
+from service.inference.model_shape import LATENT_SIZE, ModelShape
 from service.inference.models import Model, Models, ModelVersion
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Encoded",
     "Inference",
     "Model",
+    "ModelShape",
     "ModelVersion",
     "Models",
 ]

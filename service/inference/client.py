@@ -22,7 +22,6 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH = 64
 """The largest batch that models are published for."""
-LATENT_SIZE = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from service.errors import (
@@ -18,6 +19,7 @@ from service.errors import (
     UnavailableError,
 )
 from service.inference.connection import RETRY_AFTER_SECONDS
+from service.inference.model_shape import SERVED, ModelShape, model_shape
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +41,7 @@ class ModelVersion:
     recipe: str
     card: Mapping[str, object] = field(compare=False)
     """The model card, as published."""
+    shape: ModelShape = SERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Models:
         self._awaited: set[tuple[str, int]] = set()
         self._awaited_until = 0.0
         self._listeners: list[Callable[[], None]] = []
+        self._unfit: set[str] = set()
         self._wake = asyncio.Event()
 
     @property
@@ -125,7 +129,7 @@ class Models:
             raise DigestMismatchError(
                 f'model "{chosen.name}" version {chosen.version} has the digest {chosen.digest}, '
                 f"the request asks for {digest}",
-                resource=Resource("model", f"{chosen.name}/{chosen.version}"),
+                resource=Resource("model", f"models/{chosen.name}/versions/{chosen.version}"),
                 metadata={"actual_digest": chosen.digest, "requested_digest": digest},
             )
         return chosen
@@ -206,13 +210,21 @@ class Models:
 
     async def _describe(self, name: str, numbers: set[int]) -> tuple[ModelVersion, ...]:
         try:
-            encoder = await self._parameters(name + ENCODER_SUFFIX)
-            decoder = await self._parameters(name + DECODER_SUFFIX)
+            encoder_config = await self._config(name + ENCODER_SUFFIX)
+            decoder_config = await self._config(name + DECODER_SUFFIX)
         except InferenceServerException as error:
             if error.status() == "StatusCode.UNAVAILABLE":
                 raise
             # Unloaded between the two questions; the next poll tells.
             return ()
+        shape = model_shape(encoder_config, decoder_config)
+        if shape != SERVED:
+            if name not in self._unfit:
+                log.error("model cannot be served", model=name, shape=shape, served=SERVED)
+            self._unfit.add(name)
+            return ()
+        self._unfit.discard(name)
+        encoder, decoder = _parameters(encoder_config), _parameters(decoder_config)
         versions = []
         for number in sorted(numbers):
             digest = encoder.get(f"refilm.digest.{number}", "")
@@ -221,13 +233,16 @@ class Models:
             card = _card(encoder.get(f"refilm.card.{number}", "{}"))
             recipe = card.get("recipe")
             versions.append(
-                ModelVersion(name, number, digest, recipe if isinstance(recipe, str) else "", card)
+                ModelVersion(
+                    name, number, digest, recipe if isinstance(recipe, str) else "", card, shape
+                )
             )
         return tuple(versions)
 
-    async def _parameters(self, model: str) -> dict[str, str]:
+    async def _config(self, model: str) -> ModelConfig:
         response = await self._triton.get_model_config(model, client_timeout=_POLL_TIMEOUT_SECONDS)
-        return {key: value.string_value for key, value in response.config.parameters.items()}
+        config: ModelConfig = response.config
+        return config
 
     def _default(self, field: str) -> str:
         if self._default_model:
@@ -263,7 +278,7 @@ class Models:
         raise NotFoundError(
             f'model "{model.name}" has no version {number}; ready: {numbers}',
             reason="MODEL_VERSION_NOT_FOUND",
-            resource=Resource("model", f"{model.name}/{number}"),
+            resource=Resource("model", f"models/{model.name}/versions/{number}"),
         )
 
     def _by_digest(self, digest: str) -> ModelVersion:
@@ -281,7 +296,7 @@ class Models:
         return NotFoundError(
             f'no model "{name}" is ready; ready: {self._names() or "none"}',
             reason="MODEL_NOT_FOUND",
-            resource=Resource("model", name),
+            resource=Resource("model", f"models/{name}"),
         )
 
     def _names(self) -> str:
@@ -290,6 +305,10 @@ class Models:
 
 def _all(versions: Mapping[str, tuple[ModelVersion, ...]]) -> set[ModelVersion]:
     return {version for of_model in versions.values() for version in of_model}
+
+
+def _parameters(config: ModelConfig) -> dict[str, str]:
+    return {key: value.string_value for key, value in config.parameters.items()}
 
 
 def _card(text: str) -> dict[str, object]:

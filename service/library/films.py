@@ -157,7 +157,7 @@ def film_deleted(film_id: str) -> NotFoundError:
 def film_not_found(film_id: str) -> NotFoundError:
     """Return the error for a film that is not there."""
     return NotFoundError(
-        f"there is no film films/{film_id}; ListFilms lists those that there are",
+        f"there is no film films/{film_id}",
         reason="FILM_NOT_FOUND",
         resource=film_resource(film_id),
     )

@@ -40,6 +40,7 @@ PENDING = "pending/"
 CATALOG = "catalog/"
 
 FILM_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+UPLOAD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def film_folder(film: str) -> str:

@@ -162,7 +162,7 @@ class Upload:
             raise DataLossError(
                 f"the stream ended after {size} of the {announced} bytes announced; go on from the "
                 "committed size, with the same upload_id",
-                metadata={"committed_size": str(self.committed)},
+                metadata={"committed_bytes": str(self.committed)},
             )
         if not size:
             self.drop()

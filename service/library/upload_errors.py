@@ -47,10 +47,10 @@ class UploadExistsError(ClientSideError):
 def offset_mismatch(write_offset: int, committed: int) -> UploadConflictError:
     """Return the error for a stream that does not go on where the upload stands."""
     return UploadConflictError(
-        f"write_offset is {write_offset}, but the upload's committed size is {committed}: go on "
+        f"write_offset_bytes is {write_offset}, but {committed} bytes are committed: go on "
         "from there",
         reason="UPLOAD_OFFSET_MISMATCH",
-        metadata={"committed_size": str(committed)},
+        metadata={"committed_bytes": str(committed)},
     )
 
 

@@ -120,7 +120,8 @@ class Uploads:
         record = self._get(upload_id)
         if not record.by_url:
             raise UploadConflictError(
-                "the upload has no URL: its bytes come by UploadFilm", reason="UPLOAD_HAS_NO_URL"
+                "the upload has no URL: its bytes come through the service",
+                reason="UPLOAD_HAS_NO_URL",
             )
         end = UploadEnd.find(self._store, record)
         if end is not None:

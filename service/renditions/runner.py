@@ -69,6 +69,11 @@ class JobRunner:
         self._wake = asyncio.Event()
         self._draining = asyncio.Event()
 
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set once the service takes up no more work."""
+        return self._draining
+
     def look_soon(self) -> None:
         """Look at once: there is a new job."""
         self._wake.set()

@@ -4,9 +4,8 @@ Who watches and who works know each other by the store alone: what exists is str
 what another replica makes as well. A store that is away for a while only holds the stream up.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -73,25 +72,17 @@ class Watching:
         self._position = Fraction(0)
         self._told_at = time.monotonic()
         self._looked_at = 0.0
-        self._caller: asyncio.Task[None] | None = None
-
-    def watch(self, caller: Coroutine[None, None, None]) -> None:
-        """Run `caller` beside the events, which end with what it raises."""
-        self._caller = asyncio.ensure_future(caller)
 
     def cancel(self) -> None:
         """Leave; safe at any time."""
         if self._participation is not None:
             self._participation.leave()
-        if self._caller is not None:
-            self._caller.cancel()
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield what happens, in order; then raise what went wrong, a ServiceError."""
         try:
             async with aclosing(self._events()) as events:
                 async for event in events:
-                    self._check_caller()
                     yield event
         except DamagedError:
             # What is missing may be so because the film was deleted, or others were faster.
@@ -123,17 +114,11 @@ class Watching:
                 break
             else:
                 await state.changed(PROGRESS_SECONDS)
-                self._check_caller()
                 if (progress := self._due_progress()) is not None:
                     yield progress
         yield self._progress()
         await self._require_film()
         yield self._summary(state.manifest)
-
-    def _check_caller(self) -> None:
-        caller = self._caller
-        if caller is not None and caller.done() and not caller.cancelled():
-            caller.result()
 
     async def _state(self) -> JobState:
         """Return where segments appear: those of a finished rendition are all there."""

@@ -44,8 +44,10 @@ class FrameCalls:
             )
         current_call().frames = 1
         return pb.EncodeResponse(
-            latent=encoded.latents[0].tolist(),
-            embedding=encoded.embeddings[0].tolist() if request.include_embedding else None,
+            latent=messages.latent_message(encoded.latents[0], model.digest),
+            embedding=messages.embedding_message(encoded.embeddings[0])
+            if request.include_embedding
+            else None,
             model=messages.model_identity(model),
             timing=messages.timing(encoded.queue_seconds, encoded.compute_seconds),
         )
@@ -57,7 +59,9 @@ class FrameCalls:
     ) -> pb.DecodeResponse:
         """Decode one latent."""
         with self._limit:
-            model = self._resolve(request.model)
+            model = current_call().model = messages.resolve_for(
+                self._models, request.latent, request.model, field="model", latent_field="latent"
+            )
             image_format = messages.image_format(request.format, "format")
             latent = messages.latent(request.latent, "latent")
             decoded = await self._inference.decode(
@@ -92,8 +96,10 @@ class FrameCalls:
             embeddings = encoded.embeddings if settings.include_embedding else None
             return [
                 pb.EncodeStreamResponse(
-                    latent=latent.tolist(),
-                    embedding=None if embeddings is None else embeddings[place].tolist(),
+                    latent=messages.latent_message(latent, model.digest),
+                    embedding=None
+                    if embeddings is None
+                    else messages.embedding_message(embeddings[place]),
                     model=identity,
                     timing=timing,
                 )
@@ -120,7 +126,9 @@ class FrameCalls:
         image_format = messages.image_format(settings.format, "settings.format")
 
         async def prepare(index: int, request: pb.DecodeStreamRequest) -> NDArray[np.float32]:
-            return messages.latent(request.latent.values, f"latent[{index}].values")
+            field = f"latent[{index}]"
+            messages.require_model(request.latent, model, field)
+            return messages.latent(request.latent, field)
 
         async def answer(latents: list[NDArray[np.float32]]) -> list[pb.DecodeStreamResponse]:
             decoded = await self._inference.decode(

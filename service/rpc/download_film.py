@@ -15,9 +15,9 @@ from service import metrics
 from service.errors import ClientSideError, InvalidFieldError, NotFoundError, Resource
 from service.library import layout
 from service.library.films import Film
-from service.library.latents import LatentsManifest
+from service.library.latents import Latents, LatentsManifest
 from service.library.library import Library
-from service.library.renditions import RenditionManifest
+from service.library.renditions import RenditionManifest, Renditions
 from service.library.upload_records import slug
 from service.library.verified_reads import exact_pieces
 from service.rpc import names
@@ -57,8 +57,10 @@ class PresigningError(ClientSideError):
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "PRESIGNING_UNSUPPORTED"
 
-    def __init__(self, instead: str) -> None:
-        super().__init__(f"the library is kept in a folder, which has no URLs; use {instead}")
+    def __init__(self) -> None:
+        super().__init__(
+            "the library is kept in a folder, which has no URLs: its bytes go through the service"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,10 @@ class DownloadCalls:
     ) -> AsyncIterator[pb.DownloadFilmResponse]:
         """Download a source, a rendition or latents, as fast as the caller takes it."""
         wanted = await self._threads.run(self._find, request.name)
-        start = request.read_offset
+        start = request.read_offset_bytes
         if start > wanted.size:
             raise OutOfRangeError(
-                f"read_offset is {start}, beyond the end at {wanted.size}",
+                f"read_offset_bytes is {start}, beyond the end at {wanted.size}",
                 metadata={"size_bytes": str(wanted.size)},
             )
         yield pb.DownloadFilmResponse(
@@ -102,7 +104,7 @@ class DownloadCalls:
                 size_bytes=wanted.size, media_type=wanted.media_type, file_name=wanted.file_name
             )
         )
-        size = min(request.read_limit or wanted.size, wanted.size - start)
+        size = min(request.read_limit_bytes or wanted.size, wanted.size - start)
         pieces = self._pieces(wanted, start, size)
         async with aclosing(self._watch.watched(wanted.film, pieces)) as stream:
             async for piece in stream:
@@ -122,7 +124,7 @@ class DownloadCalls:
         try:
             urls = await self._threads.run(self._presign, wanted, valid)
         except PresigningUnsupportedError:
-            raise PresigningError("DownloadFilm") from None
+            raise PresigningError from None
         response.urls.extend(urls)
         await self._watch.require(wanted.film)
         return response
@@ -132,16 +134,12 @@ class DownloadCalls:
         match parsed:
             case names.RenditionName():
                 film = self._films.get(parsed.film)
-                rendition = self._renditions.find(film.id, parsed.rendition)
-                if rendition is None or rendition.film_uid != film.uid:
-                    raise _not_found("rendition", name)
+                rendition = find_rendition(self._renditions, film, parsed.rendition)
                 size = self._renditions.size(rendition)
                 return _Bytes(film, rendition, size, "video/mp4", f"{_stem(film)}.refilm.mp4")
             case names.LatentsName():
                 film = self._films.get(parsed.film)
-                latents = self._latents.find(film.id, parsed.digest)
-                if latents is None or latents.film_uid != film.uid:
-                    raise _not_found("latents", name)
+                latents = find_latents(self._latents, film, parsed.digest)
                 size = self._latents.npy_size(latents)
                 return _Bytes(film, latents, size, "application/x-npy", f"{_stem(film)}.npy")
             case film_id:
@@ -195,13 +193,29 @@ def time_to_live(duration: Duration | None) -> timedelta:
     return timedelta(seconds=int(seconds))
 
 
+def find_rendition(renditions: Renditions, film: Film, rendition: str) -> RenditionManifest:
+    """Return a rendition of a film; raises NotFoundError. Blocks."""
+    found = renditions.find(film.id, rendition)
+    if found is None or found.film_uid != film.uid:
+        raise _not_found("rendition", names.rendition_name(film.id, rendition))
+    return found
+
+
+def find_latents(latents: Latents, film: Film, digest: str) -> LatentsManifest:
+    """Return a film's latents of one model; raises NotFoundError. Blocks."""
+    found = latents.find(film.id, digest)
+    if found is None or found.film_uid != film.uid:
+        raise _not_found("latents", names.latents_name(film.id, digest))
+    return found
+
+
 def _stem(film: Film) -> str:
     return slug(film.title) or film.id
 
 
 def _not_found(kind: str, name: str) -> NotFoundError:
     return NotFoundError(
-        f"there is no {name}: GetFilm tells what there is",
+        f"there is no {name}",
         reason=f"{kind.upper()}_NOT_FOUND",
         resource=Resource(kind, name),
     )

@@ -1,13 +1,12 @@
 """Which stored latents a request means, and reading them only while their film exists."""
 
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
 import grpc
 from refilm.v1 import autoencoder_pb2 as pb
 
-from service.errors import ClientSideError, InvalidFieldError, Resource
+from service.errors import ClientSideError, Resource
 from service.inference import Models, ModelVersion
 from service.library.films import Film
 from service.library.latents import LatentsManifest
@@ -17,8 +16,6 @@ from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_watch import FilmWatch
 from service.rpc.names import parse_film_name
-
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 Result = TypeVar("Result")
 
@@ -52,9 +49,9 @@ class FilmLatents:
         Raises NoLatentsError, InvalidFieldError or as `Models.resolve`.
         """
         if selector.digest:
-            digest = digest_of(selector.digest, "model.digest")
+            digest = messages.digest_of(selector.digest, "model.digest")
             manifest = await self.of_digest(film, digest)
-        elif selector.name or selector.version:
+        elif selector.name:
             digest = messages.resolve(self._models, selector).digest
             manifest = await self.of_digest(film, digest)
         else:
@@ -84,8 +81,7 @@ class FilmLatents:
             await self.watch.require(film)
             name = f"films/{film.id}"
             raise NoLatentsError(
-                f"{name} has no latents yet: reconstruct it in the library "
-                "(LibraryService.StartReconstruction, or ReconstructVideo with its name)",
+                f"{name} has no latents yet: reconstruct it in the library first",
                 resource=Resource("film", name),
                 metadata={"film": name},
             )
@@ -102,17 +98,6 @@ class FilmLatents:
             # What is missing may be so because the film was deleted.
             await self.watch.require(film)
             raise
-
-
-def digest_of(value: str, field: str) -> str:
-    """Return a request's digest; raises InvalidFieldError where it cannot be one."""
-    if not _DIGEST.fullmatch(value):
-        raise InvalidFieldError(
-            field,
-            'is no digest; expected "sha256:" and 64 hexadecimal digits in lower case',
-            reason="INVALID_DIGEST",
-        )
-    return value
 
 
 def _of_other_models(film: Film, stored: list[LatentsManifest], digest: str) -> NoLatentsError:

@@ -3,7 +3,9 @@
 import json
 from collections import OrderedDict
 from fractions import Fraction
+from typing import Final
 
+from pydantic import FiniteFloat, TypeAdapter
 from refilm.v1 import latents_pb2 as pb
 
 from service import metrics
@@ -15,14 +17,12 @@ from service.rpc import messages
 from service.rpc.call import Context, current_call
 from service.rpc.messages import seconds_of
 from service.rpc.names import film_name
-from service.rpc.pages import page_begins_after, page_token
+from service.rpc.pages import FilmId, PageTokens, page_size
 from service.rpc.search_query import Queries
 from service.search.duplicates import Wanted, rank
 from service.search.engine import Search
 from service.search.passage_pairs import PassagePairs, Stretch
 
-DEFAULT_PAIRS = 50
-MAX_PAIRS = 200
 DEFAULT_SIMILARITY = 0.9
 LEAST_SIMILARITY = 0.5
 """Below it frames have little in common, and there would be no end of pairs."""
@@ -31,6 +31,12 @@ LEAST_SECONDS = Fraction(1)
 """Films are indexed once a second."""
 
 _KEPT_ANSWERS = 8
+
+
+_TOKENS: Final = PageTokens(
+    "duplicates",
+    TypeAdapter(tuple[FiniteFloat, FiniteFloat, FilmId, FiniteFloat, FilmId, FiniteFloat]),
+)
 
 
 class DuplicateCalls:
@@ -49,12 +55,12 @@ class DuplicateCalls:
         context: "Context[pb.FindDuplicatesRequest, pb.FindDuplicatesResponse]",
     ) -> pb.FindDuplicatesResponse:
         """Find passages that appear more than once: a page of pairs, the longest first."""
-        size = _page_size(request.page_size)
+        size = page_size(request.page_size)
         model, wanted = await self._wanted(request)
         chosen_by = json.dumps(
             [wanted.digest, sorted(wanted.films or ()), wanted.minimum, wanted.seconds]
         )
-        after = _rank_after(page_begins_after(request.page_token, chosen_by))
+        after = _TOKENS.after(request.page_token, chosen_by)
         pairs = self._kept.get(chosen_by) if after else None
         if pairs is None:
             pairs = await self._find(wanted)
@@ -81,17 +87,19 @@ class DuplicateCalls:
         current_call().frames = len(shown)
         return pb.FindDuplicatesResponse(
             pairs=[_pair(one, films) for one in shown],
-            next_page_token=page_token(json.dumps(rank(shown[-1])), chosen_by) if more else "",
+            next_page_token=_TOKENS.token(rank(shown[-1]), chosen_by) if more else "",
             model=messages.model_identity(model),
         )
 
     async def _wanted(self, request: pb.FindDuplicatesRequest) -> tuple[ModelVersion, Wanted]:
-        similarity = round(request.min_similarity, 6) or DEFAULT_SIMILARITY
+        similarity = DEFAULT_SIMILARITY
+        if request.HasField("min_similarity"):
+            similarity = round(request.min_similarity, 6)
         if not LEAST_SIMILARITY <= similarity <= 1:
             raise InvalidFieldError(
                 "min_similarity",
-                f"is {request.min_similarity:g}; must be from {LEAST_SIMILARITY:g} to 1, "
-                f"or 0 for {DEFAULT_SIMILARITY:g}",
+                f"is {similarity:g}; must be from {LEAST_SIMILARITY:g} to 1, or unset for "
+                f"{DEFAULT_SIMILARITY:g}",
                 reason="INVALID_MIN_SIMILARITY",
             )
         seconds = DEFAULT_SECONDS
@@ -111,22 +119,6 @@ class DuplicateCalls:
             return await self._search.duplicates(wanted)
 
 
-def _page_size(value: int) -> int:
-    if value < 0:
-        raise InvalidFieldError(
-            "page_size", f"is {value}; must not be negative", reason="INVALID_PAGE_SIZE"
-        )
-    return min(value or DEFAULT_PAIRS, MAX_PAIRS)
-
-
-def _rank_after(text: str) -> tuple[float, float, str, float, str, float] | None:
-    """Return the rank of the pair that a page token stands for; None for the first page."""
-    if not text:
-        return None
-    length, similarity, first, first_start, second, second_start = json.loads(text)
-    return length, similarity, first, first_start, second, second_start
-
-
 def _pair(pairs: PassagePairs, films: dict[str, Film]) -> pb.DuplicatePair:
     return pb.DuplicatePair(
         first=_passage(pairs.first, films),
@@ -136,10 +128,9 @@ def _pair(pairs: PassagePairs, films: dict[str, Film]) -> pb.DuplicatePair:
 
 
 def _passage(stretch: Stretch, films: dict[str, Film]) -> pb.Passage:
-    message = pb.Passage(
+    return pb.Passage(
         film=film_name(stretch.film),
         title=films[stretch.film].title,
-        to=messages.duration(float(stretch.stop)),
+        start_time=messages.duration(float(stretch.start)),
+        end_time=messages.duration(float(stretch.stop)),
     )
-    getattr(message, "from").CopyFrom(messages.duration(float(stretch.start)))
-    return message

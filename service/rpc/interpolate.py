@@ -21,7 +21,7 @@ from service.library.films import Film
 from service.library.latents import Latents
 from service.rpc import messages
 from service.rpc.call import Context, current_call
-from service.rpc.film_latents import FilmLatents, digest_of
+from service.rpc.film_latents import FilmLatents
 from service.rpc.film_watch import FilmWatch
 from service.rpc.messages import seconds_of
 from service.rpc.pictures import Pictures
@@ -29,11 +29,11 @@ from service.search.interpolation import Mode, decoded, interpolate
 
 MAX_STEPS = 1000
 MAX_CHUNK_BYTES = 2**20
-DEFAULT_FRAME_RATE = 24.0
-MAX_FRAME_RATE = 120.0
+DEFAULT_FRAME_RATE = Fraction(24)
+MAX_FRAME_RATE = 120
+FINEST_FRAME_RATE = 1001
+"""The largest denominator of a frame rate: 24000/1001 is one."""
 _LOOK_SECONDS = 1.0
-_FINEST_RATE = 1001
-"""Rates travel as float32: 23.976024 means 24000/1001."""
 
 _MODES = {
     pb.INTERPOLATION_MODE_UNSPECIFIED: Mode.LINEAR,
@@ -93,8 +93,8 @@ class InterpolateCalls:
         """Show what lies between two latents: the model, and then pictures or a film's bytes."""
         steps, mode, rate = _settings(request)
         ends = [
-            await self._end(getattr(request, "from"), "from"),
-            await self._end(request.to, "to"),
+            await self._end(request.start, "start"),
+            await self._end(request.end, "end"),
         ]
         model = await self._model(request, ends)
         current_call().model = model
@@ -125,8 +125,8 @@ class InterpolateCalls:
             case "latent":
                 digest = end.latent.model_digest
                 if digest:
-                    digest_of(digest, f"{field}.latent.model_digest")
-                latent = messages.latent(end.latent.values, f"{field}.latent.values")
+                    messages.digest_of(digest, f"{field}.latent.model_digest")
+                latent = messages.latent(end.latent, f"{field}.latent")
                 return _Given(field, latent, digest)
             case _:
                 raise InvalidFieldError(
@@ -137,11 +137,10 @@ class InterpolateCalls:
         self, request: pb.InterpolateRequest, ends: list[_Moment | _Given]
     ) -> ModelVersion:
         """Return the model that decodes; raises DigestMismatchError where an end is not its own."""
-        selector = request.model
-        if selector.name or selector.version or selector.digest:
-            model = messages.resolve(self._models, selector)
-        else:
+        if messages.is_empty(request.model):
             model = self._models.resolve(digest=await self._digest_of(ends))
+        else:
+            model = messages.resolve(self._models, request.model)
         for end in ends:
             if isinstance(end, _Given) and end.digest not in ("", model.digest):
                 raise _mismatch(
@@ -166,8 +165,8 @@ class InterpolateCalls:
         if not common:
             first, last = (min(choice) for choice in choices)
             raise _mismatch(
-                f'"from" is of the model {first}, "to" of {last}; latents of different models do '
-                "not meet",
+                f"the start is of the model {first}, the end of {last}; latents of different "
+                "models do not meet",
                 first,
                 last,
             )
@@ -240,14 +239,21 @@ def _settings(request: pb.InterpolateRequest) -> tuple[int, Mode, Fraction]:
         raise InvalidFieldError(
             "format", f"{request.format} is no InterpolationFormat", reason="INVALID_FORMAT"
         )
-    rate = request.frame_rate or DEFAULT_FRAME_RATE
-    if not 1 <= rate <= MAX_FRAME_RATE:
+    return request.steps, _MODES[request.mode], _frame_rate(request)
+
+
+def _frame_rate(request: pb.InterpolateRequest) -> Fraction:
+    if not request.HasField("frame_rate"):
+        return DEFAULT_FRAME_RATE
+    over, under = request.frame_rate.numerator, request.frame_rate.denominator
+    if not (1 <= under <= FINEST_FRAME_RATE and under <= over <= MAX_FRAME_RATE * under):
         raise InvalidFieldError(
             "frame_rate",
-            f"is {rate:g}; must be from 1 to {MAX_FRAME_RATE:g}, or 0 for {DEFAULT_FRAME_RATE:g}",
+            f"is {over}/{under}; must be from 1 to {MAX_FRAME_RATE}, and its denominator from 1 to "
+            f"{FINEST_FRAME_RATE}",
             reason="INVALID_FRAME_RATE",
         )
-    return request.steps, _MODES[request.mode], Fraction(rate).limit_denominator(_FINEST_RATE)
+    return Fraction(over, under)
 
 
 def _mismatch(message: str, one: str, other: str) -> DigestMismatchError:

@@ -12,6 +12,7 @@ from service.library.latents import LatentsManifest
 from service.library.latents_arrow import arrow_bytes
 from service.library.latents_reader import time_out_of_range
 from service.library.library import Library
+from service.rpc import messages
 from service.rpc.call import Context, current_call
 from service.rpc.film_latents import FilmLatents
 from service.rpc.messages import seconds_of
@@ -72,17 +73,17 @@ class LatentsCalls:
     ) -> tuple[int, int]:
         """Return the first row and the one after the last that a request's range means."""
         first = last = None
-        if range.HasField("from"):
-            first = seconds_of(getattr(range, "from"), "range.from")
+        if range.HasField("start_time"):
+            first = seconds_of(range.start_time, "range.start_time")
             if not 0 <= first <= manifest.duration:
                 raise time_out_of_range(manifest, first)
-        if range.HasField("to"):
-            last = seconds_of(range.to, "range.to")
+        if range.HasField("end_time"):
+            last = seconds_of(range.end_time, "range.end_time")
             if last < 0:
                 raise time_out_of_range(manifest, last)
             if last < (first or 0):
                 raise InvalidFieldError(
-                    "range.to", "lies before range.from", reason="INVALID_TIME_RANGE"
+                    "range.end_time", "lies before range.start_time", reason="INVALID_TIME_RANGE"
                 )
         return await self._film_latents.read(
             film, lambda: self._latents.rows_between(manifest, first, last)
@@ -91,9 +92,7 @@ class LatentsCalls:
     def _listed(
         self, manifest: LatentsManifest, start: int, stop: int, stride: int, embeddings: bool
     ) -> Iterator[pb.ListLatentsResponse]:
-        identity = autoencoder_pb2.ModelIdentity(
-            name=manifest.model.name, version=manifest.model.version, digest=manifest.model.digest
-        )
+        identity = messages.model_identity(manifest.model)
         time_base = autoencoder_pb2.Rational(
             numerator=manifest.time_base.numerator, denominator=manifest.time_base.denominator
         )
@@ -106,6 +105,8 @@ class LatentsCalls:
                     model=identity,
                     time_base=time_base,
                     pts=chunk.pts[rows].tolist(),
-                    values=chunk.latents[rows].ravel().tolist(),
-                    embeddings=None if wanted is None else wanted.ravel().tolist(),
+                    latents=[messages.latent_message(row) for row in chunk.latents[rows]],
+                    embeddings=None
+                    if wanted is None
+                    else [messages.embedding_message(row) for row in wanted],
                 )

@@ -7,40 +7,33 @@ from typing import Final
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
-from refilm.v1 import autoencoder_pb2 as auto
+from pydantic import TypeAdapter
 from refilm.v1 import library_pb2 as pb
 
-from film.output import Layout, OutputSettings, Quality, Size
 from service.library.films import Film
 from service.library.latents import LatentsManifest
 from service.library.library import Library
-from service.library.records import StoredModel
 from service.library.renditions import RenditionManifest
 from service.library.verified_reads import DamagedError
-from service.rpc import names
+from service.rpc import messages, names
 from service.rpc.call import Context
 from service.rpc.filters import Filter
-from service.rpc.messages import exact_duration, facts_message
-from service.rpc.pages import page_begins_after, page_size, page_token
+from service.rpc.messages import exact_duration
+from service.rpc.pages import FilmId, PageTokens, page_size
+from service.rpc.reconstruction_messages import facts_message, settings_message
 from service.rpc.requests import check_request_id
 
 log = structlog.get_logger(__name__)
+
+ONLY_CALLER: Final = "local"
+"""Whoever calls: this service does not tell callers apart, so all films are one caller's."""
 
 _AT_ONCE: Final = 16
 """Films whose facts are asked for at the same time."""
 _LOOKED_AT: Final = 2000
 """Films that are looked at for one page, however few of them the filter wants."""
 
-_LAYOUTS = {
-    Layout.RECONSTRUCTION: auto.LAYOUT_RECONSTRUCTION,
-    Layout.SIDE_BY_SIDE: auto.LAYOUT_SIDE_BY_SIDE,
-}
-_SIZES = {Size.MODEL: auto.SIZE_MODEL, Size.SOURCE: auto.SIZE_SOURCE}
-_QUALITIES = {
-    Quality.DRAFT: auto.QUALITY_DRAFT,
-    Quality.STANDARD: auto.QUALITY_STANDARD,
-    Quality.HIGH: auto.QUALITY_HIGH,
-}
+_TOKENS: Final = PageTokens("films", TypeAdapter(FilmId))
 
 
 class FilmCalls:
@@ -96,13 +89,13 @@ class FilmCalls:
         """List films."""
         wanted = Filter(request.filter)
         size = page_size(request.page_size)
-        after = page_begins_after(request.page_token, request.filter)
+        after = _TOKENS.after(request.page_token, request.filter) or ""
         response = pb.ListFilmsResponse()
         looked_at = 0
         async with aclosing(self._found(after)) as found:
             async for film_id, film in found:
                 if len(response.films) == size or looked_at == _LOOKED_AT:
-                    response.next_page_token = page_token(after, request.filter)
+                    response.next_page_token = _TOKENS.token(after, request.filter)
                     break
                 after = film_id
                 looked_at += 1
@@ -148,6 +141,8 @@ def film_message(film: Film) -> pb.Film:
         digest=film.digest,
         create_time=created,
         facts=facts_message(film.facts),
+        owner=ONLY_CALLER,
+        visibility=pb.Film.VISIBILITY_EVERYONE,
     )
 
 
@@ -157,7 +152,7 @@ def rendition_message(rendition: RenditionManifest) -> pb.Rendition:
     created.FromDatetime(rendition.created)
     return pb.Rendition(
         name=names.rendition_name(rendition.film, rendition.rendition),
-        model=stored_model_message(rendition.model),
+        model=messages.model_identity(rendition.model),
         settings=settings_message(rendition.settings),
         size_bytes=rendition.init_size + sum(segment.size for segment in rendition.segments),
         frames=rendition.frames,
@@ -172,22 +167,7 @@ def latents_message(latents: LatentsManifest) -> pb.StoredLatents:
     created.FromDatetime(latents.created)
     return pb.StoredLatents(
         name=names.latents_name(latents.film, latents.model.digest),
-        model=stored_model_message(latents.model),
+        model=messages.model_identity(latents.model),
         frames=latents.rows,
         create_time=created,
     )
-
-
-def settings_message(settings: OutputSettings) -> pb.RenditionSettings:
-    """Return what a rendition looks like."""
-    return pb.RenditionSettings(
-        layout=_LAYOUTS[settings.layout],
-        size=_SIZES[settings.size],
-        sound=auto.SOUND_KEEP if settings.sound else auto.SOUND_NONE,
-        quality=_QUALITIES[settings.quality],
-    )
-
-
-def stored_model_message(model: StoredModel) -> auto.ModelIdentity:
-    """Return the model version that made something."""
-    return auto.ModelIdentity(name=model.name, version=model.version, digest=model.digest)

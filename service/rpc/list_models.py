@@ -1,17 +1,19 @@
 """ListModels and GetModel: what can answer now."""
 
-import base64
-import binascii
+from typing import Annotated, Final
 
+from pydantic import StringConstraints, TypeAdapter
 from refilm.v1 import autoencoder_pb2 as pb
 
-from service.errors import InvalidFieldError
 from service.inference import Models
 from service.rpc import messages
 from service.rpc.call import Context
+from service.rpc.names import parse_model_name
+from service.rpc.pages import PageTokens, page_size
 
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 200
+_TOKENS: Final = PageTokens(
+    "models", TypeAdapter(Annotated[str, StringConstraints(min_length=1, max_length=128)])
+)
 
 
 class ModelCalls:
@@ -26,15 +28,13 @@ class ModelCalls:
         context: "Context[pb.ListModelsRequest, pb.ListModelsResponse]",
     ) -> pb.ListModelsResponse:
         """List the models that can answer now, by name."""
-        if request.page_size < 0:
-            raise InvalidFieldError("page_size", f"is {request.page_size}; must not be negative")
-        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        after = _after(request.page_token)
+        size = page_size(request.page_size)
+        after = _TOKENS.after(request.page_token) or ""
         models = [model for model in self._models.list() if model.name > after]
         page = models[:size]
         return pb.ListModelsResponse(
             models=[messages.model_message(model) for model in page],
-            next_page_token=_token(page[-1].name) if len(models) > size else "",
+            next_page_token=_TOKENS.token(page[-1].name) if len(models) > size else "",
         )
 
     async def GetModel(
@@ -43,28 +43,5 @@ class ModelCalls:
         context: "Context[pb.GetModelRequest, pb.GetModelResponse]",
     ) -> pb.GetModelResponse:
         """Get one model."""
-        if not request.name:
-            raise InvalidFieldError("name", "is empty; name a model", reason="MODEL_REQUIRED")
-        return pb.GetModelResponse(model=messages.model_message(self._models.get(request.name)))
-
-
-def _token(name: str) -> str:
-    return base64.urlsafe_b64encode(f"after:{name}".encode()).decode()
-
-
-def _after(token: str) -> str:
-    if not token:
-        return ""
-    try:
-        kind, _, name = (
-            base64.b64decode(token, altchars=b"-_", validate=True).decode().partition(":")
-        )
-    except (binascii.Error, UnicodeError):
-        kind = name = ""
-    if kind != "after" or not name:
-        raise InvalidFieldError(
-            "page_token",
-            "is none of ours; pass the next_page_token of the page before, unchanged",
-            reason="INVALID_PAGE_TOKEN",
-        )
-    return name
+        name = parse_model_name(request.name, "name")
+        return pb.GetModelResponse(model=messages.model_message(self._models.get(name)))

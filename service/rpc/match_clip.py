@@ -182,12 +182,12 @@ def _match(found: ClipFound) -> pb.ClipMatch:
     return pb.ClipMatch(
         film=film_name(found.film.id),
         title=found.film.title,
-        to=_duration(found.end),
-        clip_from=_duration(found.clip_start),
-        clip_to=_duration(found.clip_end),
+        start_time=_duration(found.start),
+        end_time=_duration(found.end),
+        clip_start_time=_duration(found.clip_start),
+        clip_end_time=_duration(found.clip_end),
         confidence=found.confidence,
         similarity=found.similarity,
-        **{"from": _duration(found.start)},
     )
 
 

@@ -1,10 +1,10 @@
 """Between protobuf messages and the service's own values; faults name the field."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from datetime import timedelta
 from fractions import Fraction
-from typing import TypeVar
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -12,13 +12,14 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from numpy.typing import NDArray
 from refilm.v1 import autoencoder_pb2 as pb
-from refilm.v1 import library_pb2
 
-from film.facts import FilmFacts, SoundAction
-from film.output import Layout, OutputSettings, Quality, Size
 from film.process.picture_protocol import ImageFormat
-from service.errors import InvalidFieldError
+from service.errors import DigestMismatchError, InvalidFieldError
 from service.inference import LATENT_SIZE, Model, Models, ModelVersion
+from service.library.records import StoredModel
+from service.rpc.names import model_name, parse_version_name, version_name
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 _IMAGE_FORMATS: dict[int, ImageFormat] = {
     pb.IMAGE_FORMAT_PNG: "png",
@@ -26,31 +27,6 @@ _IMAGE_FORMATS: dict[int, ImageFormat] = {
     pb.IMAGE_FORMAT_WEBP: "webp",
 }
 _NANOSECONDS = 10**9
-_ACTIONS = {
-    SoundAction.COPY: pb.SOUND_TRACK_ACTION_COPIED,
-    SoundAction.TRANSCODE: pb.SOUND_TRACK_ACTION_TRANSCODED,
-    SoundAction.DROP: pb.SOUND_TRACK_ACTION_DROPPED,
-}
-_LAYOUTS = {
-    pb.LAYOUT_UNSPECIFIED: Layout.RECONSTRUCTION,
-    pb.LAYOUT_RECONSTRUCTION: Layout.RECONSTRUCTION,
-    pb.LAYOUT_SIDE_BY_SIDE: Layout.SIDE_BY_SIDE,
-}
-_SIZES = {
-    pb.SIZE_UNSPECIFIED: Size.MODEL,
-    pb.SIZE_MODEL: Size.MODEL,
-    pb.SIZE_SOURCE: Size.SOURCE,
-}
-_SOUNDS = {pb.SOUND_UNSPECIFIED: True, pb.SOUND_KEEP: True, pb.SOUND_NONE: False}
-_QUALITIES = {
-    pb.QUALITY_UNSPECIFIED: Quality.STANDARD,
-    pb.QUALITY_DRAFT: Quality.DRAFT,
-    pb.QUALITY_STANDARD: Quality.STANDARD,
-    pb.QUALITY_HIGH: Quality.HIGH,
-}
-
-Number = TypeVar("Number", bound=int)
-Chosen = TypeVar("Chosen", bool, Layout, Size, Quality)
 
 
 def resolve(models: Models, selector: pb.ModelSelector, field: str = "model") -> ModelVersion:
@@ -58,19 +34,25 @@ def resolve(models: Models, selector: pb.ModelSelector, field: str = "model") ->
 
     `field` is the selector's path in the request.
     """
-    return models.resolve(selector.name, selector.version, selector.digest, field=field)
+    name, version = parse_version_name(selector.name, f"{field}.name")
+    return models.resolve(name, version, selector.digest, field=field)
 
 
-def model_identity(model: ModelVersion) -> pb.ModelIdentity:
-    """Return the identity that every response carries."""
-    return pb.ModelIdentity(name=model.name, version=model.version, digest=model.digest)
+def is_empty(selector: pb.ModelSelector) -> bool:
+    """Say whether a selector leaves the choice to the service."""
+    return not selector.name and not selector.digest
+
+
+def model_identity(model: ModelVersion | StoredModel) -> pb.ModelIdentity:
+    """Return who made something: what every response carries."""
+    return pb.ModelIdentity(name=version_name(model.name, model.version), digest=model.digest)
 
 
 def model_message(model: Model) -> pb.Model:
     """Return a model with its versions and their cards."""
     return pb.Model(
-        name=model.name,
-        latest_version=model.latest.version,
+        name=model_name(model.name),
+        latest_version=version_name(model.name, model.latest.version),
         versions=[_version_message(version) for version in model.versions],
         is_default=model.is_default,
     )
@@ -80,7 +62,13 @@ def _version_message(version: ModelVersion) -> pb.ModelVersion:
     card = Struct()
     ParseDict(dict(version.card), card)
     return pb.ModelVersion(
-        version=version.version, digest=version.digest, recipe=version.recipe, card=card
+        name=version_name(version.name, version.version),
+        digest=version.digest,
+        recipe=version.recipe,
+        card=card,
+        latent_size=version.shape.latent_size,
+        frame_width=version.shape.frame_width,
+        frame_height=version.shape.frame_height,
     )
 
 
@@ -118,14 +106,34 @@ def seconds_of(duration: Duration, field: str) -> Fraction:
     return seconds + Fraction(nanos, 10**9)
 
 
-def latent(values: Sequence[float], field: str) -> NDArray[np.float32]:
-    """Return a latent [200] of a message's floats; raises InvalidFieldError naming the fault."""
-    if len(values) != LATENT_SIZE:
-        raise InvalidFieldError(
-            field,
-            f"has {len(values)} floats; a latent has {LATENT_SIZE}",
-            reason="INVALID_LATENT_SIZE",
-        )
+def latent_message(values: NDArray[np.float32], digest: str = "") -> pb.Latent:
+    """Return a latent [200] as a message; `digest` is of the model that made it, where it says."""
+    return pb.Latent(floats=pb.FloatLatent(values=values.tolist()), model_digest=digest)
+
+
+def embedding_message(values: NDArray[np.float32]) -> pb.Embedding:
+    """Return an embedding [200] as a message."""
+    return pb.Embedding(values=values.tolist())
+
+
+def latent(message: pb.Latent, field: str) -> NDArray[np.float32]:
+    """Return a message's latent [200]; raises InvalidFieldError naming the fault.
+
+    `field` is the message's path in the request. Which model made it is not looked at.
+    """
+    match message.WhichOneof("encoding"):
+        case "floats":
+            return _finite(message.floats.values, f"{field}.floats.values")
+        case "bytes":
+            return _of_bytes(message.bytes, f"{field}.bytes")
+        case _:
+            raise InvalidFieldError(
+                field, "has no numbers; set floats or bytes", reason="LATENT_REQUIRED"
+            )
+
+
+def _finite(values: Sequence[float], field: str) -> NDArray[np.float32]:
+    _require_size(len(values), "floats", field)
     array = np.fromiter(values, np.float32, LATENT_SIZE)
     if not np.isfinite(array).all():
         place = int(np.flatnonzero(~np.isfinite(array))[0])
@@ -136,62 +144,90 @@ def latent(values: Sequence[float], field: str) -> NDArray[np.float32]:
     return array
 
 
-def image_format(value: int, field: str) -> ImageFormat | None:
+def _of_bytes(message: pb.ByteLatent, field: str) -> NDArray[np.float32]:
+    _require_size(len(message.values), "bytes", f"{field}.values")
+    ranges = message.ranges
+    if not ranges:
+        raise InvalidFieldError(
+            f"{field}.ranges",
+            "are missing, and no model tells its own yet; give one for all numbers, or one each",
+            reason="LATENT_RANGES_REQUIRED",
+        )
+    if len(ranges) not in (1, LATENT_SIZE):
+        raise InvalidFieldError(
+            f"{field}.ranges",
+            f"are {len(ranges)}; must be one for all numbers, or {LATENT_SIZE}",
+            reason="INVALID_LATENT_RANGES",
+        )
+    low, high = np.array([(one.minimum, one.maximum) for one in ranges], np.float64).T
+    faulty = ~(np.isfinite(low) & np.isfinite(high) & (low <= high))
+    if faulty.any():
+        place = int(np.flatnonzero(faulty)[0])
+        raise InvalidFieldError(
+            f"{field}.ranges[{place}]",
+            f"goes from {low[place]:g} to {high[place]:g}; both must be finite, in this order",
+            reason="INVALID_LATENT_RANGES",
+        )
+    numbers = np.frombuffer(message.values, np.uint8).astype(np.float64)
+    return np.asarray(low + (high - low) * numbers / 255, np.float32)
+
+
+def _require_size(size: int, what: str, field: str) -> None:
+    if size != LATENT_SIZE:
+        raise InvalidFieldError(
+            field, f"has {size} {what}; a latent has {LATENT_SIZE}", reason="INVALID_LATENT_SIZE"
+        )
+
+
+def resolve_for(
+    models: Models, latent: pb.Latent, selector: pb.ModelSelector, *, field: str, latent_field: str
+) -> ModelVersion:
+    """Return the model version of a request for a latent: the one that made it, where it says so.
+
+    `field` and `latent_field` are the paths of the selector and the latent in the request. Raises
+    as `resolve`, and DigestMismatchError where the two mean different versions.
+    """
+    if latent.model_digest and is_empty(selector):
+        digest = digest_of(latent.model_digest, f"{latent_field}.model_digest")
+        return models.resolve(digest=digest, field=f"{latent_field}.model_digest")
+    model = resolve(models, selector, field)
+    require_model(latent, model, latent_field)
+    return model
+
+
+def require_model(latent: pb.Latent, model: ModelVersion, field: str) -> None:
+    """Raise DigestMismatchError where a latent says that another model made it."""
+    digest = latent.model_digest
+    if digest and digest_of(digest, f"{field}.model_digest") != model.digest:
+        raise DigestMismatchError(
+            f"{field} is of the model {digest}, the request's model is {model.digest} "
+            f'("{model.name}" version {model.version}); latents of different models do not meet',
+            metadata={"latent_digest": digest, "requested_digest": model.digest},
+        )
+
+
+def digest_of(value: str, field: str) -> str:
+    """Return a request's digest; raises InvalidFieldError where it cannot be one."""
+    if not _DIGEST.fullmatch(value):
+        raise InvalidFieldError(
+            field,
+            'is no digest; expected "sha256:" and 64 hexadecimal digits in lower case',
+            reason="INVALID_DIGEST",
+        )
+    return value
+
+
+def image_format(value: int, field: str, default: ImageFormat | None = None) -> ImageFormat | None:
     """Return the format's name, None for raw; raises InvalidFieldError."""
-    if value in (pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_RAW):
+    if value == pb.IMAGE_FORMAT_UNSPECIFIED:
+        return default
+    if value == pb.IMAGE_FORMAT_RAW:
         return None
     if value not in _IMAGE_FORMATS:
         raise InvalidFieldError(field, f"{value} is no ImageFormat", reason="INVALID_IMAGE_FORMAT")
     return _IMAGE_FORMATS[value]
 
 
-def facts_message(facts: FilmFacts) -> pb.FilmFacts:
-    """Return a film's facts; those about an output are not set."""
-    return pb.FilmFacts(
-        container=facts.container,
-        video_codec=facts.video_codec,
-        width=facts.width,
-        height=facts.height,
-        sample_aspect_ratio=_rational(facts.sample_aspect_ratio),
-        rotation_degrees=facts.rotation,
-        average_frame_rate=_rational(facts.average_frame_rate or Fraction(0)),
-        time_base=_rational(facts.time_base),
-        duration=None if facts.duration is None else exact_duration(facts.duration),
-        estimated_frames=facts.estimated_frames or 0,
-        interlaced=facts.interlaced,
-        transfer=facts.transfer,
-        tone_mapped=facts.tone_mapped,
-        bit_depth=facts.bit_depth,
-        sound_tracks=[
-            pb.SoundTrack(
-                codec=track.codec,
-                sample_rate_hz=track.sample_rate,
-                channels=track.channels,
-                language=track.language,
-                action=_ACTIONS[track.action],
-            )
-            for track in facts.sound_tracks
-        ],
-    )
-
-
-def _rational(value: Fraction) -> pb.Rational:
+def rational(value: Fraction) -> pb.Rational:
+    """Return an exact fraction."""
     return pb.Rational(numerator=value.numerator, denominator=value.denominator)
-
-
-def output_settings(
-    settings: pb.ReconstructVideoSettings | library_pb2.RenditionSettings, field: str = "settings"
-) -> OutputSettings:
-    """Return what a request asks for; `field` is its path in it. Raises InvalidFieldError."""
-    return OutputSettings(
-        layout=_choice(_LAYOUTS, settings.layout, f"{field}.layout", "Layout"),
-        size=_choice(_SIZES, settings.size, f"{field}.size", "Size"),
-        sound=_choice(_SOUNDS, settings.sound, f"{field}.sound", "Sound"),
-        quality=_choice(_QUALITIES, settings.quality, f"{field}.quality", "Quality"),
-    )
-
-
-def _choice(choices: Mapping[Number, Chosen], value: Number, field: str, enum: str) -> Chosen:
-    if value not in choices:
-        raise InvalidFieldError(field, f"{value} is no {enum}", reason="INVALID_SETTING")
-    return choices[value]

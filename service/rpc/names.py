@@ -13,6 +13,11 @@ from service.library import layout
 _HEX64 = "[0-9a-f]{64}"
 _FILM = f"films/(?P<film>{layout.FILM_ID.pattern})"
 _FILM_NAME = re.compile(_FILM)
+_MODEL_NAME = re.compile(
+    r"models/(?P<model>-|[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})(/versions/(?P<version>[1-9]\d{0,8}))?",
+    re.ASCII,
+)
+_UPLOAD_NAME = re.compile(f"uploads/(?P<upload>{layout.UPLOAD_ID.pattern})")
 _RENDITION_NAME = re.compile(f"{_FILM}/renditions/(?P<rendition>{_HEX64}-[0-9a-f]{{16}})")
 _LATENTS_NAME = re.compile(f"{_FILM}/latents/(?P<digest>{_HEX64})")
 _RECONSTRUCTION_NAME = re.compile(
@@ -21,6 +26,15 @@ _RECONSTRUCTION_NAME = re.compile(
 
 ALL_FILMS = "films/-"
 """The parent of what belongs to any film."""
+
+
+class ModelName(NamedTuple):
+    """What the name of a model, or of a version of it, names."""
+
+    model: str
+    """Empty: the service's default."""
+    version: int
+    """0: the name is the model's own, which means its latest version."""
 
 
 class RenditionName(NamedTuple):
@@ -45,6 +59,21 @@ class ReconstructionName(NamedTuple):
     reconstruction: str
 
 
+def model_name(model: str) -> str:
+    """Return a model's name."""
+    return f"models/{model}"
+
+
+def version_name(model: str, version: int) -> str:
+    """Return the name of a model's version."""
+    return f"models/{model}/versions/{version}"
+
+
+def upload_name(upload: str) -> str:
+    """Return an upload's name."""
+    return f"uploads/{upload}"
+
+
 def film_name(film: str) -> str:
     """Return a film's name."""
     return f"films/{film}"
@@ -63,6 +92,36 @@ def latents_name(film: str, digest: str) -> str:
 def reconstruction_name(film: str, reconstruction: str) -> str:
     """Return a reconstruction's name."""
     return f"films/{film}/reconstructions/{reconstruction}"
+
+
+def parse_version_name(name: str, field: str) -> ModelName:
+    """Return what the name of a model or of a version names; an empty one means the default.
+
+    `field` is the name's path in the request. Raises InvalidFieldError (INVALID_NAME).
+    """
+    if not name:
+        return ModelName("", 0)
+    match = _MODEL_NAME.fullmatch(name)
+    if match is None:
+        _refuse(name, field, "models/{model} or models/{model}/versions/{version}")
+    model = match["model"]
+    return ModelName("" if model == "-" else model, int(match["version"] or 0))
+
+
+def parse_model_name(name: str, field: str) -> str:
+    """Return the id in a model's name; raises InvalidFieldError (NAME_REQUIRED, INVALID_NAME)."""
+    match = _MODEL_NAME.fullmatch(name)
+    if match is None or match["version"] or match["model"] == "-":
+        _refuse(name, field, "models/{model}")
+    return match["model"]
+
+
+def parse_upload_name(name: str, field: str) -> str:
+    """Return the id in an upload's name; raises InvalidFieldError, as the others do."""
+    match = _UPLOAD_NAME.fullmatch(name)
+    if match is None:
+        _refuse(name, field, "uploads/{upload}")
+    return match["upload"]
 
 
 def parse_film_name(name: str, field: str) -> str:

@@ -1,60 +1,87 @@
 """Pages of lists (AIP-158): sizes, and tokens that say where the next page begins.
 
-A token belongs to one list: to its parent, its filter, whatever chooses its items. With another it
-is refused.
+A token is opaque to callers and belongs to one list: to its kind, its parent, its filter, whatever
+chooses its items. What is in it is believed only within bounds, for a caller may make one up: the
+checksum finds what was changed by mistake, and each list says what a position of its own may be.
 """
 
 import base64
 import binascii
 import hashlib
 import json
+from typing import Annotated, Final, Generic, TypeVar
+
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from service.errors import InvalidFieldError
+from service.library import layout
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
 
+_MAX_CHARACTERS: Final = 8192
+"""The longest token that is looked at; ours have less than a quarter of it."""
+_CHECKSUM_BYTES: Final = 12
 
-def page_size(value: int) -> int:
+FilmId = Annotated[str, StringConstraints(pattern=f"^{layout.FILM_ID.pattern}$")]
+"""A film's id in a token: it becomes part of a key."""
+
+Position = TypeVar("Position")
+
+
+def page_size(value: int, default: int = DEFAULT_PAGE_SIZE, largest: int = MAX_PAGE_SIZE) -> int:
     """Return how many items a request's page_size means at most; raises InvalidFieldError."""
     if value < 0:
         raise InvalidFieldError(
             "page_size", f"is {value}; must not be negative", reason="INVALID_PAGE_SIZE"
         )
-    return min(value or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    return min(value or default, largest)
 
 
-def page_token(after: str, *chosen_by: str) -> str:
-    """Return the token of the page that follows the item `after` of the list so chosen."""
-    content = json.dumps([after, _digest(chosen_by)]).encode()
-    return base64.urlsafe_b64encode(content).decode()
+class PageTokens(Generic[Position]):
+    """The tokens of one kind of list: what comes after which item the next page begins with."""
+
+    def __init__(self, kind: str, position: TypeAdapter[Position]) -> None:
+        """Make tokens of `kind`; `position` bounds everything that a token may say."""
+        self._kind = kind
+        self._position = position
+
+    def token(self, after: Position, *chosen_by: str) -> str:
+        """Return the token of the page that follows the item `after` of the list so chosen."""
+        content = self._position.dump_json(after)
+        return base64.urlsafe_b64encode(self._checksum(content, chosen_by) + content).decode()
+
+    def after(self, token: str, *chosen_by: str) -> Position | None:
+        """Return the item that a request's page_token stands for; None for the first page.
+
+        Raises InvalidFieldError for a token that is none of ours, or of another list.
+        """
+        if not token:
+            return None
+        if len(token) > _MAX_CHARACTERS:
+            raise refused_token()
+        try:
+            decoded = base64.b64decode(token, altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise refused_token() from None
+        checksum, content = decoded[:_CHECKSUM_BYTES], decoded[_CHECKSUM_BYTES:]
+        if checksum != self._checksum(content, chosen_by):
+            raise refused_token()
+        try:
+            return self._position.validate_json(content, strict=True)
+        except ValidationError:
+            raise refused_token() from None
+
+    def _checksum(self, content: bytes, chosen_by: tuple[str, ...]) -> bytes:
+        chosen = json.dumps([self._kind, *chosen_by]).encode()
+        return hashlib.sha256(hashlib.sha256(chosen).digest() + content).digest()[:_CHECKSUM_BYTES]
 
 
-def page_begins_after(token: str, *chosen_by: str) -> str:
-    """Return the item that a request's page_token stands for; "" for the first page.
-
-    Raises InvalidFieldError for a token that is none of ours, or of another list.
-    """
-    if not token:
-        return ""
-    try:
-        after, digest = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, TypeError):
-        after = digest = None
-    if not isinstance(after, str) or not isinstance(digest, str):
-        raise InvalidFieldError(
-            "page_token",
-            "is none of ours; pass the next_page_token of the page before, unchanged",
-            reason="INVALID_PAGE_TOKEN",
-        )
-    if digest != _digest(chosen_by):
-        raise InvalidFieldError(
-            "page_token",
-            "is of another list; pass it with the same filter and parent as the page before",
-            reason="INVALID_PAGE_TOKEN",
-        )
-    return after
-
-
-def _digest(chosen_by: tuple[str, ...]) -> str:
-    return hashlib.sha256(json.dumps(chosen_by).encode()).hexdigest()[:16]
+def refused_token() -> InvalidFieldError:
+    """Return the error for a page token that is none."""
+    return InvalidFieldError(
+        "page_token",
+        "is none of ours, or of another list; pass the next_page_token of the page before, "
+        "unchanged, and the same parent, filter and query with it",
+        reason="INVALID_PAGE_TOKEN",
+    )

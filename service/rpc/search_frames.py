@@ -16,6 +16,7 @@ from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
 from service.rpc.names import film_name
+from service.rpc.pages import page_size
 from service.rpc.pictures import Pictures
 from service.rpc.search_query import Queries
 from service.search.engine import Hit, Search
@@ -52,7 +53,7 @@ class SearchCalls:
         context: "Context[pb.SearchFramesRequest, pb.SearchFramesResponse]",
     ) -> pb.SearchFramesResponse:
         """Search the library for frames that look like the query."""
-        size = _size(request.page_size, DEFAULT_HITS, MAX_HITS)
+        size = page_size(request.page_size, DEFAULT_HITS, MAX_HITS)
         if not 0 <= request.skip <= MAX_SKIP:
             raise InvalidFieldError(
                 "skip", f"is {request.skip}; must be from 0 to {MAX_SKIP}", reason="INVALID_SKIP"
@@ -106,25 +107,16 @@ class SearchCalls:
         return previews
 
 
-def _size(value: int, default: int, largest: int) -> int:
-    if value < 0:
-        raise InvalidFieldError(
-            "page_size", f"is {value}; must not be negative", reason="INVALID_PAGE_SIZE"
-        )
-    return min(value or default, largest)
-
-
 def _hit(hit: Hit, preview: bytes) -> pb.SearchHit:
-    message = pb.SearchHit(
+    return pb.SearchHit(
         film=film_name(hit.film.id),
         title=hit.film.title,
-        to=_duration(hit.stop),
-        best=_duration(hit.best),
+        start_time=_duration(hit.start),
+        end_time=_duration(hit.stop),
+        best_time=_duration(hit.best),
         similarity=hit.passage.similarity,
         preview=preview,
     )
-    getattr(message, "from").CopyFrom(_duration(hit.start))
-    return message
 
 
 def _duration(seconds: Fraction) -> Duration:

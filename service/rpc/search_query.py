@@ -3,27 +3,28 @@
 import asyncio
 import base64
 import hashlib
-import json
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, FiniteFloat, StringConstraints, TypeAdapter
 from refilm.v1 import autoencoder_pb2
 from refilm.v1 import latents_pb2 as pb
 
 from film.quality import frame_detail, is_flat
-from service.errors import DigestMismatchError, InvalidFieldError
+from service.errors import InvalidFieldError
 from service.inference import LATENT_SIZE, Inference, Models, ModelVersion
 from service.library.library import Library
 from service.rpc import messages
-from service.rpc.film_latents import FilmLatents, digest_of
+from service.rpc.film_latents import FilmLatents
 from service.rpc.messages import seconds_of
 from service.rpc.names import parse_film_name
-from service.rpc.pages import page_begins_after, page_token
+from service.rpc.pages import FilmId, PageTokens, refused_token
 from service.rpc.pictures import Pictures
 from service.search.candidates import unit
-from service.search.engine import Place
+from service.search.engine import DEEPEST, Place
 from service.search.rerank import Question
 
 MAX_FILMS = 1000
@@ -33,6 +34,30 @@ FLAT = (
     "the query is almost of one colour (black, white, faded out): frames like it all look alike, "
     "so the hits mean little; films' flat frames are not indexed"
 )
+
+
+class _Following(BaseModel):
+    """What a page token says: the query of the page before, and where that page ended."""
+
+    digest: Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
+    flat: bool
+    embeddings: Annotated[str, StringConstraints(max_length=2048)]
+    """float16 [1 or 2, 200], base64."""
+    after: tuple[
+        Annotated[FiniteFloat, Field(ge=-1, le=2)], FilmId, Annotated[int, Field(ge=0, lt=2**31)]
+    ]
+    depth: Annotated[int, Field(ge=1, le=DEEPEST)]
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Return the embeddings; raises ValueError where they are none."""
+        numbers = np.frombuffer(base64.b64decode(self.embeddings, validate=True), np.float16)
+        vectors = numbers.reshape(-1, LATENT_SIZE).astype(np.float32)
+        if len(vectors) not in (1, 2) or not np.isfinite(vectors).all():
+            raise ValueError("these are no embeddings of a query")
+        return vectors
+
+
+_TOKENS: Final = PageTokens("frames", TypeAdapter(_Following))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +88,15 @@ class Query:
         The query's embedding goes with it: encoded again it could differ in its last places, and
         with it the ranking.
         """
-        content = {
-            "digest": self.model.digest,
-            "flat": bool(self.warning),
-            "embeddings": base64.b64encode(
-                self.question.embeddings.astype(np.float16).tobytes()
-            ).decode(),
-            "after": last,
-            "depth": depth,
-        }
-        return page_token(json.dumps(content, separators=(",", ":")), self.chosen_by)
+        numbers = self.question.embeddings.astype(np.float16).tobytes()
+        following = _Following(
+            digest=self.model.digest,
+            flat=bool(self.warning),
+            embeddings=base64.b64encode(numbers).decode(),
+            after=last,
+            depth=depth,
+        )
+        return _TOKENS.token(following, self.chosen_by)
 
 
 class Queries:
@@ -96,6 +120,7 @@ class Queries:
 
     async def read(self, request: pb.SearchFramesRequest) -> Query:
         """Return what a request looks for; raises errors that name the field at fault."""
+        # Unset reads as 0, which every hit has.
         if not 0 <= request.min_similarity <= 1:
             raise InvalidFieldError(
                 "min_similarity",
@@ -104,10 +129,10 @@ class Queries:
             )
         start, stop = time_range(request.range)
         chosen_by = _hash(request)
-        after = page_begins_after(request.page_token, chosen_by)
+        following = _TOKENS.after(request.page_token, chosen_by)
         films = await self.films(list(request.films))
-        if after:
-            model, embeddings, flat, begin = self._continued(after)
+        if following is not None:
+            model, embeddings, flat, begin = self._continued(following)
             own = await self._own(request, model) if request.HasField("moment") else None
         else:
             model, embeddings, flat, own = await self._asked(request)
@@ -148,8 +173,14 @@ class Queries:
                 embeddings, flat = await self._of_picture(model, request.frame)
                 return model, embeddings, flat, None
             case "latent":
-                model = self._of_latent(request)
-                latent = messages.latent(request.latent.values, "latent.values")
+                model = messages.resolve_for(
+                    self._models,
+                    request.latent,
+                    request.model,
+                    field="model",
+                    latent_field="latent",
+                )
+                latent = messages.latent(request.latent, "latent")
                 embeddings = await self._inference.embed(model, latent[np.newaxis], patient=False)
                 decoded = await self._inference.decode(model, latent[np.newaxis], patient=False)
                 flat = bool(is_flat(frame_detail(decoded.frames))[0])
@@ -179,24 +210,6 @@ class Queries:
         encoded = await self._inference.encode(model, surveyed.frames, patient=False)
         return encoded.embeddings, bool(is_flat(np.array(surveyed.detail, np.float32)))
 
-    def _of_latent(self, request: pb.SearchFramesRequest) -> ModelVersion:
-        """Return the model of a request for a latent; raises DigestMismatchError."""
-        digest = request.latent.model_digest
-        if digest:
-            digest_of(digest, "latent.model_digest")
-        selector = request.model
-        if digest and not (selector.name or selector.version or selector.digest):
-            return self._models.resolve(digest=digest, field="latent.model_digest")
-        model = messages.resolve(self._models, selector)
-        if digest not in ("", model.digest):
-            raise DigestMismatchError(
-                f"the latent is of the model {digest}, and is to be looked for among those of "
-                f'{model.digest} ("{model.name}" version {model.version}); latents of different '
-                "models do not meet",
-                metadata={"latent_digest": digest, "requested_digest": model.digest},
-            )
-        return model
-
     async def _own(
         self, request: pb.SearchFramesRequest, model: ModelVersion
     ) -> tuple[str, str, int]:
@@ -207,38 +220,30 @@ class Queries:
         row = await self._storage_threads.run(self._latents.row_at, manifest, seconds)
         return film.id, film.uid, row
 
-    def _continued(self, after: str) -> tuple[ModelVersion, NDArray[np.float32], bool, Start]:
-        """Return what the page before was of; its token was ours."""
+    def _continued(
+        self, following: _Following
+    ) -> tuple[ModelVersion, NDArray[np.float32], bool, Start]:
+        """Return what the page before was of."""
         try:
-            content = json.loads(after)
-            numbers = np.frombuffer(base64.b64decode(content["embeddings"]), np.float16)
-            embeddings = numbers.reshape(-1, LATENT_SIZE).astype(np.float32)
-            below_one, film, best = content["after"]
-            start = Start(Place(float(below_one), str(film), int(best)), int(content["depth"]))
-            digest, flat = str(content["digest"]), bool(content["flat"])
-            if not len(embeddings) or not np.isfinite(embeddings).all() or start.depth < 1:
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
-            raise InvalidFieldError(
-                "page_token",
-                "is none of ours; pass the next_page_token of the page before, unchanged",
-                reason="INVALID_PAGE_TOKEN",
-            ) from None
-        return self._models.resolve(digest=digest), embeddings, flat, start
+            embeddings = following.vectors()
+        except ValueError:
+            raise refused_token() from None
+        model = self._models.resolve(digest=following.digest)
+        return model, embeddings, following.flat, Start(Place(*following.after), following.depth)
 
 
 def time_range(range: pb.TimeRange) -> tuple[Fraction | None, Fraction | None]:
     """Return a request's stretch of time in seconds; raises InvalidFieldError."""
     start = stop = None
-    if range.HasField("from"):
-        start = seconds_of(getattr(range, "from"), "range.from")
+    if range.HasField("start_time"):
+        start = seconds_of(range.start_time, "range.start_time")
         if start < 0:
-            raise InvalidFieldError("range.from", "is negative", reason="INVALID_TIME_RANGE")
-    if range.HasField("to"):
-        stop = seconds_of(range.to, "range.to")
+            raise InvalidFieldError("range.start_time", "is negative", reason="INVALID_TIME_RANGE")
+    if range.HasField("end_time"):
+        stop = seconds_of(range.end_time, "range.end_time")
         if stop <= (start or 0):
             raise InvalidFieldError(
-                "range.to", "must be later than range.from", reason="INVALID_TIME_RANGE"
+                "range.end_time", "must be later than range.start_time", reason="INVALID_TIME_RANGE"
             )
     return start, stop
 

@@ -29,6 +29,7 @@ from service.rpc.autoencoder_service import FrameCalls
 from service.rpc.download_film import DownloadCalls
 from service.rpc.film_latents import FilmLatents
 from service.rpc.find_duplicates import DuplicateCalls
+from service.rpc.get_frame import FilmFrameCalls
 from service.rpc.interpolate import InterpolateCalls
 from service.rpc.latents_service import LatentsCalls
 from service.rpc.list_films import FilmCalls
@@ -40,6 +41,7 @@ from service.rpc.reconstructions import ReconstructionCalls
 from service.rpc.search_frames import SearchCalls
 from service.rpc.search_query import Queries
 from service.rpc.upload_film import UploadCalls
+from service.rpc.watch_reconstruction import WatchCalls
 from service.search.engine import Search
 from service.search.match import ClipMatcher
 from service.settings import Settings
@@ -80,7 +82,6 @@ def _autoencoder_service(parts: Parts) -> Any:
         VideoCalls(
             parts.models,
             parts.reconstructor,
-            parts.registry,
             idle_seconds=parts.settings.idle_seconds,
         ),
     )
@@ -93,6 +94,14 @@ def _library_service(parts: Parts) -> Any:
         FilmCalls(parts.library),
         DownloadCalls(parts.library),
         ReconstructionCalls(parts.models, parts.registry, parts.jobs),
+        WatchCalls(parts.models, parts.registry, parts.jobs.draining),
+        FilmFrameCalls(
+            parts.models,
+            parts.inference,
+            FilmLatents(parts.models, parts.library),
+            parts.library,
+            parts.pictures,
+        ),
     )
 
 

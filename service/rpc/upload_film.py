@@ -25,12 +25,12 @@ from service.limit import Limit
 from service.rpc.call import Context
 from service.rpc.download_film import PresigningError, time_to_live
 from service.rpc.list_films import film_message
+from service.rpc.names import parse_upload_name, upload_name
 from service.rpc.requests import chunk_of, ended_by_caller, first_request
 from service.storage.objects import PresigningUnsupportedError
 
 MAX_TITLE: Final = 200
 
-_UPLOAD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -53,7 +53,9 @@ class UploadCalls:
         opening = first.opening
         settings = upload_settings(opening.settings, "opening.settings")
         with self._limit:
-            upload = await self._threads.run(self._uploads.open, settings, opening.write_offset)
+            upload = await self._threads.run(
+                self._uploads.open, settings, opening.write_offset_bytes
+            )
             try:
                 await self._receive(upload, requests)
                 await ended_by_caller(context)
@@ -72,11 +74,15 @@ class UploadCalls:
         context: "Context[pb.GetUploadRequest, pb.GetUploadResponse]",
     ) -> pb.GetUploadResponse:
         """Say how far an upload is."""
-        progress = await self._threads.run(
-            self._uploads.progress, _upload_id(request.upload_id, "upload_id")
+        upload_id = parse_upload_name(request.name, "name")
+        progress = await self._threads.run(self._uploads.progress, upload_id)
+        return pb.GetUploadResponse(
+            upload=pb.Upload(
+                name=upload_name(upload_id),
+                committed_bytes=progress.committed,
+                film=None if progress.film is None else film_message(progress.film),
+            )
         )
-        film = None if progress.film is None else film_message(progress.film)
-        return pb.GetUploadResponse(committed_size=progress.committed, film=film)
 
     async def CancelUpload(
         self,
@@ -84,7 +90,8 @@ class UploadCalls:
         context: "Context[pb.CancelUploadRequest, pb.CancelUploadResponse]",
     ) -> pb.CancelUploadResponse:
         """Give an upload up."""
-        await self._threads.run(self._uploads.cancel, _upload_id(request.upload_id, "upload_id"))
+        upload_id = parse_upload_name(request.name, "name")
+        await self._threads.run(self._uploads.cancel, upload_id)
         return pb.CancelUploadResponse()
 
     async def CreateUploadUrl(
@@ -93,15 +100,15 @@ class UploadCalls:
         context: "Context[pb.CreateUploadUrlRequest, pb.CreateUploadUrlResponse]",
     ) -> pb.CreateUploadUrlResponse:
         """Begin an upload that goes to the store directly; raises PresigningError."""
-        _upload_id(request.settings.upload_id, "settings.upload_id")
+        _require_upload_id(request.settings.upload_id, "settings.upload_id")
         settings = upload_settings(request.settings, "settings")
         valid = time_to_live(request.time_to_live if request.HasField("time_to_live") else None)
-        response = pb.CreateUploadUrlResponse()
+        response = pb.CreateUploadUrlResponse(name=upload_name(settings.upload_id))
         response.expire_time.FromDatetime(datetime.now(UTC) + valid)
         try:
             response.url = await self._threads.run(self._uploads.presign, settings, valid)
         except PresigningUnsupportedError:
-            raise PresigningError("UploadFilm") from None
+            raise PresigningError from None
         return response
 
     async def CompleteUpload(
@@ -110,7 +117,7 @@ class UploadCalls:
         context: "Context[pb.CompleteUploadRequest, pb.CompleteUploadResponse]",
     ) -> pb.CompleteUploadResponse:
         """Make a film of what was put to the store."""
-        upload_id = _upload_id(request.upload_id, "upload_id")
+        upload_id = parse_upload_name(request.name, "name")
         cancelled = threading.Event()
         with self._limit:
             try:
@@ -135,9 +142,9 @@ class UploadCalls:
                 return await anext(aiter(requests), None)
         except TimeoutError:
             raise IdleCallerError(
-                f"no message came for {self._idle_seconds:.0f} s; go on from the committed size, "
+                f"no message came for {self._idle_seconds:.0f} s; go on from the committed bytes, "
                 "with the same upload_id",
-                metadata={"committed_size": str(upload.committed)},
+                metadata={"committed_bytes": str(upload.committed)},
             ) from None
 
 
@@ -147,7 +154,7 @@ def upload_settings(message: pb.UploadSettings, field: str) -> UploadSettings:
     Raises InvalidFieldError.
     """
     if message.upload_id:
-        _upload_id(message.upload_id, f"{field}.upload_id")
+        _require_upload_id(message.upload_id, f"{field}.upload_id")
     if message.film_id and not layout.FILM_ID.fullmatch(message.film_id):
         raise InvalidFieldError(
             f"{field}.film_id",
@@ -179,12 +186,11 @@ def upload_settings(message: pb.UploadSettings, field: str) -> UploadSettings:
     )
 
 
-def _upload_id(value: str, field: str) -> str:
-    if not _UPLOAD_ID.fullmatch(value):
+def _require_upload_id(value: str, field: str) -> None:
+    if not layout.UPLOAD_ID.fullmatch(value):
         what = "is empty" if not value else "is no upload's id"
         raise InvalidFieldError(
             field,
             f'{what}; it has 1 to 64 letters, digits, "-", "_" or "."',
             reason="INVALID_UPLOAD_ID",
         )
-    return value

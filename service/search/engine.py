@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 _LEAST_DEPTH = 50
 _DEPTH_A_HIT = 4
-_DEEPEST = 4096
+DEEPEST = 4096
 """Candidates that are looked at: at least, for each hit that is wanted, and at most."""
 _DEEPER = 4
 _FILMS_AT_ONCE = 12
@@ -227,7 +227,7 @@ class Search:
             stop = None if question.stop is None else float(question.stop)
             selection = await self.run(lambda: index.select(question.films, start, stop))
         is_chosen = depth > 0
-        depth = depth or min(_DEEPEST, max(_LEAST_DEPTH, _DEPTH_A_HIT * wanted))
+        depth = depth or min(DEEPEST, max(_LEAST_DEPTH, _DEPTH_A_HIT * wanted))
         while True:
             found = await self.run(
                 lambda depth=depth: index.search(question.embeddings, depth, selection)  # type: ignore[misc] # bound at once
@@ -237,9 +237,9 @@ class Search:
             more = any(
                 len(one) >= depth and one[-1].similarity >= question.minimum for one in found
             )
-            if is_chosen or not more or len(ranking) >= wanted or depth >= _DEEPEST:
+            if is_chosen or not more or len(ranking) >= wanted or depth >= DEEPEST:
                 return ranking, depth
-            depth = min(_DEEPEST, depth * _DEEPER)
+            depth = min(DEEPEST, depth * _DEEPER)
 
     async def _reranked(
         self, index: RowIndex, question: Question, found: Iterable[Sequence[Candidate]]

@@ -64,6 +64,8 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
         self.answers: dict[str, object] = {}
         self.page_size = 50
         self.folder = ""
+        self.looks = 20
+        self.on_watch: Callable[..., Iterator[pb.WatchReconstructionResponse]] = lambda *_: iter(())
         self.arrived = threading.Condition()
         self.refusals = 0
         self.faults: list[tuple[grpc.StatusCode, str, list[Message]]] = []
@@ -90,12 +92,12 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
             )
         if self.uploaded.get(settings.upload_id, "films/") not in (*self.films, "films/"):
             fail(context, grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND", "it was deleted")
-        if opening.write_offset != len(kept):
+        if opening.write_offset_bytes != len(kept):
             fail(
                 context,
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "UPLOAD_OFFSET_MISMATCH",
-                f"{len(kept)} bytes are committed, not {opening.write_offset}",
+                f"{len(kept)} bytes are committed, not {opening.write_offset_bytes}",
             )
         part = bytearray()
         for request in request_iterator:
@@ -137,24 +139,33 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
 
     def GetUpload(self, request, context):
         self.requests.append(request)
-        if request.upload_id not in self.uploads:
+        upload_id = request.name.removeprefix("uploads/")
+        if upload_id not in self.uploads:
             fail(context, grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND", "no such upload")
         return pb.GetUploadResponse(
-            committed_size=len(self.uploads[request.upload_id]),
-            film=self.films.get(self.uploaded.get(request.upload_id, "")),
+            upload=pb.Upload(
+                name=request.name,
+                committed_bytes=len(self.uploads[upload_id]),
+                film=self.films.get(self.uploaded.get(upload_id, "")),
+            )
         )
 
     def CancelUpload(self, request, context):
-        if self.uploads.pop(request.upload_id, None) is None:
+        if self.uploads.pop(request.name.removeprefix("uploads/"), None) is None:
             fail(context, grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND", "no such upload")
         return pb.CancelUploadResponse()
 
     def CreateUploadUrl(self, request, context):
         self.requests.append(request)
-        return pb.CreateUploadUrlResponse(url="https://store/put?signed", expire_time=CREATED)
+        return pb.CreateUploadUrlResponse(
+            name=f"uploads/{request.settings.upload_id}",
+            url="https://store/put?signed",
+            expire_time=CREATED,
+        )
 
     def CompleteUpload(self, request, context):
-        return pb.CompleteUploadResponse(film=self.keep(request.upload_id, b"put"))
+        film_id = request.name.removeprefix("uploads/")
+        return pb.CompleteUploadResponse(film=self.keep(film_id, b"put"))
 
     def ListFilms(self, request, context):
         self.requests.append(request)
@@ -185,9 +196,13 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
         if request.name not in self.bytes:
             fail(context, grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND", f"no {request.name}")
         data = self.bytes[request.name]
-        if request.read_offset > len(data):
+        if request.read_offset_bytes > len(data):
             fail(context, grpc.StatusCode.OUT_OF_RANGE, "BEYOND_END", "it ends before that")
-        end = request.read_offset + request.read_limit if request.read_limit else len(data)
+        end = (
+            request.read_offset_bytes + request.read_limit_bytes
+            if request.read_limit_bytes
+            else len(data)
+        )
         yield pb.DownloadFilmResponse(
             facts=pb.DownloadFacts(
                 size_bytes=len(data),
@@ -195,7 +210,7 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
                 file_name=f"{self.folder}{request.name.split('/')[-1]}.mp4",
             )
         )
-        data = data[request.read_offset : end]
+        data = data[request.read_offset_bytes : end]
         for start in range(0, len(data), CHUNK_BYTES):
             yield pb.DownloadFilmResponse(chunk=data[start : start + CHUNK_BYTES])
 
@@ -231,6 +246,31 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
     def CancelReconstruction(self, request, context):
         self.requests.append(request)
         return pb.CancelReconstructionResponse(reconstruction=self._job(request.name, context))
+
+    def WatchReconstruction(self, request, context):
+        self.requests.append(request)
+        if request.WhichOneof("target") == "rendition":
+            yield from self.on_watch(request.rendition, context)
+            return
+        known = None
+        for _ in range(self.looks):
+            now = self._job(request.reconstruction, context)
+            if now != known:
+                yield pb.WatchReconstructionResponse(reconstruction=now)
+            if now.state >= pb.RECONSTRUCTION_STATE_SUCCEEDED:
+                return
+            known = now
+        ended = threading.Event()
+        if context.add_callback(ended.set):
+            ended.wait(60)
+
+    def GetFrame(self, request, context):
+        self.requests.append(request)
+        return pb.GetFrameResponse(
+            frame=autoencoder_pb2.Frame(image=b"a picture"),
+            time=Duration(seconds=1, nanos=500_000_000),
+            model=IDENTITY,
+        )
 
     def ListReconstructions(self, request, context):
         self.requests.append(request)
@@ -283,17 +323,17 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
 
 
 def passage(kind: type, start: int, end: int, **more: object) -> object:
-    """Return a message with "from" and "to", which no keyword can name."""
-    message = kind(to=Duration(seconds=end), **more)
-    getattr(message, "from").seconds = start
-    return message
+    """Return a message with a start and an end."""
+    return kind(start_time=Duration(seconds=start), end_time=Duration(seconds=end), **more)
 
 
 def job(state: int, frames: int = 0, **more: object) -> pb.Reconstruction:
     """Return a job as it stands once."""
     return pb.Reconstruction(
         model=IDENTITY,
-        settings=pb.RenditionSettings(sound=autoencoder_pb2.SOUND_NONE),
+        settings=autoencoder_pb2.RenditionSettings(
+            sound=autoencoder_pb2.RenditionSettings.SOUND_NONE
+        ),
         state=state,
         frames=frames,
         estimated_frames=100,

@@ -11,7 +11,12 @@ from grpc_status import rpc_status
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc
 
-IDENTITY = pb.ModelIdentity(name="pca", version=2, digest="sha256:" + "a" * 64)
+IDENTITY = pb.ModelIdentity(name="models/pca/versions/2", digest="sha256:" + "a" * 64)
+
+
+def latent(values: Iterable[float]) -> pb.Latent:
+    """Return a latent as a service answers with it."""
+    return pb.Latent(floats=pb.FloatLatent(values=values))
 
 
 def rich(code: grpc.StatusCode, message: str, *details: Message) -> grpc.Status:

@@ -27,6 +27,9 @@ FILM_SCHEMA = {
     "digest": "str",
     "created": "str",
     "facts": "dict",
+    "owner": "str",
+    "visibility": "str",
+    "shared_with": "list",
 }
 JOB_SCHEMA = {
     "name": "str",
@@ -40,6 +43,8 @@ JOB_SCHEMA = {
     "fault": "NoneType",
     "created": "str",
     "ended": "NoneType",
+    "queue_position": "NoneType",
+    "mean_psnr_db": "NoneType",
     "fraction": "float",
 }
 
@@ -81,12 +86,12 @@ def test_the_same_upload_is_done_once(library: Library, shell: Shell) -> None:
     # Deleted since, it is uploaded again, and that once as well.
     shell("delete", "film")
     assert shell("upload", film) == shell("upload", film) == once
-    assert [opening.write_offset for opening in library.openings] == [0, len(FILM), 0]
+    assert [opening.write_offset_bytes for opening in library.openings] == [0, len(FILM), 0]
     # Written anew, it is another film.
     film.write_bytes(FILM + b"more")
     _, error = shell("upload", "film.mp4", code=1)
     assert error == "refilm: films/film is there already\n"
-    assert library.openings[-1].write_offset == 0
+    assert library.openings[-1].write_offset_bytes == 0
 
 
 def test_an_interrupted_upload_goes_on_when_it_is_given_again(
@@ -120,7 +125,10 @@ def test_an_interrupted_upload_goes_on_when_it_is_given_again(
     out, _ = shell("upload", "film.mp4")
     assert out.startswith("films/film  ")
     assert library.bytes["films/film"] == FILM
-    assert [opening.write_offset >= 2 * PART_BYTES for opening in library.openings] == [False, True]
+    assert [opening.write_offset_bytes >= 2 * PART_BYTES for opening in library.openings] == [
+        False,
+        True,
+    ]
 
 
 def test_upload_takes_a_pipe(library: Library, shell: Shell) -> None:
@@ -282,7 +290,7 @@ def test_reconstructions_that_outlive_the_command(library: Library, shell: Shell
     out, _ = shell("reconstructions", "start", "bunny", "--quality", "draft", "--model", "pca")
     assert out.splitlines() == [JOB, "  running: 40 of about 100 frames, at 0:00; pca v2"]
     request = library.requests[0]
-    assert (request.film, request.model.name) == ("films/bunny", "pca")
+    assert (request.film, request.model.name) == ("films/bunny", "models/pca")
 
     out, _ = shell("reconstructions", "list")
     head, line = (re.split(r"\s{2,}", line) for line in out.splitlines())

@@ -19,7 +19,7 @@ from tests.client.scripted_service import IDENTITY
 from tests.client.shell import Shell, kinds
 
 LATENT = np.linspace(-1, 1, 200, dtype=np.float32)
-MODEL = {"name": IDENTITY.name, "version": IDENTITY.version, "digest": IDENTITY.digest}
+MODEL = {"name": "pca", "version": 2, "digest": IDENTITY.digest}
 
 
 def preview(index: int) -> bytes:
@@ -39,7 +39,7 @@ def found(request: pb.SearchFramesRequest) -> pb.SearchFramesResponse:
             60 * index + 2,
             film="films/bunny",
             title="Big Buck Bunny, or a title that goes on for far longer than any picture is wide",
-            best=Duration(seconds=60 * index + 1, nanos=500_000_000),
+            best_time=Duration(seconds=60 * index + 1, nanos=500_000_000),
             similarity=1 - index / 8,
             preview=preview(index) if request.include_previews else b"",
         )
@@ -81,7 +81,7 @@ def test_a_search_shows_where_it_looks_like_that(library: Library, shell: Shell)
     assert asked.frame.image == preview(0)
     assert list(asked.films) == ["films/bunny", "films/sintel"]
     assert (asked.page_size, asked.skip, asked.min_similarity) == (2, 3, 0.5)
-    assert (getattr(asked.range, "from").seconds, asked.range.to.seconds) == (60, 90)
+    assert (asked.range.start_time.seconds, asked.range.end_time.seconds) == (60, 90)
     assert not asked.include_previews
 
 
@@ -95,7 +95,7 @@ def test_a_search_by_moment_and_by_latent(library: Library, shell: Shell) -> Non
     )
     np.save(shell.folder / "one.npy", LATENT)
     shell("search", "--latent", "one.npy")
-    assert np.allclose(library.requests[-1].latent.values, LATENT)
+    assert np.allclose(library.requests[-1].latent.floats.values, LATENT)
     line = json.dumps({"latent": LATENT.tolist(), "model": MODEL})
     (shell.folder / "one.jsonl").write_text(line)
     shell("search", "--latent", "one.jsonl")
@@ -201,7 +201,7 @@ def test_match_says_where_a_clip_lies(library: Library, shell: Shell) -> None:
         65,
         film="films/bunny",
         title="Bunny",
-        clip_to=Duration(seconds=5),
+        clip_end_time=Duration(seconds=5),
         confidence=0.75,
         similarity=0.5,
     )
@@ -274,7 +274,7 @@ def test_what_lies_between_as_pictures_or_as_a_film(library: Library, shell: She
     assert names == [f"picture-{index:02}.jpg" for index in range(1, 13)]
     assert (shell.folder / "between" / names[3]).read_bytes() == preview(1)
     asked = library.requests[-1]
-    assert (getattr(asked, "from").moment.film, asked.to.moment.time.seconds) == ("films/a", 60)
+    assert (asked.start.moment.film, asked.end.moment.time.seconds) == ("films/a", 60)
 
     library.answers["InterpolateRequest"] = [
         pb.InterpolateResponse(model=IDENTITY),

@@ -14,15 +14,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from refilm.v1 import autoencoder_pb2 as pb
 
-from tests.client.scripted_service import IDENTITY, ScriptedService, rich
+from tests.client.scripted_service import IDENTITY, ScriptedService, latent, rich
 
 LATENT = [float(number) / 7 for number in range(200)]
 
 
 def encoded(embedding: bool = False) -> pb.EncodeResponse:
     return pb.EncodeResponse(
-        latent=LATENT,
-        embedding=[0.5] * 200 if embedding else [],
+        latent=latent(LATENT),
+        embedding=pb.Embedding(values=[0.5] * 200) if embedding else None,
         model=IDENTITY,
         timing=pb.Timing(queue=Duration(nanos=2_000_000), compute=Duration(seconds=1)),
     )
@@ -38,7 +38,7 @@ def test_encode_sends_pixels_and_returns_float32(scripted: ScriptedService) -> N
     sent = scripted.requests[0]
     assert (sent.frame.raw.width, sent.frame.raw.height) == (3, 4)
     assert sent.frame.raw.rgb == pixels[:, ::2].tobytes()
-    assert (sent.model.name, sent.model.version, sent.model.digest) == ("pca", 2, "")
+    assert (sent.model.name, sent.model.digest) == ("models/pca/versions/2", "")
     assert encoding.latent.dtype == np.float32
     np.testing.assert_array_equal(encoding.latent, np.array(LATENT, np.float32))
     assert encoding.embedding is not None and encoding.embedding.shape == (200,)
@@ -83,10 +83,10 @@ def test_a_frame_of_another_kind_is_refused_before_it_is_sent(
 
 
 @pytest.mark.parametrize(
-    "latent", [LATENT, array("d", LATENT), np.array(LATENT), np.array(LATENT, np.float32)]
+    "numbers", [LATENT, array("d", LATENT), np.array(LATENT), np.array(LATENT, np.float32)]
 )
 def test_decode_takes_any_sequence_and_gives_pixels(
-    scripted: ScriptedService, latent: list[float]
+    scripted: ScriptedService, numbers: list[float]
 ) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (144, 256, 3), np.uint8)
     raw = pb.RawImage(width=256, height=144, rgb=pixels.tobytes())
@@ -95,9 +95,9 @@ def test_decode_takes_any_sequence_and_gives_pixels(
     )
     identity = refilm.ModelIdentity("pca", 2, IDENTITY.digest)
     with refilm.Client(scripted.address) as client:
-        picture = client.decode(latent, model=identity)
+        picture = client.decode(numbers, model=identity)
 
-    np.testing.assert_allclose(scripted.requests[0].latent, LATENT, rtol=1e-6)
+    np.testing.assert_allclose(scripted.requests[0].latent.floats.values, LATENT, rtol=1e-6)
     assert scripted.requests[0].model.digest == IDENTITY.digest
     np.testing.assert_array_equal(picture.pixels, pixels)
     np.testing.assert_array_equal(np.asarray(picture), pixels)
@@ -266,8 +266,19 @@ def test_nobody_there_is_named() -> None:
 def test_models_come_from_all_pages(scripted: ScriptedService) -> None:
     def page(request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
         number = int(request.page_token or 0)
-        model = pb.Model(name=f"m{number}", latest_version=1, is_default=number == 1)
-        version = model.versions.add(version=1, digest="sha256:0", recipe="pca")
+        model = pb.Model(
+            name=f"models/m{number}",
+            latest_version=f"models/m{number}/versions/1",
+            is_default=number == 1,
+        )
+        version = model.versions.add(
+            name=f"models/m{number}/versions/1",
+            digest="sha256:0",
+            recipe="pca",
+            latent_size=200,
+            frame_width=256,
+            frame_height=144,
+        )
         version.card.update({"frames": 10, "metrics": {"psnr": 21.5}})
         return pb.ListModelsResponse(
             models=[model], next_page_token=str(number + 1) if number < 2 else ""
@@ -278,14 +289,17 @@ def test_models_come_from_all_pages(scripted: ScriptedService) -> None:
         models = client.models()
     assert [model.name for model in models] == ["m0", "m1", "m2"]
     assert [model.is_default for model in models] == [False, True, False]
-    assert models[0].versions[0].card == {"frames": 10, "metrics": {"psnr": 21.5}}
+    version = models[0].versions[0]
+    assert (models[0].latest_version, version.version) == (1, 1)
+    assert (version.latent_size, version.frame_width, version.frame_height) == (200, 256, 144)
+    assert version.card == {"frames": 10, "metrics": {"psnr": 21.5}}
 
 
 def _echo(requests: object, context: grpc.ServicerContext) -> object:
     index = 0
     for request in requests:
         if request.WhichOneof("payload") == "frame":
-            yield pb.EncodeStreamResponse(index=index, latent=[index] * 200, model=IDENTITY)
+            yield pb.EncodeStreamResponse(index=index, latent=latent([index] * 200), model=IDENTITY)
             index += 1
 
 

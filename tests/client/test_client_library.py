@@ -15,7 +15,8 @@ from tests.client.library import CREATED, PART_BYTES, Cable, Library, job, quest
 from tests.client.scripted_service import IDENTITY
 
 FILM = np.random.default_rng(5).bytes(5 * PART_BYTES + 12_345)
-MODEL = refilm.ModelIdentity(IDENTITY.name, IDENTITY.version, IDENTITY.digest)
+MODEL = refilm.ModelIdentity("pca", 2, IDENTITY.digest)
+LOOK = autoencoder_pb2.RenditionSettings
 
 
 def names(folder: Path) -> set[str]:
@@ -35,7 +36,7 @@ def test_downloads_whole_by_range_and_over_cuts(
         assert out.read_bytes() == FILM
         assert facts.size == len(FILM)
         assert cable.cuts == 2
-        offsets = [r.read_offset for r in questions_of(library, pb.DownloadFilmRequest)]
+        offsets = [r.read_offset_bytes for r in questions_of(library, pb.DownloadFilmRequest)]
         assert len(offsets) == 3 and 0 == offsets[0] < offsets[1] < offsets[2]
         assert (seen[-1].bytes_done, seen[-1].fraction, seen[-1].eta) == (len(FILM), 1.0, 0)
 
@@ -82,11 +83,11 @@ def test_a_film_tells_what_was_made_of_it(library: Library) -> None:
             pb.Rendition(
                 name="films/bunny/renditions/r",
                 model=IDENTITY,
-                settings=pb.RenditionSettings(
-                    layout=autoencoder_pb2.LAYOUT_SIDE_BY_SIDE,
-                    size=autoencoder_pb2.SIZE_SOURCE,
-                    sound=autoencoder_pb2.SOUND_NONE,
-                    quality=autoencoder_pb2.QUALITY_HIGH,
+                settings=LOOK(
+                    layout=LOOK.LAYOUT_SIDE_BY_SIDE,
+                    picture_size=LOOK.PICTURE_SIZE_SOURCE,
+                    sound=LOOK.SOUND_NONE,
+                    quality=LOOK.QUALITY_HIGH,
                 ),
                 size_bytes=77,
                 frames=48,
@@ -177,7 +178,7 @@ def test_a_job_is_started_watched_cancelled_and_listed(library: Library) -> None
         request = library.requests[0]
         assert isinstance(request, pb.StartReconstructionRequest)
         assert (request.model.digest, len(request.request_id)) == (MODEL.digest, 36)
-        assert request.settings.sound == autoencoder_pb2.SOUND_NONE
+        assert request.settings.sound == LOOK.SOUND_NONE
 
         ended = client.wait_for_reconstruction(started, progress=seen.append)
         assert (ended.state, ended.fraction, ended.rendition) == (
@@ -202,6 +203,7 @@ def test_waiting_for_a_job_survives_cuts_and_ends_in_time(library: Library, cabl
     name = "films/bunny/reconstructions/1"
     running, done = pb.RECONSTRUCTION_STATE_RUNNING, pb.RECONSTRUCTION_STATE_SUCCEEDED
     library.jobs[name] = stands(*(job(running, frames) for frames in range(3)), job(done, 100))
+    library.looks = 1
     with refilm.Client(cable.address) as client:
         ended = client.wait_for_reconstruction(name, progress=lambda now: cable.cut())
         assert ended.state == "succeeded"

@@ -26,18 +26,14 @@ FILM = refilm.FilmFacts(
     estimated_frames=240,
     interlaced=False,
     transfer="bt709",
-    tone_mapped=False,
     bit_depth=8,
     sound_tracks=(),
-    model=refilm.ModelIdentity("pca", 1, "sha256:0"),
-    output_width=256,
-    output_height=144,
 )
 
 
-def counts(frames: int) -> pb.ReconstructVideoProgress:
+def counts(frames: int) -> pb.ReconstructionProgress:
     nanos = frames * 10**9 // 24
-    return pb.ReconstructVideoProgress(
+    return pb.ReconstructionProgress(
         frames_decoded=frames,
         frames_written=frames,
         position=Duration(seconds=nanos // 10**9, nanos=nanos % 10**9),

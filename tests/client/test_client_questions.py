@@ -16,9 +16,9 @@ from refilm.v1 import autoencoder_pb2
 from refilm.v1 import latents_pb2 as pb
 
 from tests.client.library import Library, passage, questions_of
-from tests.client.scripted_service import IDENTITY
+from tests.client.scripted_service import IDENTITY, latent
 
-MODEL = refilm.ModelIdentity(IDENTITY.name, IDENTITY.version, IDENTITY.digest)
+MODEL = refilm.ModelIdentity("pca", 2, IDENTITY.digest)
 LATENT = np.linspace(-1, 1, 200, dtype=np.float32)
 
 
@@ -29,7 +29,7 @@ def hit(index: int) -> pb.SearchHit:
         index + 2,
         film="films/bunny",
         title="Bunny",
-        best=Duration(seconds=index + 1, nanos=500_000_000),
+        best_time=Duration(seconds=index + 1, nanos=500_000_000),
         similarity=0.5,
         preview=b"jpeg",
     )
@@ -81,7 +81,7 @@ def test_a_search_asks_by_what_it_is_given(library: Library, tmp_path: Path) -> 
             assert isinstance(asked, pb.SearchFramesRequest)
             assert asked.WhichOneof("query") == kind
             if kind == "latent":
-                assert np.allclose(asked.latent.values, LATENT)
+                assert np.allclose(asked.latent.floats.values, LATENT)
                 known = isinstance(query, refilm.Encoding)
                 assert asked.latent.model_digest == (MODEL.digest if known else "")
             if kind == "moment":
@@ -125,7 +125,7 @@ def test_a_search_returns_as_many_hits_as_wanted(library: Library) -> None:
         for asked in (first, second):
             assert (asked.min_similarity, asked.include_previews) == (0.25, True)
             assert (list(asked.films), asked.model.digest) == (["films/bunny"], MODEL.digest)
-            assert (getattr(asked.range, "from").seconds, asked.range.to.seconds) == (10, 60)
+            assert (asked.range.start_time.seconds, asked.range.end_time.seconds) == (10, 60)
         assert len(client.search_frames(LATENT, limit=500).hits) == 230
 
         with pytest.raises(ValueError, match="limit counts hits from 1"):
@@ -145,7 +145,7 @@ async def test_a_clip_is_matched(library: Library, tmp_path: Path) -> None:
         65,
         film="films/bunny",
         title="Bunny",
-        clip_to=Duration(seconds=5),
+        clip_end_time=Duration(seconds=5),
         confidence=0.75,
         similarity=0.5,
     )
@@ -208,7 +208,7 @@ def test_duplicates_come_page_by_page(library: Library) -> None:
             ("1", 3),
             ("2", 3),
         ]
-        with pytest.raises(ValueError, match="above 0"):
+        with pytest.raises(ValueError, match=r"between 0\.5 and 1"):
             next(client.find_duplicates(min_similarity=0))
 
 
@@ -217,15 +217,21 @@ def test_latents_come_in_batches(library: Library) -> None:
     rows = np.arange(600, dtype=np.float32)
     library.answers["ListLatentsRequest"] = [
         pb.ListLatentsResponse(
-            model=IDENTITY, time_base=base, pts=[0, 2], values=rows[:400], embeddings=rows[:400] + 1
+            model=IDENTITY,
+            time_base=base,
+            pts=[0, 2],
+            latents=[latent(rows[:200]), latent(rows[200:400])],
+            embeddings=[autoencoder_pb2.Embedding(values=row) for row in (rows[:200], rows[:200])],
         ),
-        pb.ListLatentsResponse(model=IDENTITY, time_base=base, pts=[4], values=rows[400:]),
+        pb.ListLatentsResponse(
+            model=IDENTITY, time_base=base, pts=[4], latents=[latent(rows[400:])]
+        ),
     ]
     with refilm.Client(library.address) as client:
         first, second = client.latents("films/bunny", start=1, stride=2, embeddings=True)
         asked = library.requests[-1]
         assert isinstance(asked, pb.ListLatentsRequest)
-        assert (asked.stride, asked.include_embeddings, asked.range.HasField("to")) == (
+        assert (asked.stride, asked.include_embeddings, asked.range.HasField("end_time")) == (
             2,
             True,
             False,
@@ -274,8 +280,8 @@ def test_what_lies_between_two_moments(library: Library, tmp_path: Path) -> None
         )
         asked = library.requests[-1]
         assert isinstance(asked, pb.InterpolateRequest)
-        assert getattr(asked, "from").moment.film == "films/a"
-        assert len(asked.to.latent.values) == 200
+        assert asked.start.moment.film == "films/a"
+        assert len(asked.end.latent.floats.values) == 200
         assert (asked.steps, asked.mode) == (2, pb.INTERPOLATION_MODE_SPHERICAL)
         assert [picture.pixels.mean() for picture in pictures] == [7, 7]
         assert (pictures[0].model, pictures[0].timing) == (MODEL, None)
@@ -286,10 +292,13 @@ def test_what_lies_between_two_moments(library: Library, tmp_path: Path) -> None
             pb.InterpolateResponse(chunk=b"film"),
         ]
         out = tmp_path / "between.mp4"
-        made_by = client.interpolate_film(("films/a", 1), ("films/b", 2), out, frame_rate=12)
+        made_by = client.interpolate_film(
+            ("films/a", 1), ("films/b", 2), out, frame_rate=24_000 / 1001
+        )
         assert (out.read_bytes(), made_by) == (b"a film", MODEL)
         assert library.requests[-1].format == pb.INTERPOLATION_FORMAT_MP4
-        assert library.requests[-1].frame_rate == 12
+        rate = library.requests[-1].frame_rate
+        assert (rate.numerator, rate.denominator) == (24_000, 1001)
 
         with pytest.raises(TypeError, match="encode the picture"):
             next(client.interpolate(b"a picture", LATENT))

@@ -43,7 +43,13 @@ def test_the_python_examples_work(folder: Path, service: ServiceProcess) -> None
         for film in client.films(filter='title:"My Film"'):
             client.delete_film(film)
     made = {path.name for path in folder.iterdir()}
-    assert {"film.side_by_side.mp4", "latents.npy", "source.mp4", "between-7.jpg"} <= made
+    assert {
+        "film.side_by_side.mp4",
+        "latents.npy",
+        "source.mp4",
+        "poster.jpg",
+        "between-7.jpg",
+    } <= made
     assert (folder / "source.mp4").read_bytes() == (folder / "film.mp4").read_bytes()
     assert np.load(folder / "latents.npy").shape == (60, 200)
 

@@ -37,11 +37,14 @@ def test_a_film_goes_through_and_appears_whole(
     assert names(tmp_path) == {"film.mkv", "out.mp4"}
     settings = scripted.requests[0]
     assert isinstance(settings, pb.ReconstructVideoSettings)
-    assert settings.model.name == "pca"
-    assert settings.layout == pb.LAYOUT_SIDE_BY_SIDE
-    assert settings.size == pb.SIZE_SOURCE
-    assert settings.sound == pb.SOUND_NONE
-    assert settings.quality == pb.QUALITY_HIGH
+    assert settings.model.name == "models/pca"
+    look = pb.RenditionSettings
+    assert settings.rendition == look(
+        layout=look.LAYOUT_SIDE_BY_SIDE,
+        picture_size=look.PICTURE_SIZE_SOURCE,
+        sound=look.SOUND_NONE,
+        quality=look.QUALITY_HIGH,
+    )
     assert settings.film_size_bytes == 3_000_000
     assert not settings.include_latents
     assert (result.frames, result.duration, result.warnings) == (
@@ -49,7 +52,10 @@ def test_a_film_goes_through_and_appears_whole(
         2.0,
         ("one thing was repaired",),
     )
-    assert result.film.sound_tracks[0].action == "copied"
+    assert (result.film.sound_tracks[0].codec, result.film.width) == ("aac", 640)
+    assert result.output.sound_track_actions == ("copied",)
+    assert (result.output.width, result.output.height) == (256, 144)
+    assert (result.mean_psnr_db, seen[0].queue_position) == (None, None)
     assert seen[0].fraction == 12 / 48
     assert seen[0].bytes_total == 3_000_000
     assert (seen[-1].fraction, seen[-1].frames_written, seen[-1].eta) == (1.0, 48, 0.0)
@@ -143,7 +149,7 @@ def test_the_stream_form_yields_everything_in_its_order(
     with refilm.Client(scripted.address) as client:
         events = list(client.reconstruct_stream(film, latents=True))
     kinds = [type(event).__name__ for event in events]
-    assert kinds[:4] == ["FilmFacts", "bytes", "Progress", "LatentBatch"]
+    assert kinds[:4] == ["ReconstructionFacts", "bytes", "Progress", "LatentBatch"]
     assert kinds[-1] == "Reconstruction"
     assert b"".join(event for event in events if isinstance(event, bytes)) == film.read_bytes()
     batch = next(event for event in events if isinstance(event, refilm.LatentBatch))

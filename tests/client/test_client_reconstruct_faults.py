@@ -16,13 +16,13 @@ from google.rpc import error_details_pb2
 from refilm.v1 import autoencoder_pb2 as pb
 
 from tests.client.reconstructions import FACTS, Requests, Responses, names, response, whole
-from tests.client.scripted_service import ScriptedService, rich
+from tests.client.scripted_service import ScriptedService, latent, rich
 
 
 def breaks_off(requests: Requests, context: grpc.ServicerContext) -> Responses:
-    yield response(film=FACTS)
+    yield response(facts=FACTS)
     yield response(chunk=b"what could be made of it")
-    yield response(latents=pb.LatentBatch(pts=[7], values=[1.5] * 200))
+    yield response(latents=pb.LatentBatch(pts=[7], latents=[latent([1.5] * 200)]))
     for _ in requests:
         pass
     context.abort_with_status(
@@ -60,7 +60,7 @@ def test_a_cut_connection_leaves_nothing_behind_and_is_not_tried_again(
 
     def cut(requests: Requests, context: grpc.ServicerContext) -> Responses:
         calls.append(1)
-        yield response(film=FACTS)
+        yield response(facts=FACTS)
         yield response(chunk=b"some")
         context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
@@ -77,7 +77,7 @@ def test_a_cut_connection_leaves_nothing_behind_and_is_not_tried_again(
 def test_an_end_without_a_summary_is_no_success(
     scripted: ScriptedService, film: Path, tmp_path: Path
 ) -> None:
-    scripted.on_reconstruct = lambda requests, context: iter([response(film=FACTS)])
+    scripted.on_reconstruct = lambda requests, context: iter([response(facts=FACTS)])
     with (
         refilm.Client(scripted.address) as client,
         pytest.raises(refilm.InternalError, match="without its summary"),
@@ -177,9 +177,9 @@ def test_a_connection_that_breaks_in_the_middle_is_unavailable(
     scripted: ScriptedService, film: Path, tmp_path: Path
 ) -> None:
     def hang(requests: Requests, context: grpc.ServicerContext) -> Responses:
-        yield response(film=FACTS)
+        yield response(facts=FACTS)
         yield response(chunk=b"some")
-        yield response(progress=pb.ReconstructVideoProgress(frames_written=1))
+        yield response(progress=pb.ReconstructionProgress(frames_written=1))
         scripted.cancelled.wait(60)
 
     scripted.on_reconstruct = hang
@@ -197,9 +197,9 @@ async def test_cancelling_the_task_ends_the_call_and_leaves_nothing_behind(
     scripted: ScriptedService, film: Path, tmp_path: Path
 ) -> None:
     def hang(requests: Requests, context: grpc.ServicerContext) -> Responses:
-        yield response(film=FACTS)
+        yield response(facts=FACTS)
         yield response(chunk=b"some")
-        yield response(progress=pb.ReconstructVideoProgress(frames_written=1))
+        yield response(progress=pb.ReconstructionProgress(frames_written=1))
         scripted.cancelled.wait(60)
 
     scripted.on_reconstruct = hang

@@ -31,6 +31,7 @@ PUBLIC_METHODS = {
     "film",
     "films",
     "find_duplicates",
+    "frame",
     "health",
     "interpolate",
     "interpolate_film",
@@ -48,6 +49,8 @@ PUBLIC_METHODS = {
     "upload_film",
     "upload_url",
     "wait_for_reconstruction",
+    "watch",
+    "watch_stream",
 }
 
 
@@ -79,6 +82,7 @@ def test_the_exported_names_are_these() -> None:
         "Moment",
         "NotFoundError",
         "OutOfRangeError",
+        "OutputFacts",
         "OverloadedError",
         "Passage",
         "Picture",
@@ -86,6 +90,7 @@ def test_the_exported_names_are_these() -> None:
         "Progress",
         "Reconstruction",
         "ReconstructionEvent",
+        "ReconstructionFacts",
         "ReconstructionJob",
         "RefilmError",
         "Rendition",
@@ -95,7 +100,6 @@ def test_the_exported_names_are_these() -> None:
         "SearchResult",
         "ServiceError",
         "SoundTrack",
-        "SourceFacts",
         "StageTimes",
         "StoredLatents",
         "Timing",

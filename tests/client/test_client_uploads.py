@@ -117,7 +117,7 @@ def test_an_upload_that_is_cut_goes_on_where_it_was(
     assert cable.cuts == 2
     assert library.bytes["films/bunny"] == FILM
     assert film.digest == f"sha256:{hashlib.sha256(FILM).hexdigest()}"
-    offsets = [opening.write_offset for opening in library.openings]
+    offsets = [opening.write_offset_bytes for opening in library.openings]
     assert offsets[0] == 0 and offsets[1] >= 2 * PART_BYTES and offsets[-1] >= 4 * PART_BYTES
     assert len({opening.settings.upload_id for opening in library.openings}) == 1
 
@@ -173,7 +173,7 @@ def test_a_later_call_goes_on_with_an_upload_by_its_id(library: Library, path: P
         library.uploads["mine"] = bytearray(FILM[: 2 * PART_BYTES])
         assert client.upload("mine") == refilm.Upload("mine", 2 * PART_BYTES, None)
         film = client.upload_film(in_pieces(), film_id="bunny", upload_id="mine")
-        assert library.openings[0].write_offset == 2 * PART_BYTES
+        assert library.openings[0].write_offset_bytes == 2 * PART_BYTES
         assert library.bytes["films/bunny"] == FILM
         # And again, when it is complete: nothing is sent.
         assert client.upload_film(path, film_id="bunny", upload_id="mine") == film

@@ -136,7 +136,7 @@ def test_reconstruct_tells_programs_in_json(refilm: Refilm, small_film: Path) ->
     assert all(line["event"] == "progress" for line in progress)
     assert progress[-1]["fraction"] == 1.0
     assert (last["event"], last["output"], last["frames"]) == ("reconstruction", "out.mp4", 24)
-    assert (last["model"]["version"], last["film"]["output_width"]) == (1, 512)
+    assert (last["model"]["version"], last["output_facts"]["width"]) == (1, 512)
     assert last["bytes_sent"] == (refilm.folder / "out.mp4").stat().st_size
 
 

@@ -90,8 +90,8 @@ def test_a_generic_client_encodes_by_reflection_alone(
     service: ServiceProcess, picture: Path
 ) -> None:
     answer = json.loads(run_python("reflection/encode.py", picture, service.address))
-    assert len(answer["latent"]) == 200
-    assert answer["model"]["name"] == "pca"
+    assert len(answer["latent"]["floats"]["values"]) == 200
+    assert answer["model"]["name"] == "models/pca/versions/2"
 
 
 def test_buf_curl_encodes_as_the_readme_says(service: ServiceProcess, picture: Path) -> None:
@@ -102,7 +102,7 @@ def test_buf_curl_encodes_as_the_readme_says(service: ServiceProcess, picture: P
     command = block[1].replace("HOST:PORT", service.address).replace("PICTURE", str(picture))
     done = run("bash", "-o", "pipefail", "-c", command)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["latent"]) == 200
+    assert len(json.loads(done.stdout)["latent"]["floats"]["values"]) == 200
 
 
 def run_node(film: Path, out: Path, address: str) -> subprocess.CompletedProcess[str]:
@@ -118,7 +118,7 @@ def test_node_streams_a_reconstruction(service: ServiceProcess, film: Path, tmp_
     done = run_node(film, out, service.address)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("mp4, h264, 320 x 180\n")
-    assert done.stdout.endswith(f"{out}: 48 frames by pca v2\n")
+    assert done.stdout.endswith(f"{out}: 48 frames by models/pca/versions/2\n")
     assert frames_and_size(out) == (48, 256, 144)
 
 

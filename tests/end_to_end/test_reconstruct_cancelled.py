@@ -10,6 +10,7 @@ import pytest
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
 
+from tests.support.messages import LOOK
 from tests.support.reconstruct import requests
 from tests.support.service_process import ServiceProcess, wait_for
 
@@ -26,7 +27,8 @@ def never_ending(example_film: Path) -> Iterator[Messages]:
 
     def messages() -> Iterator[pb.ReconstructVideoRequest]:
         settings = pb.ReconstructVideoSettings(
-            layout=pb.LAYOUT_SIDE_BY_SIDE, size=pb.SIZE_SOURCE, include_latents=True
+            rendition=LOOK(layout=LOOK.LAYOUT_SIDE_BY_SIDE, picture_size=LOOK.PICTURE_SIZE_SOURCE),
+            include_latents=True,
         )
         yield from requests(film[: len(film) // 2], settings)
         over.wait()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from refilm.v1 import autoencoder_pb2 as pb
 
 from film.size import MODEL_FRAME_WIDTH
 from tests.film.clips import Track, make_clip, number_of
+from tests.support.messages import LOOK
 from tests.support.reconstruct import Film, Sound, read_film, reconstruct
 
 AAC, OPUS, MP3 = Track("aac"), Track("libopus"), Track("libmp3lame", rate=44100)
@@ -64,7 +64,7 @@ def test_every_frame_keeps_its_time_and_its_picture(
     clip = make_clip(tmp_path / f"clip{variant.suffix}", **variant.clip)
 
     # The left half is what the model was shown: the numbers on the pictures can be read there.
-    answer = reconstruct(channel, clip.path, layout=pb.LAYOUT_SIDE_BY_SIDE)
+    answer = reconstruct(channel, clip.path, LOOK(layout=LOOK.LAYOUT_SIDE_BY_SIDE))
 
     assert answer.error is None
     source, output = read_film(clip.path), read_film(answer.output)

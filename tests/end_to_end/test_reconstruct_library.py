@@ -9,12 +9,15 @@ import grpc
 import numpy as np
 import pytest
 from refilm.v1 import autoencoder_pb2 as pb
-from refilm.v1 import library_pb2
+from refilm.v1 import library_pb2, library_pb2_grpc
+from refilm.v1.library_pb2 import WatchedRendition as watched
 
 from tests.film.clips import Track, make_clip
+from tests.support.messages import LOOK, selector
 from tests.support.object_stores import LibraryStore
 from tests.support.reconstruct import Answer, call, read_film, reconstruct, requests
 from tests.support.service_process import ServiceProcess, wait_for
+from tests.support.status import error_of
 from tests.support.watching import LibraryFilms, watch
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -50,7 +53,7 @@ def test_a_film_of_the_library_is_reconstructed_as_one_that_is_sent(
     kept = watch(service, name, include_latents=True)
 
     assert kept.error is None and kept.summary is not None and sent.summary is not None
-    assert kept.film == sent.film
+    assert (kept.film, kept.made) == (sent.film, sent.made)
     assert kept.pts == sent.pts
     np.testing.assert_allclose(kept.latents, sent.latents, atol=1e-4)
     expected, found = read_film(sent.output), read_film(kept.output)
@@ -62,7 +65,7 @@ def test_a_film_of_the_library_is_reconstructed_as_one_that_is_sent(
     summary = kept.summary
     assert (summary.frames, summary.duration) == (360, sent.summary.duration)
     assert (summary.film, summary.film_digest) == (name, sent.summary.film_digest)
-    assert summary.bytes_sent == len(kept.output)
+    assert summary.sent_bytes == len(kept.output)
     assert kept.progress[-1].frames_written == 360
     assert kept.progress[-1].frames_reused == 0
 
@@ -82,9 +85,9 @@ def test_a_film_of_the_library_is_reconstructed_as_one_that_is_sent(
     assert encoded(service) == frames
 
     # Another rendition of the same film and model: its latents are kept once.
-    other = watch(service, name, sound=pb.SOUND_NONE, include_latents=True)
-    assert other.error is None and other.film is not None
-    assert [track.action for track in other.film.sound_tracks] == [pb.SOUND_TRACK_ACTION_DROPPED]
+    other = watch(service, name, settings=LOOK(sound=LOOK.SOUND_NONE), include_latents=True)
+    assert other.error is None and other.made is not None
+    assert list(other.made.sound_track_actions) == [pb.SOUND_TRACK_ACTION_DROPPED]
     assert (other.pts, other.latents) == (kept.pts, kept.latents)
     assert not read_film(other.output).sounds
     film = library.client(service).get(name)
@@ -95,7 +98,10 @@ def test_a_film_that_is_sent_can_be_kept(library: LibraryFilms, clip: bytes) -> 
     service = library.serve()
     with service.connect() as channel:
         sent = reconstruct(
-            channel, clip, store=True, title="Kept", film_id="kept", include_latents=True
+            channel,
+            clip,
+            store=pb.StoreSettings(title="Kept", film_id="kept"),
+            include_latents=True,
         )
         assert sent.error is None and sent.summary is not None
         assert sent.summary.film == "films/kept"
@@ -110,7 +116,7 @@ def test_a_film_that_is_sent_can_be_kept(library: LibraryFilms, clip: bytes) -> 
         assert encoded(service) == frames
         assert not library.keys("uploads/")
 
-        taken = call(channel, requests(clip, settings(store=True, film_id="kept")))
+        taken = call(channel, requests(clip, settings(store=pb.StoreSettings(film_id="kept"))))
         assert taken.code is grpc.StatusCode.ALREADY_EXISTS
         assert (taken.reason, taken.output) == ("FILM_EXISTS", b"")
 
@@ -119,13 +125,13 @@ def test_of_a_film_that_breaks_off_nothing_is_kept(library: LibraryFilms, clip: 
     service = library.serve()
     half = clip[: len(clip) * 3 // 4]
     with service.connect() as channel:
-        broken = reconstruct(channel, half, store=True, film_id="broken")
+        broken = reconstruct(channel, half, store=pb.StoreSettings(film_id="broken"))
         assert (broken.code, broken.reason) == (grpc.StatusCode.DATA_LOSS, "FILM_TRUNCATED")
         assert len(read_film(broken.output).times) > 24
         # And of one whose caller leaves in the middle.
         answer = Answer()
         stub_call = service.stub.ReconstructVideo(
-            endless(half, store=True, film_id="left"), timeout=60
+            endless(half, store=pb.StoreSettings(film_id="left")), timeout=60
         )
         for response in stub_call:
             if answer.take(response) == "chunk":
@@ -148,28 +154,49 @@ def settings(**fields: object) -> pb.ReconstructVideoSettings:
 @pytest.mark.parametrize(
     ("fields", "field", "reason"),
     [
-        ({"film": "films/film", "store": True}, "settings.store", "CONFLICTING_SETTINGS"),
-        (
-            {"film": "films/film", "film_size_bytes": 9},
-            "settings.film_size_bytes",
-            "CONFLICTING_SETTINGS",
-        ),
-        ({"film": "films/film", "title": "T"}, "settings.title", "CONFLICTING_SETTINGS"),
-        ({"film": "film"}, "settings.film", "INVALID_NAME"),
-        ({"film": "films/film", "layout": 9}, "settings.layout", "INVALID_SETTING"),
-        ({"title": "T"}, "settings.title", "CONFLICTING_SETTINGS"),
-        ({"store": True, "film_id": "No!"}, "settings.film_id", "INVALID_FILM_ID"),
-        ({"store": True, "title": "T" * 201}, "settings.title", "INVALID_TITLE"),
+        ({"rendition": LOOK(layout=9)}, "settings.rendition.layout", "INVALID_SETTING"),
+        ({"store": pb.StoreSettings(film_id="No!")}, "settings.store.film_id", "INVALID_FILM_ID"),
+        ({"store": pb.StoreSettings(title="T" * 201)}, "settings.store.title", "INVALID_TITLE"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_settings_that_contradict_are_refused(
+def test_faulty_settings_are_refused(
     stored_clip: tuple[ServiceProcess, bytes], fields: dict[str, object], field: str, reason: str
 ) -> None:
     service, _ = stored_clip
     with service.connect() as channel:
         answer = call(channel, [pb.ReconstructVideoRequest(settings=settings(**fields))])
     assert (answer.code, answer.fields, answer.reason) == (INVALID, [field], reason)
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "reason"),
+    [
+        ({}, "target", "TARGET_REQUIRED"),
+        ({"rendition": watched()}, "rendition.film", "NAME_REQUIRED"),
+        ({"rendition": watched(film="film")}, "rendition.film", "INVALID_NAME"),
+        (
+            {"rendition": watched(film="films/film", model=selector("../x"))},
+            "rendition.model.name",
+            "INVALID_NAME",
+        ),
+        (
+            {"rendition": watched(film="films/film", settings=LOOK(layout=9))},
+            "rendition.settings.layout",
+            "INVALID_SETTING",
+        ),
+        ({"reconstruction": "films/film"}, "reconstruction", "INVALID_NAME"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_faulty_request_to_watch_is_refused(
+    stored_clip: tuple[ServiceProcess, bytes], target: dict[str, object], field: str, reason: str
+) -> None:
+    service, _ = stored_clip
+    stub = library_pb2_grpc.LibraryServiceStub(service.channel)
+    request = library_pb2.WatchReconstructionRequest(**target)
+    error = error_of(lambda: list(stub.WatchReconstruction(request, timeout=60)))
+    assert (error.code, error.fields, error.reason) == (INVALID, [field], reason)
 
 
 @pytest.fixture(scope="module")
@@ -183,14 +210,6 @@ def stored_clip(
     with LibraryFilms(folder, kept, service.triton_address) as library:
         library.add(clip)
         yield library.serve(), clip
-
-
-def test_a_film_that_is_named_takes_no_bytes(stored_clip: tuple[ServiceProcess, bytes]) -> None:
-    service, film = stored_clip
-    with service.connect() as channel:
-        answer = call(channel, requests(film, settings(film="films/film")))
-    assert (answer.code, answer.fields) == (INVALID, ["chunk"])
-    assert answer.reason == "UNEXPECTED_CHUNK"
 
 
 def test_a_film_that_is_not_there_is_not_found(stored_clip: tuple[ServiceProcess, bytes]) -> None:

@@ -141,7 +141,7 @@ def test_an_s3_server_that_is_long_away_only_holds_up_who_watches(
         own = library.serve()
         name = library.add(example_film.read_bytes())
         whole = watch(own, name, include_latents=True)
-        watching = Watching(own, name, paused_after="film", include_latents=True)
+        watching = Watching(own, name, paused_after="facts", include_latents=True)
         own_s3_server.kill_gateway()
         watching.go_on()
         wait_for(lambda: own.log_lines("the S3 server does not answer"), "a request given up")

@@ -13,6 +13,7 @@ from refilm.v1 import autoencoder_pb2 as pb
 
 from film.read.film_reader import FilmReader
 from tests.film.clips import Clip, Track, make_clip, number_of
+from tests.support.messages import LOOK, model_of, selector
 from tests.support.reconstruct import read_film, reconstruct
 
 
@@ -30,14 +31,14 @@ def model_frames(path: Path) -> NDArray[np.uint8]:
 def test_pictures_and_latents_are_those_of_the_published_model(
     channel: grpc.Channel, model_repository: Path, clip: Clip
 ) -> None:
-    answer = reconstruct(channel, clip.path, include_latents=True, quality=pb.QUALITY_HIGH)
+    answer = reconstruct(channel, clip.path, LOOK(quality=LOOK.QUALITY_HIGH), include_latents=True)
 
-    assert answer.error is None and answer.film is not None
-    version = answer.film.model
+    assert answer.error is None and answer.film is not None and answer.made is not None
+    _, version = model_of(answer.made.model)
     frames = torch.from_numpy(model_frames(clip.path))
     with torch.inference_mode():
         halves = [
-            torch.jit.load(folder / str(version.version) / "model.pt")
+            torch.jit.load(folder / str(version) / "model.pt")
             for folder in (model_repository / "pca_encoder", model_repository / "pca_decoder")
         ]
         latents, _ = halves[0](frames)
@@ -59,21 +60,21 @@ def test_facts_come_first_then_everything_else_then_the_summary(
     answer = reconstruct(channel, clip.path, film_size_bytes=clip.path.stat().st_size)
 
     assert answer.error is None
-    assert answer.order[0] == "film" and answer.order[-1] == "summary"
-    assert answer.film is not None and answer.summary is not None
+    assert answer.order[0] == "facts" and answer.order[-1] == "summary"
+    assert answer.film is not None and answer.made is not None and answer.summary is not None
     assert (answer.film.container, answer.film.video_codec) == ("mp4", "h264")
     assert (answer.film.width, answer.film.height) == (640, 360)
-    assert (answer.film.output_width, answer.film.output_height) == (256, 144)
-    assert [track.action for track in answer.film.sound_tracks] == [pb.SOUND_TRACK_ACTION_COPIED]
-    assert answer.film.model.digest.startswith("sha256:")
+    assert (answer.made.width, answer.made.height) == (256, 144)
+    assert list(answer.made.sound_track_actions) == [pb.SOUND_TRACK_ACTION_COPIED]
+    assert answer.made.model.digest.startswith("sha256:")
     assert answer.pts == []
     summary, film = answer.summary, clip.path.read_bytes()
     assert summary.frames == 40
     assert Fraction(summary.duration.ToNanoseconds(), 10**9) == pytest.approx(40 / 24, abs=1e-6)
-    assert summary.bytes_received == len(film)
-    assert summary.bytes_sent == len(answer.output)
+    assert summary.received_bytes == len(film)
+    assert summary.sent_bytes == len(answer.output)
     assert summary.film_digest == f"sha256:{hashlib.sha256(film).hexdigest()}"
-    assert summary.model == answer.film.model
+    assert summary.model == answer.made.model
     for stage in ("read", "encode", "decode", "write"):
         assert getattr(summary.stage_times, stage).ToNanoseconds() > 0
     last = answer.progress[-1]
@@ -84,13 +85,15 @@ def test_side_by_side_shows_the_source_on_the_left(channel: grpc.Channel, clip: 
     answer = reconstruct(
         channel,
         clip.path,
-        layout=pb.LAYOUT_SIDE_BY_SIDE,
-        size=pb.SIZE_SOURCE,
-        quality=pb.QUALITY_HIGH,
+        LOOK(
+            layout=LOOK.LAYOUT_SIDE_BY_SIDE,
+            picture_size=LOOK.PICTURE_SIZE_SOURCE,
+            quality=LOOK.QUALITY_HIGH,
+        ),
     )
 
-    assert answer.error is None and answer.film is not None
-    assert (answer.film.output_width, answer.film.output_height) == (1280, 360)
+    assert answer.error is None and answer.made is not None
+    assert (answer.made.width, answer.made.height) == (1280, 360)
     output, source = read_film(answer.output), read_film(clip.path)
     assert len(output.pictures) == 40
     for made, original in zip(output.pictures, source.pictures, strict=True):
@@ -100,17 +103,17 @@ def test_side_by_side_shows_the_source_on_the_left(channel: grpc.Channel, clip: 
 
 
 def test_without_sound_there_is_none(channel: grpc.Channel, clip: Clip) -> None:
-    answer = reconstruct(channel, clip.path, sound=pb.SOUND_NONE)
+    answer = reconstruct(channel, clip.path, LOOK(sound=LOOK.SOUND_NONE))
 
-    assert answer.error is None and answer.film is not None
-    assert [track.action for track in answer.film.sound_tracks] == [pb.SOUND_TRACK_ACTION_DROPPED]
+    assert answer.error is None and answer.made is not None
+    assert list(answer.made.sound_track_actions) == [pb.SOUND_TRACK_ACTION_DROPPED]
     assert read_film(answer.output).sounds == []
 
 
 def test_a_draft_is_smaller_than_high_quality(channel: grpc.Channel, clip: Clip) -> None:
     sizes = [
-        len(reconstruct(channel, clip.path, quality=quality, sound=pb.SOUND_NONE).output)
-        for quality in (pb.QUALITY_DRAFT, pb.QUALITY_STANDARD, pb.QUALITY_HIGH)
+        len(reconstruct(channel, clip.path, LOOK(quality=quality, sound=LOOK.SOUND_NONE)).output)
+        for quality in (LOOK.QUALITY_DRAFT, LOOK.QUALITY_STANDARD, LOOK.QUALITY_HIGH)
     ]
 
     assert sizes == sorted(sizes) and len(set(sizes)) == 3
@@ -122,12 +125,16 @@ def test_a_rotated_film_comes_back_upright(
 ) -> None:
     clip = make_clip(tmp_path / "turned.mp4", size=(320, 240), frames=8, rotation=rotation)
 
-    answer = reconstruct(channel, clip.path, layout=pb.LAYOUT_SIDE_BY_SIDE, size=pb.SIZE_SOURCE)
+    answer = reconstruct(
+        channel,
+        clip.path,
+        LOOK(layout=LOOK.LAYOUT_SIDE_BY_SIDE, picture_size=LOOK.PICTURE_SIZE_SOURCE),
+    )
 
     assert answer.error is None and answer.film is not None
     assert answer.film.rotation_degrees == rotation
     width, height = (320, 240) if rotation == 180 else (240, 320)
-    assert (answer.film.output_width, answer.film.output_height) == (2 * width, height)
+    assert (answer.made.width, answer.made.height) == (2 * width, height)
     source, output = read_film(clip.path), read_film(answer.output)
     for made, original in zip(output.pictures, source.pictures, strict=True):
         upright = np.rot90(original, -rotation // 90)
@@ -137,8 +144,8 @@ def test_a_rotated_film_comes_back_upright(
 def test_one_version_can_be_asked_for_and_an_unknown_one_is_not_found(
     channel: grpc.Channel, clip: Clip
 ) -> None:
-    known = reconstruct(channel, clip.path, model=pb.ModelSelector(version=1))
-    unknown = reconstruct(channel, clip.path, model=pb.ModelSelector(version=999))
+    known = reconstruct(channel, clip.path, model=selector(version=1))
+    unknown = reconstruct(channel, clip.path, model=selector(version=999))
 
-    assert known.film is not None and known.film.model.version == 1
+    assert known.made is not None and model_of(known.made.model)[1] == 1
     assert unknown.code.name == "NOT_FOUND"

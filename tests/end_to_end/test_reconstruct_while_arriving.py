@@ -84,7 +84,7 @@ def test_a_caller_who_writes_everything_before_reading_does_not_deadlock(
         answer.take(response)
 
     assert answer.summary is not None
-    assert answer.summary.bytes_received == len(film)
+    assert answer.summary.received_bytes == len(film)
     assert len(read_film(answer.output, pictures=False).times) == answer.summary.frames == 1440
 
 

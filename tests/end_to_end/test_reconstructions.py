@@ -1,5 +1,6 @@
 """Reconstructions that nobody waits for: taken up by any replica, to their end."""
 
+import itertools
 import signal
 import uuid
 from collections.abc import Iterator
@@ -7,11 +8,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from refilm.v1 import autoencoder_pb2
 from refilm.v1 import library_pb2 as pb
 
 from service.library import layout
 from tests.film.clips import make_clip
+from tests.support.messages import LOOK, model_of, selector
 from tests.support.object_stores import LibraryStore
 from tests.support.reconstruct import read_film
 from tests.support.service_process import ServiceProcess, wait_for
@@ -67,6 +68,13 @@ class Calls:
         request = pb.CancelReconstructionRequest(name=name)
         return self._stub.CancelReconstruction(request, timeout=60).reconstruction
 
+    def watch(self, name: str) -> Iterator[pb.Reconstruction]:
+        """Yield how a reconstruction stands, until it has ended."""
+        request = pb.WatchReconstructionRequest(reconstruction=name)
+        for response in self._stub.WatchReconstruction(request, timeout=120):
+            assert response.WhichOneof("payload") == "reconstruction"
+            yield response.reconstruction
+
     def list(self, parent: str, page_size: int = 0) -> list[list[str]]:
         """Return the names on each page."""
         pages, token = [], ""
@@ -105,10 +113,10 @@ def test_a_started_reconstruction_survives_the_service_that_worked_on_it(
     name = library.add(example_film.read_bytes())
     one = library.serve()
     calls = Calls(library, one)
-    job = calls.start(name, settings=pb.RenditionSettings(layout=1))
+    job = calls.start(name, settings=LOOK(layout=1))
     assert job.state in (QUEUED, RUNNING)
-    assert (job.estimated_frames, job.model.name) == (FRAMES, "pca")
-    assert job.settings.quality == autoencoder_pb2.QUALITY_STANDARD
+    assert (job.estimated_frames, model_of(job.model)[0]) == (FRAMES, "pca")
+    assert job.settings.quality == LOOK.QUALITY_STANDARD
     assert job.HasField("create_time") and not job.HasField("end_time")
     running = calls.wait_for_frames(job.name)
     assert running.state == RUNNING
@@ -204,6 +212,41 @@ def test_who_watches_keeps_a_cancelled_work_going(
     assert encoded(service) == FRAMES
 
 
+def test_who_waits_sees_it_through_its_states(folder_library: LibraryFilms, clip: bytes) -> None:
+    library = folder_library
+    calls = Calls(library, library.serve())
+    job = calls.start(library.add(clip))
+    seen = list(calls.watch(job.name))
+    assert seen[-1].state == SUCCEEDED
+    assert seen[-1] == calls.get(job.name)
+    assert all(one.state in (QUEUED, RUNNING) for one in seen[:-1])
+    assert all(one != other for one, other in itertools.pairwise(seen))
+    # One that has ended is told once, at once.
+    assert list(calls.watch(job.name)) == seen[-1:]
+
+
+def test_who_waits_is_told_when_it_is_cancelled_or_the_service_ends(
+    folder_library: LibraryFilms, example_film: Path
+) -> None:
+    library = folder_library
+    name = library.add(example_film.read_bytes())
+    service = library.serve()
+    calls = Calls(library, service)
+    cancelled, kept = calls.start(name), calls.start(name, settings=LOOK(layout=2))
+    waiting = calls.watch(cancelled.name)
+    assert next(waiting).state in (QUEUED, RUNNING)
+    calls.cancel(cancelled.name)
+    *_, last = waiting
+    assert (last.state, last.HasField("end_time")) == (CANCELLED, True)
+
+    waiting = calls.watch(kept.name)
+    assert next(waiting).state in (QUEUED, RUNNING)
+    service.process.send_signal(signal.SIGTERM)
+    error = error_of(lambda: list(waiting))
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    assert error.retry_after == 1
+
+
 def test_jobs_wait_for_a_place_and_leave_one_to_callers(
     folder_library: LibraryFilms, example_film: Path
 ) -> None:
@@ -238,7 +281,7 @@ def test_the_same_request_is_the_same_reconstruction(
     calls.wait_for(job.name, SUCCEEDED)
     assert calls.start(name, request_id=request_id).create_time == job.create_time
 
-    settings = pb.RenditionSettings(quality=autoencoder_pb2.QUALITY_HIGH)
+    settings = LOOK(quality=LOOK.QUALITY_HIGH)
     error = error_of(lambda: calls.start(name, request_id=request_id, settings=settings))
     assert (error.code, error.reason) == (
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -274,13 +317,11 @@ def test_reconstructions_are_listed_by_film_and_page(
         (lambda calls: calls.start("nothing"), ("INVALID_ARGUMENT", "INVALID_NAME")),
         (lambda calls: calls.start(""), ("INVALID_ARGUMENT", "NAME_REQUIRED")),
         (
-            lambda calls: calls.start(
-                "films/film", model=autoencoder_pb2.ModelSelector(name="nothing")
-            ),
+            lambda calls: calls.start("films/film", model=selector("nothing")),
             ("NOT_FOUND", "MODEL_NOT_FOUND"),
         ),
         (
-            lambda calls: calls.start("films/film", settings=pb.RenditionSettings(size=9)),
+            lambda calls: calls.start("films/film", settings=LOOK(picture_size=9)),
             ("INVALID_ARGUMENT", "INVALID_SETTING"),
         ),
         (

@@ -14,6 +14,7 @@ from refilm.v1 import autoencoder_pb2 as pb
 from service import metrics
 from service.settings import Settings
 from tests.film.clips import make_clip
+from tests.support.messages import latent
 from tests.support.service_process import ROOT, ServiceProcess, wait_for
 from tests.support.status import error_of
 
@@ -138,9 +139,9 @@ def test_a_caller_who_leaves_in_the_middle_of_an_answer_is_logged_as_well(
         return service.metric("refilm_frames_decoded_total")
 
     before, frames = len(lines()), decoded()
-    latent = pb.DecodeStreamRequest(latent=pb.Latent(values=[0.0] * 200))
+    request = pb.DecodeStreamRequest(latent=latent([0.0] * 200))
     # Raw pictures, 22 MB: far more than the connection holds while nobody reads.
-    answers = service.stub.DecodeStream(iter([latent] * 200))
+    answers = service.stub.DecodeStream(iter([request] * 200))
     next(answers)
     # Three batches are under way at once, of as many latents as had come: of one, maybe.
     wait_for(lambda: decoded() >= frames + 3, "answers that wait to be read")

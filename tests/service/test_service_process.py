@@ -17,6 +17,7 @@ from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
 
 from service.inference.local import workspace
+from tests.support.messages import selector
 from tests.support.models import TinyDecoder, TinyEncoder
 from tests.support.service_process import ROOT, ServiceProcess, wait_for
 from tests.support.status import error_of, parse_error
@@ -115,14 +116,14 @@ def test_a_killed_triton_is_replaced_and_meanwhile_calls_say_so(start: Start) ->
         error = error_of(stream.encode)
         assert error.code is grpc.StatusCode.UNAVAILABLE
         # From here on until it serves again every call says the same, by whatever name it asks.
-        named = pb.EncodeRequest(frame=FRAME, model=pb.ModelSelector(name="pca", version=1))
+        named = pb.EncodeRequest(frame=FRAME, model=selector("pca", 1))
         wait_for(lambda: answer_unless_unavailable(service, named), "an answer")
         assert next(watch).status == SERVING
         watch.cancel()
     answer = service.stub.Encode(ENCODE)
     assert (
-        answer.model.version
-        == service.stub.GetModel(pb.GetModelRequest(name="pca")).model.latest_version
+        answer.model.name
+        == service.stub.GetModel(pb.GetModelRequest(name="models/pca")).model.latest_version
     )
     assert service.triton().pid != victim.pid
     assert service.metric("refilm_triton_up") == 1
@@ -144,7 +145,7 @@ def test_a_killed_service_leaves_nothing_behind_the_next_start(start: Start) -> 
     assert leftovers_of(name) == []
     assert not folder.exists()
     for service in (beside, next_one):
-        assert len(service.stub.Encode(ENCODE).latent) == 200
+        assert len(service.stub.Encode(ENCODE).latent.floats.values) == 200
 
 
 def alive(process: psutil.Process) -> bool:
@@ -253,7 +254,7 @@ def test_a_triton_elsewhere_is_used_and_none_started(
         names = [child.name() for child in beside.children()]
         assert not [name for name in names if "triton" in name]
         assert beside.stub.Encode(ENCODE).latent == service.stub.Encode(ENCODE).latent
-    assert len(service.stub.Encode(ENCODE).latent) == 200
+    assert len(service.stub.Encode(ENCODE).latent.floats.values) == 200
 
 
 def test_a_triton_elsewhere_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:

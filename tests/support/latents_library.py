@@ -44,8 +44,9 @@ class Library:
 
 def models_of(service: ServiceProcess) -> dict[int, StoredModel]:
     """Return the versions of the model "pca" that the service has."""
-    found = service.stub.GetModel(auto.GetModelRequest(name="pca")).model
+    found = service.stub.GetModel(auto.GetModelRequest(name="models/pca")).model
     return {
-        version.version: StoredModel("pca", version.version, version.digest, version.recipe)
+        number: StoredModel("pca", number, version.digest, version.recipe)
         for version in found.versions
+        for number in [int(version.name.rpartition("/")[2])]
     }

@@ -59,10 +59,10 @@ class LibraryClient:
         return self.stub.UploadFilm(messages, timeout=TIMEOUT).film
 
     def committed(self, upload_id: str) -> int:
-        """Return an upload's committed size, 0 for one that is not there."""
+        """Return an upload's committed bytes, 0 for one that is not there."""
         try:
-            request = pb.GetUploadRequest(upload_id=upload_id)
-            return self.stub.GetUpload(request, timeout=TIMEOUT).committed_size
+            request = pb.GetUploadRequest(name=f"uploads/{upload_id}")
+            return self.stub.GetUpload(request, timeout=TIMEOUT).upload.committed_bytes
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.NOT_FOUND
             return 0
@@ -98,7 +98,9 @@ class LibraryClient:
         self, name: str, offset: int = 0, limit: int = 0
     ) -> tuple[pb.DownloadFacts, bytes]:
         """Download something, and what it says of itself."""
-        request = pb.DownloadFilmRequest(name=name, read_offset=offset, read_limit=limit)
+        request = pb.DownloadFilmRequest(
+            name=name, read_offset_bytes=offset, read_limit_bytes=limit
+        )
         responses = self.stub.DownloadFilm(request, timeout=TIMEOUT)
         first = next(responses)
         assert first.WhichOneof("payload") == "facts"
@@ -128,7 +130,7 @@ def opening(write_offset: int = 0, **settings: object) -> pb.UploadFilmRequest:
     """The first message of an upload."""
     return pb.UploadFilmRequest(
         opening=pb.UploadFilmOpening(
-            settings=pb.UploadSettings(**settings), write_offset=write_offset
+            settings=pb.UploadSettings(**settings), write_offset_bytes=write_offset
         )
     )
 

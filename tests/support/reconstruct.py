@@ -15,6 +15,9 @@ from grpc_status import rpc_status
 from numpy.typing import NDArray
 from refilm.v1 import autoencoder_pb2 as pb
 from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
+from refilm.v1 import library_pb2
+
+from tests.support.messages import numbers
 
 CHUNK_BYTES = 256 * 1024
 TIMEOUT_SECONDS = 120.0
@@ -25,11 +28,12 @@ class Answer:
     """Everything one call answered."""
 
     film: pb.FilmFacts | None = None
-    progress: list[pb.ReconstructVideoProgress] = field(default_factory=list)
+    made: pb.OutputFacts | None = None
+    progress: list[pb.ReconstructionProgress] = field(default_factory=list)
     pts: list[int] = field(default_factory=list)
     latents: list[float] = field(default_factory=list)
     output: bytes = b""
-    summary: pb.ReconstructVideoSummary | None = None
+    summary: pb.ReconstructionSummary | None = None
     order: list[str] = field(default_factory=list)
     error: grpc.RpcError | None = None
 
@@ -67,20 +71,22 @@ class Answer:
         assert isinstance(request, error_details_pb2.BadRequest)
         return [violation.field for violation in request.field_violations]
 
-    def take(self, response: pb.ReconstructVideoResponse) -> str:
+    def take(
+        self, response: pb.ReconstructVideoResponse | library_pb2.WatchReconstructionResponse
+    ) -> str:
         """Add one response; returns which kind it is."""
         kind = response.WhichOneof("payload")
         assert kind is not None, "a response without a payload"
         self.order.append(kind)
         match kind:
-            case "film":
+            case "facts":
                 assert self.film is None, "the film's facts came twice"
-                self.film = response.film
+                self.film, self.made = response.facts.film, response.facts.output
             case "progress":
                 self.progress.append(response.progress)
             case "latents":
                 self.pts.extend(response.latents.pts)
-                self.latents.extend(response.latents.values)
+                self.latents.extend(numbers(response.latents.latents))
             case "chunk":
                 assert 1 <= len(response.chunk) <= 2**20
                 self.output += response.chunk
@@ -110,10 +116,15 @@ def call(channel: grpc.Channel, messages: Iterable[pb.ReconstructVideoRequest]) 
     return answer
 
 
-def reconstruct(channel: grpc.Channel, film: bytes | Path, **settings: object) -> Answer:
+def reconstruct(
+    channel: grpc.Channel,
+    film: bytes | Path,
+    look: pb.RenditionSettings | None = None,
+    **settings: object,
+) -> Answer:
     """Reconstruct a film; keyword arguments are fields of ReconstructVideoSettings."""
     data = film.read_bytes() if isinstance(film, Path) else film
-    return call(channel, requests(data, pb.ReconstructVideoSettings(**settings)))
+    return call(channel, requests(data, pb.ReconstructVideoSettings(rendition=look, **settings)))
 
 
 @dataclass

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self
 
 import grpc
-from refilm.v1 import autoencoder_pb2 as pb
-from refilm.v1 import autoencoder_pb2_grpc as pb_grpc
+from refilm.v1 import library_pb2 as pb
+from refilm.v1 import library_pb2_grpc as pb_grpc
 
 from service.library.films import Films
 from service.library.uploads import Uploads, UploadSettings
@@ -106,11 +106,11 @@ class Watching:
         self._paused = threading.Event()
         self._may_go_on = threading.Event()
         self._channel = service.connect()
-        stub = pb_grpc.AutoencoderServiceStub(self._channel)
-        message = pb.ReconstructVideoRequest(
-            settings=pb.ReconstructVideoSettings(film=name, **settings)
+        stub = pb_grpc.LibraryServiceStub(self._channel)
+        request = pb.WatchReconstructionRequest(
+            rendition=pb.WatchedRendition(film=name, **settings)
         )
-        self.call = stub.ReconstructVideo(iter([message]), timeout=TIMEOUT_SECONDS)
+        self.call = stub.WatchReconstruction(request, timeout=TIMEOUT_SECONDS)
         self._thread = threading.Thread(target=self._take, daemon=True)
         self._thread.start()
         if paused_after:

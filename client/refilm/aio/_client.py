@@ -15,6 +15,7 @@ from refilm.aio._reconstruct import ReconstructionCalls
 from refilm.aio._stored_latents import StoredLatentsCalls
 from refilm.aio._transfers import TransferCalls
 from refilm.aio._transport import Transport
+from refilm.aio._watch import WatchCalls
 
 _HEALTH_WORDS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
@@ -22,6 +23,7 @@ _HEALTH_WORDS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNO
 class Client(
     FrameCalls,
     ReconstructionCalls,
+    WatchCalls,
     FilmCalls,
     TransferCalls,
     JobCalls,

@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator
 
 from refilm import _film_wire as wire
 from refilm._film_values import DownloadUrls, Film, Rendition, StoredLatents, Upload, UploadUrl
-from refilm._names import film_name
+from refilm._names import film_name, upload_name
 from refilm._times import Seconds, duration, moment
+from refilm._values import ImageFormat, Picture
+from refilm._wire import image_format
 from refilm.aio._calls import Calls
 from refilm.v1 import library_pb2 as pb
 
@@ -100,6 +102,41 @@ class FilmCalls(Calls):
         answer = await self._transport.unary(self._library.CreateDownloadUrls, request, timeout)
         return DownloadUrls(tuple(answer.urls), moment(answer.expire_time))
 
+    async def frame(
+        self,
+        source: str | Rendition | StoredLatents,
+        time: Seconds = 0.0,
+        *,
+        format: ImageFormat = "jpeg",
+        timeout: float | None = None,
+    ) -> Picture:
+        """Gets one frame of a film as a model remembers it: a poster, or what lies under a pointer.
+
+        Args:
+            source: A rendition or stored latents of the film, by value or by name; the picture is
+                256 x 144 whatever the rendition's layout and size.
+            time: Seconds from the film's first frame: the frame that is shown then.
+            format: A "jpeg", "png" or "webp" file, or "raw" pixels.
+            timeout: Seconds; None for the client's.
+
+        Returns:
+            The picture; its `time` says when the frame begins to be shown.
+
+        Raises:
+            NotFoundError: The library has no such rendition or latents, or the service has the
+                model no more.
+            OutOfRangeError: The film ends before this time.
+            RefilmError: Whatever else the call ended with.
+            ValueError: The format is unknown.
+        """
+        request = pb.GetFrameRequest(
+            name=source if isinstance(source, str) else source.name,
+            time=duration(time),
+            format=image_format(format),
+        )
+        answer = await self._transport.unary(self._library.GetFrame, request, timeout)
+        return wire.picture(answer, format)
+
     async def upload_url(
         self,
         *,
@@ -151,7 +188,7 @@ class FilmCalls(Calls):
             InvalidRequestError: The bytes are no film, or not the one that was announced.
             RefilmError: Whatever else the call ended with.
         """
-        request = pb.CompleteUploadRequest(upload_id=upload_id)
+        request = pb.CompleteUploadRequest(name=upload_name(upload_id))
         answer = await self._transport.unary(self._library.CompleteUpload, request, timeout)
         return wire.film(answer.film)
 
@@ -162,9 +199,9 @@ class FilmCalls(Calls):
             NotFoundError: It was never begun, or was given up.
             RefilmError: Whatever else the call ended with.
         """
-        request = pb.GetUploadRequest(upload_id=upload_id)
+        request = pb.GetUploadRequest(name=upload_name(upload_id))
         answer = await self._transport.unary(self._library.GetUpload, request, timeout)
-        return wire.upload(upload_id, answer)
+        return wire.upload(answer.upload)
 
     async def cancel_upload(self, upload_id: str, *, timeout: float | None = None) -> None:
         """Gives an upload up; its bytes are removed.
@@ -173,5 +210,5 @@ class FilmCalls(Calls):
             NotFoundError: There is no such upload.
             RefilmError: Whatever else the call ended with.
         """
-        request = pb.CancelUploadRequest(upload_id=upload_id)
+        request = pb.CancelUploadRequest(name=upload_name(upload_id))
         await self._transport.unary(self._library.CancelUpload, request, timeout)

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from refilm import _wire as wire
+from refilm._names import model_name
 from refilm._values import Encoding, ImageFormat, Model, ModelIdentity, Picture
 from refilm.aio._calls import Calls
 from refilm.aio._platform import Items, iterate
@@ -68,14 +69,16 @@ class FrameCalls(Calls):
         """Decodes one latent to a picture.
 
         Args:
-            latent: 200 finite numbers.
-            model: As for `encode`. `Encoding.model` names the very version that made a latent.
+            latent: An `Encoding`, or 200 finite numbers.
+            model: As for `encode`; where it is left out, the version that made the encoding, or the
+                service's default.
             version: As for `encode`.
             format: "raw" pixels, or a "png", "jpeg" or "webp" file.
             timeout: Seconds; None for the client's.
 
         Raises:
             InvalidRequestError: The latent has another length, or is not finite.
+            PreconditionError: The encoding is another model's.
             RefilmError: As for `encode`.
             TypeError: The latent is no sequence of numbers.
             ValueError: The format is unknown.
@@ -137,7 +140,7 @@ class FrameCalls(Calls):
         async def requests() -> AsyncIterator[pb.DecodeStreamRequest]:
             yield pb.DecodeStreamRequest(settings=settings)
             async for latent in iterate(latents):
-                yield pb.DecodeStreamRequest(latent=pb.Latent(values=wire.latent_to_wire(latent)))
+                yield pb.DecodeStreamRequest(latent=wire.latent_to_wire(latent))
 
         responses = self._transport.stream(self._autoencoder.DecodeStream, requests(), timeout)
         async with aclosing(responses):
@@ -167,6 +170,6 @@ class FrameCalls(Calls):
             NotFoundError: The service has no such model.
             RefilmError: Whatever else the call ended with.
         """
-        request = pb.GetModelRequest(name=name)
+        request = pb.GetModelRequest(name=model_name(name))
         response = await self._transport.unary(self._autoencoder.GetModel, request, timeout)
         return wire.model(response.model)

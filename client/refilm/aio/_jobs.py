@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 import grpc
 
@@ -13,12 +14,9 @@ from refilm._film_values import Film, ReconstructionJob
 from refilm._names import film_name
 from refilm._tries import Tries
 from refilm._values import Layout, ModelIdentity, Quality, Size
-from refilm._wire import selector
+from refilm._wire import rendition_settings, selector
 from refilm.aio._calls import Calls
 from refilm.v1 import library_pb2 as pb
-
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
 
 
 class JobCalls(Calls):
@@ -61,9 +59,7 @@ class JobCalls(Calls):
         request = pb.StartReconstructionRequest(
             film=film_name(film),
             model=selector(model, version),
-            settings=wire.rendition_settings(
-                layout=layout, size=size, sound=sound, quality=quality
-            ),
+            settings=rendition_settings(layout=layout, size=size, sound=sound, quality=quality),
             request_id=request_id or str(uuid.uuid4()),
         )
         answer = await self._transport.unary(self._library.StartReconstruction, request, timeout)
@@ -138,27 +134,33 @@ class JobCalls(Calls):
             RefilmError: Whatever else the call ended with.
         """
         tries = Tries(self._transport.transfer_timeout(timeout))
+        request = pb.WatchReconstructionRequest(reconstruction=_job_name(job))
         known: ReconstructionJob | None = None
-        pause = _FIRST_PAUSE
         while tries.left():
+            answers = self._transport.answers(
+                self._library.WatchReconstruction, request, tries.left()
+            )
             try:
-                now = await self.reconstruction(
-                    job, timeout=min(tries.left(), self._transport.timeout)
+                async with aclosing(answers):
+                    async for answer in answers:
+                        now = wire.job(answer.reconstruction)
+                        tries.went_on()
+                        if now != known and progress is not None:
+                            progress(now)
+                        if now.done:
+                            return now
+                        known = now
+                raise UnavailableError(
+                    "the service ended the watching before the reconstruction had ended",
+                    code=grpc.StatusCode.UNAVAILABLE,
                 )
             except UnavailableError as error:
                 # Before the first answer nobody knows whether there is a service at all.
                 if known is None:
                     raise
                 await self._transport.pause(tries.pause_after(error))
-                continue
-            tries.went_on()
-            if now != known and progress is not None:
-                progress(now)
-            if now.done:
-                return now
-            known = now
-            await self._transport.pause(min(pause, tries.left()))
-            pause = min(_LONGEST_PAUSE, pause * 1.5)
+            except DeadlineError:
+                break
         raise DeadlineError(
             f"{_job_name(job)} had not ended in time", code=grpc.StatusCode.DEADLINE_EXCEEDED
         )

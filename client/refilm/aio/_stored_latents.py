@@ -24,7 +24,8 @@ from refilm.aio._platform import blocking
 from refilm.v1 import latents_pb2 as pb
 
 if TYPE_CHECKING:
-    from refilm._question_wire import LatentQuery, MomentQuery
+    from refilm._question_wire import MomentQuery
+    from refilm._wire import LatentSource
 
 
 class StoredLatentsCalls(Calls):
@@ -123,8 +124,8 @@ class StoredLatentsCalls(Calls):
 
     async def interpolate(
         self,
-        first: LatentQuery | MomentQuery,
-        last: LatentQuery | MomentQuery,
+        first: LatentSource | MomentQuery,
+        last: LatentSource | MomentQuery,
         *,
         steps: int = 24,
         mode: InterpolationMode = "linear",
@@ -172,8 +173,8 @@ class StoredLatentsCalls(Calls):
 
     async def interpolate_film(
         self,
-        first: LatentQuery | MomentQuery,
-        last: LatentQuery | MomentQuery,
+        first: LatentSource | MomentQuery,
+        last: LatentSource | MomentQuery,
         out: FilmSink,
         *,
         steps: int = 24,

@@ -1,4 +1,4 @@
-"""`refilm interpolate` and `latents`."""
+"""`refilm interpolate`, `frame` and `latents`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from refilm._client import Client
 from refilm._film_values import Film
 from refilm._question_values import PictureFormat
 from refilm._times import Seconds
-from refilm._values import ModelIdentity
+from refilm._values import ImageFormat, ModelIdentity
 from refilm.cli._interrupt import with_client
 from refilm.cli._report import size
 from refilm.cli._show import json_line
+from refilm.cli._times import format_time
 from refilm.cli._usage import UsageError
 
 _SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
+_FORMATS: dict[str, ImageFormat] = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".png": "png",
+    ".webp": "webp",
+}
 
 
 def interpolate(options: argparse.Namespace) -> int:
@@ -81,6 +88,23 @@ def _pictures(
             raise ValueError("the service sent no pictures")
         unfinished.replace(folder)
     return count, picture.model
+
+
+def frame(options: argparse.Namespace) -> int:
+    """Saves one frame of a film as a model remembers it."""
+    output = Path(options.output)
+    format = _FORMATS.get(output.suffix.lower())
+    if format is None:
+        raise UsageError(f"pictures are saved as {', '.join(_FORMATS)}, not as {output.name}")
+    name, time = options.moment
+    picture = with_client(options.address, lambda client: client.frame(name, time, format=format))
+    output.write_bytes(picture.data)
+    model, shown = picture.model, picture.time or 0.0
+    if options.json:
+        json_line({"output": str(output), "time": shown, "model": dataclasses.asdict(model)})
+    else:
+        print(f"{output}: at {format_time(shown)}, {model.name} v{model.version}")
+    return 0
 
 
 def latents(options: argparse.Namespace) -> int:

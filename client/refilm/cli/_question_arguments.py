@@ -19,7 +19,14 @@ _TIME = "1:02:03.5, 90, 90s or 1m30s, from the film's first frame"
 
 def add(commands: _Commands, common: _Parser, chosen: _Parser) -> None:
     """Adds the commands."""
-    for add_one in (_add_search, _add_match, _add_duplicates, _add_interpolate, _add_latents):
+    for add_one in (
+        _add_search,
+        _add_match,
+        _add_duplicates,
+        _add_interpolate,
+        _add_frame,
+        _add_latents,
+    ):
         add_one(commands, common, chosen)
 
 
@@ -107,7 +114,7 @@ def _add_duplicates(commands: _Commands, common: _Parser, chosen: _Parser) -> No
     )
     _add_films(command)
     command.add_argument(
-        "--min-similarity", type=float, default=0.9, metavar="X", help="above 0 to 1 (default: 0.9)"
+        "--min-similarity", type=float, default=0.9, metavar="X", help="0.5 to 1 (default: 0.9)"
     )
     command.add_argument(
         "--min-duration",
@@ -156,6 +163,30 @@ def _add_interpolate(commands: _Commands, common: _Parser, chosen: _Parser) -> N
         help="of the film: pictures a second (default: 24)",
     )
     command.set_defaults(run=_between.interpolate)
+
+
+def _add_frame(commands: _Commands, common: _Parser, chosen: _Parser) -> None:
+    command = commands.add_parser(
+        "frame",
+        parents=[common],
+        help="one frame of a film as a model remembers it",
+        description="Saves one frame of a film of the library as a model remembers it, 256 x 144.",
+    )
+    command.add_argument(
+        "moment",
+        metavar="NAME[@TIME]",
+        type=_moment_of_part,
+        help="films/NAME/renditions/… or films/NAME/latents/…, as `film` shows them, @1:23.4",
+    )
+    command.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="the picture: .jpg, .png or .webp"
+    )
+    command.set_defaults(run=_between.frame)
+
+
+def _moment_of_part(text: str) -> tuple[str, Fraction]:
+    name, _, time = text.partition("@")
+    return name, _time(time) if time else Fraction(0)
 
 
 def _add_latents(commands: _Commands, common: _Parser, chosen: _Parser) -> None:

@@ -46,21 +46,35 @@ def run(options: argparse.Namespace) -> int:
 
     def reconstruct(client: Client) -> None:
         with report_for(options, film) as report:
-            result = client.reconstruct(
-                film or options.film,
-                out,
-                model=options.model,
-                version=options.version,
-                layout=options.layout,
-                size=options.size,
-                sound=not options.no_sound,
-                quality=options.quality,
-                latents=options.latents,
-                store=options.store,
-                title=options.title or (_title(options.film) if options.store else ""),
-                film_id=options.id,
-                progress=report.progress,
-            )
+            if film is None:
+                result = client.watch(
+                    options.film,
+                    out,
+                    model=options.model,
+                    version=options.version,
+                    layout=options.layout,
+                    size=options.size,
+                    sound=not options.no_sound,
+                    quality=options.quality,
+                    latents=options.latents,
+                    progress=report.progress,
+                )
+            else:
+                result = client.reconstruct(
+                    film,
+                    out,
+                    model=options.model,
+                    version=options.version,
+                    layout=options.layout,
+                    size=options.size,
+                    sound=not options.no_sound,
+                    quality=options.quality,
+                    latents=options.latents,
+                    store=options.store,
+                    title=options.title or (_title(options.film) if options.store else ""),
+                    film_id=options.id,
+                    progress=report.progress,
+                )
             report.done(result, output, time.monotonic() - started)
 
     film: WatchedFile | None = None

@@ -52,11 +52,16 @@ class Report(AbstractContextManager["Report"]):
 
     def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
         """Says what became of the film."""
-        film = result.film
-        sounds = ", ".join(f"{track.codec} {track.action}" for track in film.sound_tracks)
+        output_facts = result.output
+        sounds = ", ".join(
+            f"{track.codec} {action}"
+            for track, action in zip(
+                result.film.sound_tracks, output_facts.sound_track_actions, strict=False
+            )
+        )
         print(
             f"{'standard output' if output == '-' else output}: {result.frames} frames, "
-            f"{clock(result.duration)}, {film.output_width} x {film.output_height}, "
+            f"{clock(result.duration)}, {output_facts.width} x {output_facts.height}, "
             f"{size(result.bytes_sent)}; sound: {sounds or 'none'}; "
             f"{result.model.name} v{result.model.version}; took {clock(elapsed)} "
             f"({result.frames / max(elapsed, 1e-9):.0f} frames/s)",
@@ -77,8 +82,10 @@ class JsonReport(Report):
 
     def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
         """Says what became of the film."""
-        facts = dataclasses.asdict(result) | {"output": output, "elapsed": elapsed}
-        self._print("reconstruction", facts)
+        facts = dataclasses.asdict(result)
+        # "output" is the file that was written, as everywhere.
+        facts["output_facts"], facts["output"] = facts["output"], output
+        self._print("reconstruction", {**facts, "elapsed": elapsed})
 
     def _print(self, event: str, facts: dict[str, object]) -> None:
         json_line({"event": event, **facts})

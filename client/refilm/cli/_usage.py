@@ -12,9 +12,27 @@ class UsageError(Exception):
     """Two options contradict each other, or one does not fit the data."""
 
 
+_HINTS = {
+    "FILM_NOT_FOUND": "`refilm films` lists those that there are",
+    "LATENTS_MISSING": "`refilm reconstruct` with its name makes them",
+    "LATENTS_NOT_FOUND": "`refilm film` with the film's name shows what there is",
+    "MODEL_NOT_FOUND": "`refilm models` lists those that there are",
+    "MODEL_REQUIRED": "choose one with --model",
+    "RECONSTRUCTION_NOT_FOUND": "`refilm reconstructions list` lists those that there are",
+    "RENDITION_NOT_FOUND": "`refilm film` with the film's name shows what there is",
+    "SOURCE_FRAMES_UNSUPPORTED": "`refilm film` with its name shows its renditions and latents",
+}
+"""What helps, by the error's reason: the service knows nothing of commands."""
+
+
 def in_plain_words(error: RefilmError) -> str:
-    """Returns what was wrong without the paths of the request's fields, which mean no option."""
-    return "; ".join(violation.description for violation in error.violations) or str(error)
+    """Returns what was wrong, and the command that helps.
+
+    Without the paths of the request's fields, which mean no option.
+    """
+    problem = "; ".join(violation.description for violation in error.violations) or str(error)
+    hint = _HINTS.get(error.reason)
+    return f"{problem}; {hint}" if hint else problem
 
 
 def binary_stdout() -> IO[bytes]:

@@ -3,8 +3,10 @@
 isort:skip_file
 The autoencoder contract: frames to latents, latents to frames, whole films through both.
 
-Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "refilm") a stable
-reason, ResourceInfo what was not found, RetryInfo when to try again.
+Names are resource names: a model is "models/{model}", a version of it
+"models/{model}/versions/{version}"; library.proto tells the others. Errors carry google.rpc details:
+BadRequest names the field, ErrorInfo (domain "refilm") a stable reason, ResourceInfo what was not
+found, RetryInfo when to try again.
 """
 
 from collections import abc as _abc
@@ -32,7 +34,7 @@ class _ImageFormat:
 class _ImageFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageFormat.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     IMAGE_FORMAT_UNSPECIFIED: _ImageFormat.ValueType  # 0
-    """Raw pixels."""
+    """The method's default."""
     IMAGE_FORMAT_RAW: _ImageFormat.ValueType  # 1
     """Raw pixels."""
     IMAGE_FORMAT_PNG: _ImageFormat.ValueType  # 2
@@ -43,10 +45,10 @@ class _ImageFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageForm
     """WebP, quality 90."""
 
 class ImageFormat(_ImageFormat, metaclass=_ImageFormatEnumTypeWrapper):
-    """How Decode and DecodeStream return a picture."""
+    """How a picture is returned."""
 
 IMAGE_FORMAT_UNSPECIFIED: ImageFormat.ValueType  # 0
-"""Raw pixels."""
+"""The method's default."""
 IMAGE_FORMAT_RAW: ImageFormat.ValueType  # 1
 """Raw pixels."""
 IMAGE_FORMAT_PNG: ImageFormat.ValueType  # 2
@@ -56,106 +58,6 @@ IMAGE_FORMAT_JPEG: ImageFormat.ValueType  # 3
 IMAGE_FORMAT_WEBP: ImageFormat.ValueType  # 4
 """WebP, quality 90."""
 Global___ImageFormat: _TypeAlias = ImageFormat  # noqa: Y015
-
-class _Layout:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _LayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Layout.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    LAYOUT_UNSPECIFIED: _Layout.ValueType  # 0
-    """The reconstruction."""
-    LAYOUT_RECONSTRUCTION: _Layout.ValueType  # 1
-    """The reconstruction."""
-    LAYOUT_SIDE_BY_SIDE: _Layout.ValueType  # 2
-    """The source on the left, the reconstruction on the right."""
-
-class Layout(_Layout, metaclass=_LayoutEnumTypeWrapper):
-    """What the reconstructed picture shows."""
-
-LAYOUT_UNSPECIFIED: Layout.ValueType  # 0
-"""The reconstruction."""
-LAYOUT_RECONSTRUCTION: Layout.ValueType  # 1
-"""The reconstruction."""
-LAYOUT_SIDE_BY_SIDE: Layout.ValueType  # 2
-"""The source on the left, the reconstruction on the right."""
-Global___Layout: _TypeAlias = Layout  # noqa: Y015
-
-class _Size:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _SizeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Size.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    SIZE_UNSPECIFIED: _Size.ValueType  # 0
-    """The model's own size."""
-    SIZE_MODEL: _Size.ValueType  # 1
-    """The model's own, 256 x 144; the sample aspect ratio restores the film's shape."""
-    SIZE_SOURCE: _Size.ValueType  # 2
-    """Scaled up to the source's displayed size, at most 1920 x 1080."""
-
-class Size(_Size, metaclass=_SizeEnumTypeWrapper):
-    """How large each picture of the reconstruction is."""
-
-SIZE_UNSPECIFIED: Size.ValueType  # 0
-"""The model's own size."""
-SIZE_MODEL: Size.ValueType  # 1
-"""The model's own, 256 x 144; the sample aspect ratio restores the film's shape."""
-SIZE_SOURCE: Size.ValueType  # 2
-"""Scaled up to the source's displayed size, at most 1920 x 1080."""
-Global___Size: _TypeAlias = Size  # noqa: Y015
-
-class _Sound:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _SoundEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sound.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    SOUND_UNSPECIFIED: _Sound.ValueType  # 0
-    """The sound is kept."""
-    SOUND_KEEP: _Sound.ValueType  # 1
-    """All tracks are kept: AAC, MP3, Opus and FLAC copied byte for byte, others as AAC."""
-    SOUND_NONE: _Sound.ValueType  # 2
-    """No sound."""
-
-class Sound(_Sound, metaclass=_SoundEnumTypeWrapper):
-    """What becomes of the film's sound."""
-
-SOUND_UNSPECIFIED: Sound.ValueType  # 0
-"""The sound is kept."""
-SOUND_KEEP: Sound.ValueType  # 1
-"""All tracks are kept: AAC, MP3, Opus and FLAC copied byte for byte, others as AAC."""
-SOUND_NONE: Sound.ValueType  # 2
-"""No sound."""
-Global___Sound: _TypeAlias = Sound  # noqa: Y015
-
-class _Quality:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _QualityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quality.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    QUALITY_UNSPECIFIED: _Quality.ValueType  # 0
-    """Standard."""
-    QUALITY_DRAFT: _Quality.ValueType  # 1
-    """Smaller files, visible loss on top of the model's."""
-    QUALITY_STANDARD: _Quality.ValueType  # 2
-    """Little visible loss on top of the model's."""
-    QUALITY_HIGH: _Quality.ValueType  # 3
-    """No visible loss on top of the model's."""
-
-class Quality(_Quality, metaclass=_QualityEnumTypeWrapper):
-    """How good the video encoding of the reconstruction is."""
-
-QUALITY_UNSPECIFIED: Quality.ValueType  # 0
-"""Standard."""
-QUALITY_DRAFT: Quality.ValueType  # 1
-"""Smaller files, visible loss on top of the model's."""
-QUALITY_STANDARD: Quality.ValueType  # 2
-"""Little visible loss on top of the model's."""
-QUALITY_HIGH: Quality.ValueType  # 3
-"""No visible loss on top of the model's."""
-Global___Quality: _TypeAlias = Quality  # noqa: Y015
 
 class _SoundTrackAction:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -192,26 +94,24 @@ class ModelSelector(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The model's name, for example "pca". Empty: the service's default model."""
-    version: _builtins.int
-    """The version's number, from 1. Zero: the latest version that is ready."""
+    """"models/{model}", which means its latest version that is ready, or
+    "models/{model}/versions/{version}". Empty: the service's default model.
+    """
     digest: _builtins.str
     """The version's digest, as ModelIdentity.digest. Where set, only the version with this digest may
-    answer; with no name and no version it selects alone. Otherwise FAILED_PRECONDITION names both.
+    answer; without a name it selects alone. Otherwise FAILED_PRECONDITION names both.
     """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        version: _builtins.int = ...,
         digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,12 +124,9 @@ class ModelIdentity(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The model's name."""
-    version: _builtins.int
-    """The version's number, from 1."""
+    """"models/{model}/versions/{version}"; versions count from 1."""
     digest: _builtins.str
     """"sha256:" and 64 hexadecimal digits over the version's two TorchScript files. Names and numbers
     can be reused, digests cannot.
@@ -238,16 +135,164 @@ class ModelIdentity(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        version: _builtins.int = ...,
         digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelIdentity: _TypeAlias = ModelIdentity  # noqa: Y015
+
+@_typing.final
+class Latent(_message.Message):
+    """What an encoder makes of one model frame. A latent means something to the model that made it, and to
+    no other.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOATS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    model_digest: _builtins.str
+    """The digest of the model version that made it, as ModelIdentity.digest. Where it is set in a request,
+    another model refuses it with FAILED_PRECONDITION, and it chooses the model of a request that chooses
+    none. Empty: the request's model. In answers it is set, except in lists, which name the model once.
+    """
+    @_builtins.property
+    def floats(self) -> Global___FloatLatent:
+        """As they are. What this version of the service answers with."""
+
+    @_builtins.property
+    def bytes(self) -> Global___ByteLatent:
+        """In a byte each. Taken wherever a latent is; what it stands for is exactly what is decoded."""
+
+    def __init__(
+        self,
+        *,
+        floats: Global___FloatLatent | None = ...,
+        bytes: Global___ByteLatent | None = ...,
+        model_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "encoding", b"encoding", "floats", b"floats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "encoding", b"encoding", "floats", b"floats", "model_digest", b"model_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_encoding: _TypeAlias = _typing.Literal["floats", "bytes"]  # noqa: Y015
+    _WhichOneofArgType_encoding: _TypeAlias = _typing.Literal["encoding", b"encoding"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_encoding) -> _WhichOneofReturnType_encoding | None: ...
+
+Global___Latent: _TypeAlias = Latent  # noqa: Y015
+
+@_typing.final
+class FloatLatent(_message.Message):
+    """A latent as float32."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """200 finite floats."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FloatLatent: _TypeAlias = FloatLatent  # noqa: Y015
+
+@_typing.final
+class ByteLatent(_message.Message):
+    """A latent in a byte a number: number i is minimum + (maximum - minimum) * byte / 255, with the minimum
+    and maximum of its range.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    values: _builtins.bytes
+    """200 bytes, each from 0 to 255."""
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___LatentRange]:
+        """The ranges of the numbers: one for all, or 200. None: those of the model version that made it, which
+        it does not tell yet; so a request without ranges is INVALID_ARGUMENT (reason LATENT_RANGES_REQUIRED).
+        """
+
+    def __init__(
+        self,
+        *,
+        values: _builtins.bytes = ...,
+        ranges: _abc.Iterable[Global___LatentRange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ranges", b"ranges", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ByteLatent: _TypeAlias = ByteLatent  # noqa: Y015
+
+@_typing.final
+class LatentRange(_message.Message):
+    """From where to where a number of a latent goes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    minimum: _builtins.float
+    """What byte 0 stands for; finite."""
+    maximum: _builtins.float
+    """What byte 255 stands for; finite, and not below the minimum."""
+    def __init__(
+        self,
+        *,
+        minimum: _builtins.float = ...,
+        maximum: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatentRange: _TypeAlias = LatentRange  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """A latent whitened and scaled to unit length, for search: the cosine of two embeddings says how alike
+    their frames are.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """200 floats."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):
@@ -384,12 +429,12 @@ class EncodeResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def latent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The latent: 200 floats."""
+    def latent(self) -> Global___Latent:
+        """The latent."""
 
     @_builtins.property
-    def embedding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """On request, the embedding: 200 floats, the latent whitened and scaled to unit length, for search."""
+    def embedding(self) -> Global___Embedding:
+        """On request, the embedding."""
 
     @_builtins.property
     def model(self) -> Global___ModelIdentity:
@@ -402,12 +447,12 @@ class EncodeResponse(_message.Message):
     def __init__(
         self,
         *,
-        latent: _abc.Iterable[_builtins.float] | None = ...,
-        embedding: _abc.Iterable[_builtins.float] | None = ...,
+        latent: Global___Latent | None = ...,
+        embedding: Global___Embedding | None = ...,
         model: Global___ModelIdentity | None = ...,
         timing: Global___Timing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "latent", b"latent", "model", b"model", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "latent", b"latent", "model", b"model", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -425,25 +470,25 @@ class DecodeRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     format: Global___ImageFormat.ValueType
-    """How the picture is returned."""
+    """How the picture is returned; unspecified means raw."""
     @_builtins.property
-    def latent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The latent: 200 finite floats."""
+    def latent(self) -> Global___Latent:
+        """The latent. Required."""
 
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """The model that shall decode it; set its digest to the one that made the latent to be safe from a
-        change of version.
+        """The model that shall decode it. Empty: the one that latent.model_digest names, or else the service's
+        default model.
         """
 
     def __init__(
         self,
         *,
-        latent: _abc.Iterable[_builtins.float] | None = ...,
+        latent: Global___Latent | None = ...,
         model: Global___ModelSelector | None = ...,
         format: Global___ImageFormat.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latent", b"latent", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "latent", b"latent", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -561,12 +606,12 @@ class EncodeStreamResponse(_message.Message):
     index: _builtins.int
     """The frame's place in the stream, from 0."""
     @_builtins.property
-    def latent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The latent: 200 floats."""
+    def latent(self) -> Global___Latent:
+        """The latent."""
 
     @_builtins.property
-    def embedding(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """On request, the embedding: 200 floats."""
+    def embedding(self) -> Global___Embedding:
+        """On request, the embedding."""
 
     @_builtins.property
     def model(self) -> Global___ModelIdentity:
@@ -580,12 +625,12 @@ class EncodeStreamResponse(_message.Message):
         self,
         *,
         index: _builtins.int = ...,
-        latent: _abc.Iterable[_builtins.float] | None = ...,
-        embedding: _abc.Iterable[_builtins.float] | None = ...,
+        latent: Global___Latent | None = ...,
+        embedding: Global___Embedding | None = ...,
         model: Global___ModelIdentity | None = ...,
         timing: Global___Timing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "latent", b"latent", "model", b"model", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "index", b"index", "latent", b"latent", "model", b"model", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -602,10 +647,10 @@ class DecodeStreamSettings(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     format: Global___ImageFormat.ValueType
-    """How the pictures are returned."""
+    """How the pictures are returned; unspecified means raw."""
     @_builtins.property
     def model(self) -> Global___ModelSelector:
-        """The model that shall decode."""
+        """The model that shall decode. A latent that names another ends the stream."""
 
     def __init__(
         self,
@@ -620,30 +665,6 @@ class DecodeStreamSettings(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecodeStreamSettings: _TypeAlias = DecodeStreamSettings  # noqa: Y015
-
-@_typing.final
-class Latent(_message.Message):
-    """One latent."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VALUES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """200 finite floats."""
-
-    def __init__(
-        self,
-        *,
-        values: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Latent: _TypeAlias = Latent  # noqa: Y015
 
 @_typing.final
 class DecodeStreamRequest(_message.Message):
@@ -718,75 +739,208 @@ class DecodeStreamResponse(_message.Message):
 Global___DecodeStreamResponse: _TypeAlias = DecodeStreamResponse  # noqa: Y015
 
 @_typing.final
+class RenditionSettings(_message.Message):
+    """What a reconstruction looks like; with the film and the model it tells renditions apart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Layout:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RenditionSettings._Layout.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        LAYOUT_UNSPECIFIED: RenditionSettings._Layout.ValueType  # 0
+        """The reconstruction."""
+        LAYOUT_RECONSTRUCTION: RenditionSettings._Layout.ValueType  # 1
+        """The reconstruction."""
+        LAYOUT_SIDE_BY_SIDE: RenditionSettings._Layout.ValueType  # 2
+        """The source on the left, the reconstruction on the right."""
+
+    class Layout(_Layout, metaclass=_LayoutEnumTypeWrapper):
+        """What the picture shows."""
+
+    LAYOUT_UNSPECIFIED: RenditionSettings.Layout.ValueType  # 0
+    """The reconstruction."""
+    LAYOUT_RECONSTRUCTION: RenditionSettings.Layout.ValueType  # 1
+    """The reconstruction."""
+    LAYOUT_SIDE_BY_SIDE: RenditionSettings.Layout.ValueType  # 2
+    """The source on the left, the reconstruction on the right."""
+
+    class _PictureSize:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PictureSizeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RenditionSettings._PictureSize.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PICTURE_SIZE_UNSPECIFIED: RenditionSettings._PictureSize.ValueType  # 0
+        """The model's own size."""
+        PICTURE_SIZE_MODEL: RenditionSettings._PictureSize.ValueType  # 1
+        """The model's own, 256 x 144; the sample aspect ratio restores the film's shape."""
+        PICTURE_SIZE_SOURCE: RenditionSettings._PictureSize.ValueType  # 2
+        """Scaled up to the source's displayed size, at most 1920 x 1080."""
+
+    class PictureSize(_PictureSize, metaclass=_PictureSizeEnumTypeWrapper):
+        """How large each picture is."""
+
+    PICTURE_SIZE_UNSPECIFIED: RenditionSettings.PictureSize.ValueType  # 0
+    """The model's own size."""
+    PICTURE_SIZE_MODEL: RenditionSettings.PictureSize.ValueType  # 1
+    """The model's own, 256 x 144; the sample aspect ratio restores the film's shape."""
+    PICTURE_SIZE_SOURCE: RenditionSettings.PictureSize.ValueType  # 2
+    """Scaled up to the source's displayed size, at most 1920 x 1080."""
+
+    class _Sound:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SoundEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RenditionSettings._Sound.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SOUND_UNSPECIFIED: RenditionSettings._Sound.ValueType  # 0
+        """The sound is kept."""
+        SOUND_KEEP: RenditionSettings._Sound.ValueType  # 1
+        """All tracks are kept: AAC, MP3, Opus and FLAC copied byte for byte, others as AAC."""
+        SOUND_NONE: RenditionSettings._Sound.ValueType  # 2
+        """No sound."""
+
+    class Sound(_Sound, metaclass=_SoundEnumTypeWrapper):
+        """What becomes of the film's sound."""
+
+    SOUND_UNSPECIFIED: RenditionSettings.Sound.ValueType  # 0
+    """The sound is kept."""
+    SOUND_KEEP: RenditionSettings.Sound.ValueType  # 1
+    """All tracks are kept: AAC, MP3, Opus and FLAC copied byte for byte, others as AAC."""
+    SOUND_NONE: RenditionSettings.Sound.ValueType  # 2
+    """No sound."""
+
+    class _Quality:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _QualityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RenditionSettings._Quality.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        QUALITY_UNSPECIFIED: RenditionSettings._Quality.ValueType  # 0
+        """Standard."""
+        QUALITY_DRAFT: RenditionSettings._Quality.ValueType  # 1
+        """Smaller files, visible loss on top of the model's."""
+        QUALITY_STANDARD: RenditionSettings._Quality.ValueType  # 2
+        """Little visible loss on top of the model's."""
+        QUALITY_HIGH: RenditionSettings._Quality.ValueType  # 3
+        """No visible loss on top of the model's."""
+
+    class Quality(_Quality, metaclass=_QualityEnumTypeWrapper):
+        """How good the video encoding is."""
+
+    QUALITY_UNSPECIFIED: RenditionSettings.Quality.ValueType  # 0
+    """Standard."""
+    QUALITY_DRAFT: RenditionSettings.Quality.ValueType  # 1
+    """Smaller files, visible loss on top of the model's."""
+    QUALITY_STANDARD: RenditionSettings.Quality.ValueType  # 2
+    """Little visible loss on top of the model's."""
+    QUALITY_HIGH: RenditionSettings.Quality.ValueType  # 3
+    """No visible loss on top of the model's."""
+
+    LAYOUT_FIELD_NUMBER: _builtins.int
+    PICTURE_SIZE_FIELD_NUMBER: _builtins.int
+    SOUND_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    layout: Global___RenditionSettings.Layout.ValueType
+    """What the picture shows."""
+    picture_size: Global___RenditionSettings.PictureSize.ValueType
+    """How large the picture is."""
+    sound: Global___RenditionSettings.Sound.ValueType
+    """What becomes of the sound."""
+    quality: Global___RenditionSettings.Quality.ValueType
+    """How good the video encoding is."""
+    def __init__(
+        self,
+        *,
+        layout: Global___RenditionSettings.Layout.ValueType = ...,
+        picture_size: Global___RenditionSettings.PictureSize.ValueType = ...,
+        sound: Global___RenditionSettings.Sound.ValueType = ...,
+        quality: Global___RenditionSettings.Quality.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "picture_size", b"picture_size", "quality", b"quality", "sound", b"sound"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenditionSettings: _TypeAlias = RenditionSettings  # noqa: Y015
+
+@_typing.final
 class ReconstructVideoSettings(_message.Message):
     """Settings of a reconstruction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
-    LAYOUT_FIELD_NUMBER: _builtins.int
-    SIZE_FIELD_NUMBER: _builtins.int
-    SOUND_FIELD_NUMBER: _builtins.int
-    QUALITY_FIELD_NUMBER: _builtins.int
+    RENDITION_FIELD_NUMBER: _builtins.int
     INCLUDE_LATENTS_FIELD_NUMBER: _builtins.int
     FILM_SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    FILM_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    FILM_ID_FIELD_NUMBER: _builtins.int
-    layout: Global___Layout.ValueType
-    """What the picture shows."""
-    size: Global___Size.ValueType
-    """How large the picture is."""
-    sound: Global___Sound.ValueType
-    """What becomes of the sound."""
-    quality: Global___Quality.ValueType
-    """How good the video encoding is."""
     include_latents: _builtins.bool
     """Whether to return the latents of every frame."""
     film_size_bytes: _builtins.int
     """The film's size in bytes, where the caller knows it. A stream that ends before that many bytes
-    ends with DATA_LOSS even if the container looks whole; more bytes are INVALID_ARGUMENT.
+    ends with DATA_LOSS even if the container looks whole; more bytes are INVALID_ARGUMENT. Zero: unknown.
     """
-    film: _builtins.str
-    """Reconstructs this film of the library, "films/{film}", in place of bytes from the caller, who sends
-    none. What exists already is streamed at once; what is missing is made segment by segment, kept,
-    and shared with everyone who asks for the same.
-    """
-    store: _builtins.bool
-    """Keeps the caller's own film in the library as well, with its latents and this rendition. The film
-    is there when the call ends with OK; a film that breaks off is not kept.
-    """
-    title: _builtins.str
-    """Where store is set: what people call the film; at most 200 characters."""
-    film_id: _builtins.str
-    """Where store is set: the film's id, as UploadSettings.film_id."""
     @_builtins.property
     def model(self) -> Global___ModelSelector:
         """The model that shall reconstruct the film; resolved once."""
+
+    @_builtins.property
+    def rendition(self) -> Global___RenditionSettings:
+        """What the reconstruction shall look like."""
+
+    @_builtins.property
+    def store(self) -> Global___StoreSettings:
+        """Keeps the film in the library as well, with its latents and this rendition, where it is set. The film
+        is there when the call ends with OK; a film that breaks off is not kept.
+        """
 
     def __init__(
         self,
         *,
         model: Global___ModelSelector | None = ...,
-        layout: Global___Layout.ValueType = ...,
-        size: Global___Size.ValueType = ...,
-        sound: Global___Sound.ValueType = ...,
-        quality: Global___Quality.ValueType = ...,
+        rendition: Global___RenditionSettings | None = ...,
         include_latents: _builtins.bool = ...,
         film_size_bytes: _builtins.int = ...,
-        film: _builtins.str = ...,
-        store: _builtins.bool = ...,
-        title: _builtins.str = ...,
-        film_id: _builtins.str = ...,
+        store: Global___StoreSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "rendition", b"rendition", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["film", b"film", "film_id", b"film_id", "film_size_bytes", b"film_size_bytes", "include_latents", b"include_latents", "layout", b"layout", "model", b"model", "quality", b"quality", "size", b"size", "sound", b"sound", "store", b"store", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["film_size_bytes", b"film_size_bytes", "include_latents", b"include_latents", "model", b"model", "rendition", b"rendition", "store", b"store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconstructVideoSettings: _TypeAlias = ReconstructVideoSettings  # noqa: Y015
+
+@_typing.final
+class StoreSettings(_message.Message):
+    """How a film that is reconstructed on the way is kept in the library."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    FILM_ID_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """What people call the film; at most 200 characters."""
+    film_id: _builtins.str
+    """The film's id, as UploadSettings.film_id."""
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        film_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["film_id", b"film_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreSettings: _TypeAlias = StoreSettings  # noqa: Y015
 
 @_typing.final
 class ReconstructVideoRequest(_message.Message):
@@ -826,7 +980,7 @@ class ReconstructVideoResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FILM_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     LATENTS_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
@@ -834,11 +988,11 @@ class ReconstructVideoResponse(_message.Message):
     chunk: _builtins.bytes
     """The next bytes of the fragmented MP4, at most 1 MiB."""
     @_builtins.property
-    def film(self) -> Global___FilmFacts:
+    def facts(self) -> Global___ReconstructionFacts:
         """What the film is and what will be made of it; the first response."""
 
     @_builtins.property
-    def progress(self) -> Global___ReconstructVideoProgress:
+    def progress(self) -> Global___ReconstructionProgress:
         """How far the work is, about twice a second."""
 
     @_builtins.property
@@ -846,23 +1000,23 @@ class ReconstructVideoResponse(_message.Message):
         """On request, the latents of some frames, in presentation order."""
 
     @_builtins.property
-    def summary(self) -> Global___ReconstructVideoSummary:
+    def summary(self) -> Global___ReconstructionSummary:
         """The last response of a call that ends with OK."""
 
     def __init__(
         self,
         *,
-        film: Global___FilmFacts | None = ...,
-        progress: Global___ReconstructVideoProgress | None = ...,
+        facts: Global___ReconstructionFacts | None = ...,
+        progress: Global___ReconstructionProgress | None = ...,
         latents: Global___LatentBatch | None = ...,
         chunk: _builtins.bytes = ...,
-        summary: Global___ReconstructVideoSummary | None = ...,
+        summary: Global___ReconstructionSummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "film", b"film", "latents", b"latents", "payload", b"payload", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "facts", b"facts", "latents", b"latents", "payload", b"payload", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "film", b"film", "latents", b"latents", "payload", b"payload", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "facts", b"facts", "latents", b"latents", "payload", b"payload", "progress", b"progress", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["film", "progress", "latents", "chunk", "summary"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["facts", "progress", "latents", "chunk", "summary"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -895,6 +1049,36 @@ class Rational(_message.Message):
 Global___Rational: _TypeAlias = Rational  # noqa: Y015
 
 @_typing.final
+class ReconstructionFacts(_message.Message):
+    """What a film is and what is made of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILM_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def film(self) -> Global___FilmFacts:
+        """The film."""
+
+    @_builtins.property
+    def output(self) -> Global___OutputFacts:
+        """The reconstruction."""
+
+    def __init__(
+        self,
+        *,
+        film: Global___FilmFacts | None = ...,
+        output: Global___OutputFacts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["film", b"film", "output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["film", b"film", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconstructionFacts: _TypeAlias = ReconstructionFacts  # noqa: Y015
+
+@_typing.final
 class FilmFacts(_message.Message):
     """What a film is, as read from its container and first packets."""
 
@@ -912,12 +1096,8 @@ class FilmFacts(_message.Message):
     ESTIMATED_FRAMES_FIELD_NUMBER: _builtins.int
     INTERLACED_FIELD_NUMBER: _builtins.int
     TRANSFER_FIELD_NUMBER: _builtins.int
-    TONE_MAPPED_FIELD_NUMBER: _builtins.int
     BIT_DEPTH_FIELD_NUMBER: _builtins.int
     SOUND_TRACKS_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    OUTPUT_WIDTH_FIELD_NUMBER: _builtins.int
-    OUTPUT_HEIGHT_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """The container's short name, for example "mp4", "matroska", "mpegts"."""
     video_codec: _builtins.str
@@ -931,17 +1111,11 @@ class FilmFacts(_message.Message):
     estimated_frames: _builtins.int
     """The number of frames where its container tells, an estimate; 0 where unknown."""
     interlaced: _builtins.bool
-    """Whether the pictures are interlaced (and will be deinterlaced)."""
+    """Whether the pictures are interlaced; what is made of the film is not."""
     transfer: _builtins.str
     """The transfer characteristic's name, for example "bt709", "smpte2084" (PQ), "arib-std-b67" (HLG)."""
-    tone_mapped: _builtins.bool
-    """Whether the pictures will be tone-mapped from HDR to SDR."""
     bit_depth: _builtins.int
     """Bits a colour component: 8, 10 or 12."""
-    output_width: _builtins.int
-    """The output picture's width in pixels."""
-    output_height: _builtins.int
-    """The output picture's height in pixels."""
     @_builtins.property
     def sample_aspect_ratio(self) -> Global___Rational:
         """The shape of one stored pixel, width to height; 1/1 where the film does not say."""
@@ -962,10 +1136,6 @@ class FilmFacts(_message.Message):
     def sound_tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SoundTrack]:
         """The sound tracks, in the film's order."""
 
-    @_builtins.property
-    def model(self) -> Global___ModelIdentity:
-        """The model version that reconstructs the film."""
-
     def __init__(
         self,
         *,
@@ -981,20 +1151,58 @@ class FilmFacts(_message.Message):
         estimated_frames: _builtins.int = ...,
         interlaced: _builtins.bool = ...,
         transfer: _builtins.str = ...,
-        tone_mapped: _builtins.bool = ...,
         bit_depth: _builtins.int = ...,
         sound_tracks: _abc.Iterable[Global___SoundTrack] | None = ...,
-        model: Global___ModelIdentity | None = ...,
-        output_width: _builtins.int = ...,
-        output_height: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["average_frame_rate", b"average_frame_rate", "duration", b"duration", "model", b"model", "sample_aspect_ratio", b"sample_aspect_ratio", "time_base", b"time_base"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["average_frame_rate", b"average_frame_rate", "duration", b"duration", "sample_aspect_ratio", b"sample_aspect_ratio", "time_base", b"time_base"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_frame_rate", b"average_frame_rate", "bit_depth", b"bit_depth", "container", b"container", "duration", b"duration", "estimated_frames", b"estimated_frames", "height", b"height", "interlaced", b"interlaced", "model", b"model", "output_height", b"output_height", "output_width", b"output_width", "rotation_degrees", b"rotation_degrees", "sample_aspect_ratio", b"sample_aspect_ratio", "sound_tracks", b"sound_tracks", "time_base", b"time_base", "tone_mapped", b"tone_mapped", "transfer", b"transfer", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_frame_rate", b"average_frame_rate", "bit_depth", b"bit_depth", "container", b"container", "duration", b"duration", "estimated_frames", b"estimated_frames", "height", b"height", "interlaced", b"interlaced", "rotation_degrees", b"rotation_degrees", "sample_aspect_ratio", b"sample_aspect_ratio", "sound_tracks", b"sound_tracks", "time_base", b"time_base", "transfer", b"transfer", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FilmFacts: _TypeAlias = FilmFacts  # noqa: Y015
+
+@_typing.final
+class OutputFacts(_message.Message):
+    """What is made of a film."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    TONE_MAPPED_FIELD_NUMBER: _builtins.int
+    SOUND_TRACK_ACTIONS_FIELD_NUMBER: _builtins.int
+    width: _builtins.int
+    """The picture's width in pixels."""
+    height: _builtins.int
+    """The picture's height in pixels."""
+    tone_mapped: _builtins.bool
+    """Whether the film's pictures are tone-mapped from HDR to SDR."""
+    @_builtins.property
+    def model(self) -> Global___ModelIdentity:
+        """The model version that reconstructs the film."""
+
+    @_builtins.property
+    def sound_track_actions(self) -> _containers.RepeatedScalarFieldContainer[Global___SoundTrackAction.ValueType]:
+        """What becomes of each of FilmFacts.sound_tracks, in their order."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelIdentity | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        tone_mapped: _builtins.bool = ...,
+        sound_track_actions: _abc.Iterable[Global___SoundTrackAction.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "model", b"model", "sound_track_actions", b"sound_track_actions", "tone_mapped", b"tone_mapped", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputFacts: _TypeAlias = OutputFacts  # noqa: Y015
 
 @_typing.final
 class SoundTrack(_message.Message):
@@ -1006,7 +1214,6 @@ class SoundTrack(_message.Message):
     SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
-    ACTION_FIELD_NUMBER: _builtins.int
     codec: _builtins.str
     """The codec's name, for example "aac"."""
     sample_rate_hz: _builtins.int
@@ -1015,8 +1222,6 @@ class SoundTrack(_message.Message):
     """The number of channels."""
     language: _builtins.str
     """The language as ISO 639-2 where the container tells, for example "eng"."""
-    action: Global___SoundTrackAction.ValueType
-    """What becomes of it."""
     def __init__(
         self,
         *,
@@ -1024,30 +1229,31 @@ class SoundTrack(_message.Message):
         sample_rate_hz: _builtins.int = ...,
         channels: _builtins.int = ...,
         language: _builtins.str = ...,
-        action: Global___SoundTrackAction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "channels", b"channels", "codec", b"codec", "language", b"language", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "codec", b"codec", "language", b"language", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SoundTrack: _TypeAlias = SoundTrack  # noqa: Y015
 
 @_typing.final
-class ReconstructVideoProgress(_message.Message):
+class ReconstructionProgress(_message.Message):
     """How far a reconstruction is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    BYTES_RECEIVED_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
     FRAMES_DECODED_FIELD_NUMBER: _builtins.int
     FRAMES_RECONSTRUCTED_FIELD_NUMBER: _builtins.int
     FRAMES_WRITTEN_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     FRAMES_REUSED_FIELD_NUMBER: _builtins.int
-    bytes_received: _builtins.int
-    """Film bytes that have arrived."""
+    MEAN_PSNR_DB_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    received_bytes: _builtins.int
+    """Film bytes that have arrived; 0 for a film of the library."""
     frames_decoded: _builtins.int
     """Frames read from the film."""
     frames_reconstructed: _builtins.int
@@ -1056,6 +1262,14 @@ class ReconstructVideoProgress(_message.Message):
     """Frames written to the output."""
     frames_reused: _builtins.int
     """Of the frames written, those that existed before this call. Of films of the library only."""
+    mean_psnr_db: _builtins.float
+    """How near the reconstruction's model frames are to the film's so far: the mean over frames of the peak
+    signal-to-noise ratio in dB. Unset where it is not measured, as by this version of the service.
+    """
+    queue_position: _builtins.int
+    """How many films go first while this one waits to be begun, from 0. Unset when it does not wait: a film
+    that finds no room is refused by this version of the service.
+    """
     @_builtins.property
     def position(self) -> _duration_pb2.Duration:
         """Where in the film the last written frame lies, from the film's start."""
@@ -1063,72 +1277,82 @@ class ReconstructVideoProgress(_message.Message):
     def __init__(
         self,
         *,
-        bytes_received: _builtins.int = ...,
+        received_bytes: _builtins.int = ...,
         frames_decoded: _builtins.int = ...,
         frames_reconstructed: _builtins.int = ...,
         frames_written: _builtins.int = ...,
         position: _duration_pb2.Duration | None = ...,
         frames_reused: _builtins.int = ...,
+        mean_psnr_db: _builtins.float | None = ...,
+        queue_position: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db", "_queue_position", b"_queue_position", "mean_psnr_db", b"mean_psnr_db", "position", b"position", "queue_position", b"queue_position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_received", b"bytes_received", "frames_decoded", b"frames_decoded", "frames_reconstructed", b"frames_reconstructed", "frames_reused", b"frames_reused", "frames_written", b"frames_written", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db", "_queue_position", b"_queue_position", "frames_decoded", b"frames_decoded", "frames_reconstructed", b"frames_reconstructed", "frames_reused", b"frames_reused", "frames_written", b"frames_written", "mean_psnr_db", b"mean_psnr_db", "position", b"position", "queue_position", b"queue_position", "received_bytes", b"received_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__mean_psnr_db: _TypeAlias = _typing.Literal["mean_psnr_db"]  # noqa: Y015
+    _WhichOneofArgType__mean_psnr_db: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db"]  # noqa: Y015
+    _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
+    _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_psnr_db) -> _WhichOneofReturnType__mean_psnr_db | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_position) -> _WhichOneofReturnType__queue_position | None: ...
 
-Global___ReconstructVideoProgress: _TypeAlias = ReconstructVideoProgress  # noqa: Y015
+Global___ReconstructionProgress: _TypeAlias = ReconstructionProgress  # noqa: Y015
 
 @_typing.final
 class LatentBatch(_message.Message):
-    """Latents of consecutive frames."""
+    """Latents of consecutive frames, in presentation order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PTS_FIELD_NUMBER: _builtins.int
-    VALUES_FIELD_NUMBER: _builtins.int
+    LATENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def pts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Presentation times in FilmFacts.time_base, one a frame."""
 
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The latents, 200 floats a frame, one after the other."""
+    def latents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Latent]:
+        """The latents, one a frame; of the model that OutputFacts names."""
 
     def __init__(
         self,
         *,
         pts: _abc.Iterable[_builtins.int] | None = ...,
-        values: _abc.Iterable[_builtins.float] | None = ...,
+        latents: _abc.Iterable[Global___Latent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pts", b"pts", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latents", b"latents", "pts", b"pts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LatentBatch: _TypeAlias = LatentBatch  # noqa: Y015
 
 @_typing.final
-class ReconstructVideoSummary(_message.Message):
+class ReconstructionSummary(_message.Message):
     """What became of a film."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FRAMES_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
-    BYTES_RECEIVED_FIELD_NUMBER: _builtins.int
-    BYTES_SENT_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    SENT_BYTES_FIELD_NUMBER: _builtins.int
     FILM_DIGEST_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     STAGE_TIMES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     FILM_FIELD_NUMBER: _builtins.int
     RENDITION_FIELD_NUMBER: _builtins.int
+    MEAN_PSNR_DB_FIELD_NUMBER: _builtins.int
     frames: _builtins.int
     """Frames of the output: as many as the film has."""
-    bytes_received: _builtins.int
-    """Film bytes received."""
-    bytes_sent: _builtins.int
+    received_bytes: _builtins.int
+    """Film bytes that arrived; 0 for a film of the library."""
+    sent_bytes: _builtins.int
     """Bytes of the output."""
     film_digest: _builtins.str
     """"sha256:" and 64 hexadecimal digits over the film's bytes."""
@@ -1136,6 +1360,8 @@ class ReconstructVideoSummary(_message.Message):
     """The film of the library, "films/{film}", where it was one or has become one."""
     rendition: _builtins.str
     """The rendition, "films/{film}/renditions/{rendition}", where the film is one of the library."""
+    mean_psnr_db: _builtins.float
+    """As ReconstructionProgress.mean_psnr_db, of the whole film."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """From the first frame's presentation to the end of the last."""
@@ -1146,7 +1372,7 @@ class ReconstructVideoSummary(_message.Message):
 
     @_builtins.property
     def stage_times(self) -> Global___StageTimes:
-        """Seconds each stage was busy."""
+        """How long each stage was busy."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1157,22 +1383,25 @@ class ReconstructVideoSummary(_message.Message):
         *,
         frames: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
-        bytes_received: _builtins.int = ...,
-        bytes_sent: _builtins.int = ...,
+        received_bytes: _builtins.int = ...,
+        sent_bytes: _builtins.int = ...,
         film_digest: _builtins.str = ...,
         model: Global___ModelIdentity | None = ...,
         stage_times: Global___StageTimes | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         film: _builtins.str = ...,
         rendition: _builtins.str = ...,
+        mean_psnr_db: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "model", b"model", "stage_times", b"stage_times"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db", "duration", b"duration", "mean_psnr_db", b"mean_psnr_db", "model", b"model", "stage_times", b"stage_times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "duration", b"duration", "film", b"film", "film_digest", b"film_digest", "frames", b"frames", "model", b"model", "rendition", b"rendition", "stage_times", b"stage_times", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db", "duration", b"duration", "film", b"film", "film_digest", b"film_digest", "frames", b"frames", "mean_psnr_db", b"mean_psnr_db", "model", b"model", "received_bytes", b"received_bytes", "rendition", b"rendition", "sent_bytes", b"sent_bytes", "stage_times", b"stage_times", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__mean_psnr_db: _TypeAlias = _typing.Literal["mean_psnr_db"]  # noqa: Y015
+    _WhichOneofArgType__mean_psnr_db: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_psnr_db) -> _WhichOneofReturnType__mean_psnr_db | None: ...
 
-Global___ReconstructVideoSummary: _TypeAlias = ReconstructVideoSummary  # noqa: Y015
+Global___ReconstructionSummary: _TypeAlias = ReconstructionSummary  # noqa: Y015
 
 @_typing.final
 class StageTimes(_message.Message):
@@ -1278,7 +1507,7 @@ class GetModelRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The model's name. Required."""
+    """"models/{model}". Required."""
     def __init__(
         self,
         *,
@@ -1327,9 +1556,9 @@ class Model(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The model's name."""
-    latest_version: _builtins.int
-    """The newest version that is ready."""
+    """"models/{model}"."""
+    latest_version: _builtins.str
+    """The name of the newest version that is ready, "models/{model}/versions/{version}"."""
     is_default: _builtins.bool
     """Whether an empty selector means this model."""
     @_builtins.property
@@ -1340,7 +1569,7 @@ class Model(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        latest_version: _builtins.int = ...,
+        latest_version: _builtins.str = ...,
         versions: _abc.Iterable[Global___ModelVersion] | None = ...,
         is_default: _builtins.bool = ...,
     ) -> None: ...
@@ -1358,16 +1587,25 @@ class ModelVersion(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    VERSION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
-    version: _builtins.int
-    """The version's number, from 1."""
+    LATENT_SIZE_FIELD_NUMBER: _builtins.int
+    FRAME_WIDTH_FIELD_NUMBER: _builtins.int
+    FRAME_HEIGHT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"models/{model}/versions/{version}"; versions count from 1."""
     digest: _builtins.str
     """The version's digest, as ModelIdentity.digest."""
     recipe: _builtins.str
     """The recipe it was trained by, for example "pca"."""
+    latent_size: _builtins.int
+    """How many numbers its latents have, as the inference server has it of its encoder and decoder."""
+    frame_width: _builtins.int
+    """The width in pixels of the frames that it encodes and decodes, likewise."""
+    frame_height: _builtins.int
+    """The height in pixels of these frames."""
     @_builtins.property
     def card(self) -> _struct_pb2.Struct:
         """The model card: recipe, film digests, frames, metrics, git revision."""
@@ -1375,14 +1613,17 @@ class ModelVersion(_message.Message):
     def __init__(
         self,
         *,
-        version: _builtins.int = ...,
+        name: _builtins.str = ...,
         digest: _builtins.str = ...,
         recipe: _builtins.str = ...,
         card: _struct_pb2.Struct | None = ...,
+        latent_size: _builtins.int = ...,
+        frame_width: _builtins.int = ...,
+        frame_height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "digest", b"digest", "recipe", b"recipe", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "digest", b"digest", "frame_height", b"frame_height", "frame_width", b"frame_width", "latent_size", b"latent_size", "name", b"name", "recipe", b"recipe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

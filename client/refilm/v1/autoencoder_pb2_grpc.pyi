@@ -3,8 +3,10 @@
 isort:skip_file
 The autoencoder contract: frames to latents, latents to frames, whole films through both.
 
-Errors carry google.rpc details: BadRequest names the field, ErrorInfo (domain "refilm") a stable
-reason, ResourceInfo what was not found, RetryInfo when to try again.
+Names are resource names: a model is "models/{model}", a version of it
+"models/{model}/versions/{version}"; library.proto tells the others. Errors carry google.rpc details:
+BadRequest names the field, ErrorInfo (domain "refilm") a stable reason, ResourceInfo what was not
+found, RetryInfo when to try again.
 """
 
 from collections import abc as _abc

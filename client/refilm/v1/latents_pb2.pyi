@@ -143,20 +143,25 @@ class TimeRange(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def to(self) -> _duration_pb2.Duration:
+    def start_time(self) -> _duration_pb2.Duration:
+        """The first moment; unset: the film's start."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
         """The end, not included; unset: the film's end."""
 
     def __init__(
         self,
         *,
-        to: _duration_pb2.Duration | None = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,7 +218,7 @@ class ListLatentsResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     TIME_BASE_FIELD_NUMBER: _builtins.int
     PTS_FIELD_NUMBER: _builtins.int
-    VALUES_FIELD_NUMBER: _builtins.int
+    LATENTS_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> _autoencoder_pb2.ModelIdentity:
@@ -228,12 +233,12 @@ class ListLatentsResponse(_message.Message):
         """Presentation times, one a frame, in time_base."""
 
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The latents, 200 floats a frame, one after the other."""
+    def latents(self) -> _containers.RepeatedCompositeFieldContainer[_autoencoder_pb2.Latent]:
+        """The latents, one a frame."""
 
     @_builtins.property
-    def embeddings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """On request, the embeddings, 200 floats a frame."""
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[_autoencoder_pb2.Embedding]:
+        """On request, the embeddings, one a frame."""
 
     def __init__(
         self,
@@ -241,12 +246,12 @@ class ListLatentsResponse(_message.Message):
         model: _autoencoder_pb2.ModelIdentity | None = ...,
         time_base: _autoencoder_pb2.Rational | None = ...,
         pts: _abc.Iterable[_builtins.int] | None = ...,
-        values: _abc.Iterable[_builtins.float] | None = ...,
-        embeddings: _abc.Iterable[_builtins.float] | None = ...,
+        latents: _abc.Iterable[_autoencoder_pb2.Latent] | None = ...,
+        embeddings: _abc.Iterable[_autoencoder_pb2.Embedding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "time_base", b"time_base"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "model", b"model", "pts", b"pts", "time_base", b"time_base", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "latents", b"latents", "model", b"model", "pts", b"pts", "time_base", b"time_base"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,34 +312,6 @@ class ExportLatentsResponse(_message.Message):
 Global___ExportLatentsResponse: _TypeAlias = ExportLatentsResponse  # noqa: Y015
 
 @_typing.final
-class QueryLatent(_message.Message):
-    """A latent, and the model that made it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VALUES_FIELD_NUMBER: _builtins.int
-    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
-    model_digest: _builtins.str
-    """The digest of the model version that made it. Empty: the request's model."""
-    @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """200 finite floats."""
-
-    def __init__(
-        self,
-        *,
-        values: _abc.Iterable[_builtins.float] | None = ...,
-        model_digest: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_digest", b"model_digest", "values", b"values"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___QueryLatent: _TypeAlias = QueryLatent  # noqa: Y015
-
-@_typing.final
 class SearchFramesRequest(_message.Message):
     """Searches frames."""
 
@@ -356,7 +333,7 @@ class SearchFramesRequest(_message.Message):
     page_token: _builtins.str
     """The next_page_token of the page before; empty for the first page. The query must be the same."""
     min_similarity: _builtins.float
-    """Hits from this similarity on only: 0 to 1."""
+    """Hits from this similarity on only: 0 to 1. Unset: all."""
     include_previews: _builtins.bool
     """Whether each hit brings a preview."""
     skip: _builtins.int
@@ -366,7 +343,7 @@ class SearchFramesRequest(_message.Message):
         """A picture of any size."""
 
     @_builtins.property
-    def latent(self) -> Global___QueryLatent:
+    def latent(self) -> _autoencoder_pb2.Latent:
         """A latent."""
 
     @_builtins.property
@@ -389,23 +366,28 @@ class SearchFramesRequest(_message.Message):
         self,
         *,
         frame: _autoencoder_pb2.Frame | None = ...,
-        latent: Global___QueryLatent | None = ...,
+        latent: _autoencoder_pb2.Latent | None = ...,
         moment: Global___FilmMoment | None = ...,
         model: _autoencoder_pb2.ModelSelector | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
-        min_similarity: _builtins.float = ...,
+        min_similarity: _builtins.float | None = ...,
         films: _abc.Iterable[_builtins.str] | None = ...,
         range: Global___TimeRange | None = ...,
         include_previews: _builtins.bool = ...,
         skip: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "latent", b"latent", "model", b"model", "moment", b"moment", "query", b"query", "range", b"range"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "frame", b"frame", "latent", b"latent", "min_similarity", b"min_similarity", "model", b"model", "moment", b"moment", "query", b"query", "range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["films", b"films", "frame", b"frame", "include_previews", b"include_previews", "latent", b"latent", "min_similarity", b"min_similarity", "model", b"model", "moment", b"moment", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "range", b"range", "skip", b"skip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "films", b"films", "frame", b"frame", "include_previews", b"include_previews", "latent", b"latent", "min_similarity", b"min_similarity", "model", b"model", "moment", b"moment", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "range", b"range", "skip", b"skip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
+    _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["frame", "latent", "moment"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
 
 Global___SearchFramesRequest: _TypeAlias = SearchFramesRequest  # noqa: Y015
@@ -464,9 +446,9 @@ class SearchHit(_message.Message):
 
     FILM_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
-    BEST_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    BEST_TIME_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
     film: _builtins.str
@@ -480,26 +462,31 @@ class SearchHit(_message.Message):
     preview: _builtins.bytes
     """On request: that frame as the model remembers it, a JPEG of 256 x 144."""
     @_builtins.property
-    def to(self) -> _duration_pb2.Duration:
+    def start_time(self) -> _duration_pb2.Duration:
+        """When the passage's first frame is shown."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
         """The end of the passage's last frame."""
 
     @_builtins.property
-    def best(self) -> _duration_pb2.Duration:
-        """The frame that looks most like the query."""
+    def best_time(self) -> _duration_pb2.Duration:
+        """When the frame that looks most like the query is shown."""
 
     def __init__(
         self,
         *,
         film: _builtins.str = ...,
         title: _builtins.str = ...,
-        to: _duration_pb2.Duration | None = ...,
-        best: _duration_pb2.Duration | None = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+        best_time: _duration_pb2.Duration | None = ...,
         similarity: _builtins.float = ...,
         preview: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "from", b"from", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best_time", b"best_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "film", b"film", "from", b"from", "preview", b"preview", "similarity", b"similarity", "title", b"title", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_time", b"best_time", "end_time", b"end_time", "film", b"film", "preview", b"preview", "similarity", b"similarity", "start_time", b"start_time", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -673,10 +660,10 @@ class ClipMatch(_message.Message):
 
     FILM_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
-    CLIP_FROM_FIELD_NUMBER: _builtins.int
-    CLIP_TO_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    CLIP_START_TIME_FIELD_NUMBER: _builtins.int
+    CLIP_END_TIME_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     film: _builtins.str
@@ -688,15 +675,19 @@ class ClipMatch(_message.Message):
     similarity: _builtins.float
     """The mean similarity of the frames that lie on each other, as SearchHit.similarity."""
     @_builtins.property
-    def to(self) -> _duration_pb2.Duration:
+    def start_time(self) -> _duration_pb2.Duration:
+        """Where the passage begins in the film."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
         """Where it ends."""
 
     @_builtins.property
-    def clip_from(self) -> _duration_pb2.Duration:
+    def clip_start_time(self) -> _duration_pb2.Duration:
         """Where in the clip the passage begins; later than 0 where the clip begins with something else."""
 
     @_builtins.property
-    def clip_to(self) -> _duration_pb2.Duration:
+    def clip_end_time(self) -> _duration_pb2.Duration:
         """Where in the clip it ends."""
 
     def __init__(
@@ -704,15 +695,16 @@ class ClipMatch(_message.Message):
         *,
         film: _builtins.str = ...,
         title: _builtins.str = ...,
-        to: _duration_pb2.Duration | None = ...,
-        clip_from: _duration_pb2.Duration | None = ...,
-        clip_to: _duration_pb2.Duration | None = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+        clip_start_time: _duration_pb2.Duration | None = ...,
+        clip_end_time: _duration_pb2.Duration | None = ...,
         confidence: _builtins.float = ...,
         similarity: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clip_from", b"clip_from", "clip_to", b"clip_to", "from", b"from", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip_end_time", b"clip_end_time", "clip_start_time", b"clip_start_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_from", b"clip_from", "clip_to", b"clip_to", "confidence", b"confidence", "film", b"film", "from", b"from", "similarity", b"similarity", "title", b"title", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_end_time", b"clip_end_time", "clip_start_time", b"clip_start_time", "confidence", b"confidence", "end_time", b"end_time", "film", b"film", "similarity", b"similarity", "start_time", b"start_time", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -731,7 +723,7 @@ class FindDuplicatesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     min_similarity: _builtins.float
-    """Passages from this similarity on; 0 means 0.9."""
+    """Passages from this similarity on: 0.5 to 1. Unset: 0.9."""
     page_size: _builtins.int
     """At most this many pairs; 0 means 50, values over 200 mean 200; negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
@@ -753,16 +745,18 @@ class FindDuplicatesRequest(_message.Message):
         *,
         model: _autoencoder_pb2.ModelSelector | None = ...,
         films: _abc.Iterable[_builtins.str] | None = ...,
-        min_similarity: _builtins.float = ...,
+        min_similarity: _builtins.float | None = ...,
         min_duration: _duration_pb2.Duration | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["min_duration", b"min_duration", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "min_duration", b"min_duration", "min_similarity", b"min_similarity", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["films", b"films", "min_duration", b"min_duration", "min_similarity", b"min_similarity", "model", b"model", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "films", b"films", "min_duration", b"min_duration", "min_similarity", b"min_similarity", "model", b"model", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
+    _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
 
 Global___FindDuplicatesRequest: _TypeAlias = FindDuplicatesRequest  # noqa: Y015
 
@@ -842,14 +836,18 @@ class Passage(_message.Message):
 
     FILM_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     film: _builtins.str
     """"films/{film}"."""
     title: _builtins.str
     """The film's title."""
     @_builtins.property
-    def to(self) -> _duration_pb2.Duration:
+    def start_time(self) -> _duration_pb2.Duration:
+        """When its first frame is shown."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
         """Its end."""
 
     def __init__(
@@ -857,11 +855,12 @@ class Passage(_message.Message):
         *,
         film: _builtins.str = ...,
         title: _builtins.str = ...,
-        to: _duration_pb2.Duration | None = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["film", b"film", "from", b"from", "title", b"title", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "film", b"film", "start_time", b"start_time", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -880,14 +879,14 @@ class InterpolationEnd(_message.Message):
         """A moment of a film of the library."""
 
     @_builtins.property
-    def latent(self) -> Global___QueryLatent:
+    def latent(self) -> _autoencoder_pb2.Latent:
         """A latent."""
 
     def __init__(
         self,
         *,
         moment: Global___FilmMoment | None = ...,
-        latent: Global___QueryLatent | None = ...,
+        latent: _autoencoder_pb2.Latent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "latent", b"latent", "moment", b"moment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -905,8 +904,8 @@ class InterpolateRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
@@ -918,10 +917,12 @@ class InterpolateRequest(_message.Message):
     """How to go."""
     format: Global___InterpolationFormat.ValueType
     """As what."""
-    frame_rate: _builtins.float
-    """Of a film: how many pictures a second, 1 to 120; 0 means 24."""
     @_builtins.property
-    def to(self) -> Global___InterpolationEnd:
+    def start(self) -> Global___InterpolationEnd:
+        """The first picture. Required."""
+
+    @_builtins.property
+    def end(self) -> Global___InterpolationEnd:
         """The last picture. Required."""
 
     @_builtins.property
@@ -930,19 +931,24 @@ class InterpolateRequest(_message.Message):
         the moments named, or the service's default.
         """
 
+    @_builtins.property
+    def frame_rate(self) -> _autoencoder_pb2.Rational:
+        """Of a film: how many pictures a second, exactly, 1 to 120. Unset: 24."""
+
     def __init__(
         self,
         *,
-        to: Global___InterpolationEnd | None = ...,
+        start: Global___InterpolationEnd | None = ...,
+        end: Global___InterpolationEnd | None = ...,
         model: _autoencoder_pb2.ModelSelector | None = ...,
         steps: _builtins.int = ...,
         mode: Global___InterpolationMode.ValueType = ...,
         format: Global___InterpolationFormat.ValueType = ...,
-        frame_rate: _builtins.float = ...,
+        frame_rate: _autoencoder_pb2.Rational | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "model", b"model", "to", b"to"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "frame_rate", b"frame_rate", "model", b"model", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "frame_rate", b"frame_rate", "from", b"from", "mode", b"mode", "model", b"model", "steps", b"steps", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "format", b"format", "frame_rate", b"frame_rate", "mode", b"mode", "model", b"model", "start", b"start", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,8 @@ The library contract: films kept in a bucket, and what was made of them.
 
 Names: a film is "films/{film}", a rendition of it "films/{film}/renditions/{rendition}", its latents
 of one model "films/{film}/latents/{64 hexadecimal digits of the model's digest}", work on it
-"films/{film}/reconstructions/{reconstruction}". Errors carry google.rpc details as elsewhere.
+"films/{film}/reconstructions/{reconstruction}"; an upload is "uploads/{upload}". Errors carry
+google.rpc details as elsewhere.
 """
 
 from collections import abc as _abc
@@ -69,6 +70,33 @@ class Film(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Visibility:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _VisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Film._Visibility.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VISIBILITY_UNSPECIFIED: Film._Visibility.ValueType  # 0
+        """Unknown."""
+        VISIBILITY_PRIVATE: Film._Visibility.ValueType  # 1
+        """Its owner."""
+        VISIBILITY_SHARED: Film._Visibility.ValueType  # 2
+        """Its owner, and those whom shared_with names."""
+        VISIBILITY_EVERYONE: Film._Visibility.ValueType  # 3
+        """Every caller of the service."""
+
+    class Visibility(_Visibility, metaclass=_VisibilityEnumTypeWrapper):
+        """Who sees a film."""
+
+    VISIBILITY_UNSPECIFIED: Film.Visibility.ValueType  # 0
+    """Unknown."""
+    VISIBILITY_PRIVATE: Film.Visibility.ValueType  # 1
+    """Its owner."""
+    VISIBILITY_SHARED: Film.Visibility.ValueType  # 2
+    """Its owner, and those whom shared_with names."""
+    VISIBILITY_EVERYONE: Film.Visibility.ValueType  # 3
+    """Every caller of the service."""
+
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
@@ -78,6 +106,9 @@ class Film(_message.Message):
     FACTS_FIELD_NUMBER: _builtins.int
     RENDITIONS_FIELD_NUMBER: _builtins.int
     LATENTS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
+    SHARED_WITH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"films/{film}"."""
     uid: _builtins.str
@@ -88,13 +119,19 @@ class Film(_message.Message):
     """The source's size in bytes."""
     digest: _builtins.str
     """"sha256:" and 64 hexadecimal digits over the source's bytes."""
+    owner: _builtins.str
+    """The caller whose film it is. Output only. This version of the service knows one caller, "local", and
+    every film is that caller's.
+    """
+    visibility: Global___Film.Visibility.ValueType
+    """Who sees it. Output only. In this version of the service: everyone who reaches the service."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it came into the library."""
 
     @_builtins.property
     def facts(self) -> _autoencoder_pb2.FilmFacts:
-        """What it is. Fields about an output are not set."""
+        """What it is."""
 
     @_builtins.property
     def renditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rendition]:
@@ -103,6 +140,10 @@ class Film(_message.Message):
     @_builtins.property
     def latents(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredLatents]:
         """The latents that are complete, one a model digest. In GetFilm only."""
+
+    @_builtins.property
+    def shared_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The callers with whom the owner shares it. Output only."""
 
     def __init__(
         self,
@@ -116,10 +157,13 @@ class Film(_message.Message):
         facts: _autoencoder_pb2.FilmFacts | None = ...,
         renditions: _abc.Iterable[Global___Rendition] | None = ...,
         latents: _abc.Iterable[Global___StoredLatents] | None = ...,
+        owner: _builtins.str = ...,
+        visibility: Global___Film.Visibility.ValueType = ...,
+        shared_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "facts", b"facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "facts", b"facts", "latents", b"latents", "name", b"name", "renditions", b"renditions", "size_bytes", b"size_bytes", "title", b"title", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "facts", b"facts", "latents", b"latents", "name", b"name", "owner", b"owner", "renditions", b"renditions", "shared_with", b"shared_with", "size_bytes", b"size_bytes", "title", b"title", "uid", b"uid", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,18 +182,21 @@ class Rendition(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    MEAN_PSNR_DB_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"films/{film}/renditions/{rendition}"."""
     size_bytes: _builtins.int
     """Its size in bytes, as one fragmented MP4."""
     frames: _builtins.int
     """Its number of frames."""
+    mean_psnr_db: _builtins.float
+    """As ReconstructionProgress.mean_psnr_db, of the whole film."""
     @_builtins.property
     def model(self) -> _autoencoder_pb2.ModelIdentity:
         """The model version that made it."""
 
     @_builtins.property
-    def settings(self) -> Global___RenditionSettings:
+    def settings(self) -> _autoencoder_pb2.RenditionSettings:
         """What it looks like."""
 
     @_builtins.property
@@ -165,53 +212,22 @@ class Rendition(_message.Message):
         *,
         name: _builtins.str = ...,
         model: _autoencoder_pb2.ModelIdentity | None = ...,
-        settings: Global___RenditionSettings | None = ...,
+        settings: _autoencoder_pb2.RenditionSettings | None = ...,
         size_bytes: _builtins.int = ...,
         frames: _builtins.int = ...,
         duration: _duration_pb2.Duration | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        mean_psnr_db: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "model", b"model", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db", "create_time", b"create_time", "duration", b"duration", "mean_psnr_db", b"mean_psnr_db", "model", b"model", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "frames", b"frames", "model", b"model", "name", b"name", "settings", b"settings", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db", "create_time", b"create_time", "duration", b"duration", "frames", b"frames", "mean_psnr_db", b"mean_psnr_db", "model", b"model", "name", b"name", "settings", b"settings", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__mean_psnr_db: _TypeAlias = _typing.Literal["mean_psnr_db"]  # noqa: Y015
+    _WhichOneofArgType__mean_psnr_db: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_psnr_db) -> _WhichOneofReturnType__mean_psnr_db | None: ...
 
 Global___Rendition: _TypeAlias = Rendition  # noqa: Y015
-
-@_typing.final
-class RenditionSettings(_message.Message):
-    """The settings that tell the renditions of one film and model apart."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LAYOUT_FIELD_NUMBER: _builtins.int
-    SIZE_FIELD_NUMBER: _builtins.int
-    SOUND_FIELD_NUMBER: _builtins.int
-    QUALITY_FIELD_NUMBER: _builtins.int
-    layout: _autoencoder_pb2.Layout.ValueType
-    """What the picture shows."""
-    size: _autoencoder_pb2.Size.ValueType
-    """How large the picture is."""
-    sound: _autoencoder_pb2.Sound.ValueType
-    """What becomes of the sound."""
-    quality: _autoencoder_pb2.Quality.ValueType
-    """How good the video encoding is."""
-    def __init__(
-        self,
-        *,
-        layout: _autoencoder_pb2.Layout.ValueType = ...,
-        size: _autoencoder_pb2.Size.ValueType = ...,
-        sound: _autoencoder_pb2.Sound.ValueType = ...,
-        quality: _autoencoder_pb2.Quality.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "quality", b"quality", "size", b"size", "sound", b"sound"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RenditionSettings: _TypeAlias = RenditionSettings  # noqa: Y015
 
 @_typing.final
 class StoredLatents(_message.Message):
@@ -263,8 +279,8 @@ class UploadSettings(_message.Message):
     FILM_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """Names the upload, chosen by the caller, 1 to 64 letters, digits, "-", "_" or "."; a random UUID does
-    well. Empty: the upload cannot be gone on with.
+    """The last part of the upload's name, "uploads/{upload}", chosen by the caller: 1 to 64 letters, digits,
+    "-", "_" or "."; a random UUID does well. Empty: the upload cannot be gone on with.
     """
     film_id: _builtins.str
     """The film's id: 1 to 63 small letters, digits and "-", beginning with a letter or digit. Empty: made
@@ -334,10 +350,10 @@ class UploadFilmOpening(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SETTINGS_FIELD_NUMBER: _builtins.int
-    WRITE_OFFSET_FIELD_NUMBER: _builtins.int
-    write_offset: _builtins.int
-    """Where in the film the first chunk begins: 0, or the upload's committed size. Otherwise
-    FAILED_PRECONDITION (reason UPLOAD_OFFSET_MISMATCH) tells the committed size.
+    WRITE_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    write_offset_bytes: _builtins.int
+    """Where in the film the first chunk begins, in bytes: 0, or the upload's committed_bytes. Otherwise
+    FAILED_PRECONDITION (reason UPLOAD_OFFSET_MISMATCH) tells those.
     """
     @_builtins.property
     def settings(self) -> Global___UploadSettings:
@@ -347,11 +363,11 @@ class UploadFilmOpening(_message.Message):
         self,
         *,
         settings: Global___UploadSettings | None = ...,
-        write_offset: _builtins.int = ...,
+        write_offset_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "write_offset", b"write_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "write_offset_bytes", b"write_offset_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -382,22 +398,54 @@ class UploadFilmResponse(_message.Message):
 Global___UploadFilmResponse: _TypeAlias = UploadFilmResponse  # noqa: Y015
 
 @_typing.final
+class Upload(_message.Message):
+    """A film on its way into the library."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMITTED_BYTES_FIELD_NUMBER: _builtins.int
+    FILM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"uploads/{upload}"."""
+    committed_bytes: _builtins.int
+    """How many bytes are kept for good, from the film's first on."""
+    @_builtins.property
+    def film(self) -> Global___Film:
+        """The film, once the upload is complete."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        committed_bytes: _builtins.int = ...,
+        film: Global___Film | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["film", b"film"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_bytes", b"committed_bytes", "film", b"film", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Upload: _TypeAlias = Upload  # noqa: Y015
+
+@_typing.final
 class GetUploadRequest(_message.Message):
     """Asks for an upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    UPLOAD_ID_FIELD_NUMBER: _builtins.int
-    upload_id: _builtins.str
-    """The upload's id. Required."""
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"uploads/{upload}". Required."""
     def __init__(
         self,
         *,
-        upload_id: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,23 +457,19 @@ class GetUploadResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    COMMITTED_SIZE_FIELD_NUMBER: _builtins.int
-    FILM_FIELD_NUMBER: _builtins.int
-    committed_size: _builtins.int
-    """How many bytes are kept for good, from the film's first on."""
+    UPLOAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def film(self) -> Global___Film:
-        """The film, once the upload is complete."""
+    def upload(self) -> Global___Upload:
+        """The upload."""
 
     def __init__(
         self,
         *,
-        committed_size: _builtins.int = ...,
-        film: Global___Film | None = ...,
+        upload: Global___Upload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["film", b"film"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_size", b"committed_size", "film", b"film"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -437,17 +481,17 @@ class CancelUploadRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    UPLOAD_ID_FIELD_NUMBER: _builtins.int
-    upload_id: _builtins.str
-    """The upload's id. Required."""
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"uploads/{upload}". Required."""
     def __init__(
         self,
         *,
-        upload_id: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -506,23 +550,27 @@ class CreateUploadUrlResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    NAME_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The upload, "uploads/{upload}"."""
     url: _builtins.str
     """Where to PUT the film's bytes, with no further headers."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when."""
+        """Until when the URL is valid."""
 
     def __init__(
         self,
         *,
+        name: _builtins.str = ...,
         url: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -534,17 +582,17 @@ class CompleteUploadRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    UPLOAD_ID_FIELD_NUMBER: _builtins.int
-    upload_id: _builtins.str
-    """The upload's id. Required."""
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"uploads/{upload}". Required."""
     def __init__(
         self,
         *,
-        upload_id: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -689,24 +737,24 @@ class DownloadFilmRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
-    READ_OFFSET_FIELD_NUMBER: _builtins.int
-    READ_LIMIT_FIELD_NUMBER: _builtins.int
+    READ_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    READ_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of a film (its source), of a rendition, or of latents. Required."""
-    read_offset: _builtins.int
+    read_offset_bytes: _builtins.int
     """The first byte wanted; beyond the end is OUT_OF_RANGE."""
-    read_limit: _builtins.int
+    read_limit_bytes: _builtins.int
     """How many bytes are wanted at most; 0 means all that follow."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        read_offset: _builtins.int = ...,
-        read_limit: _builtins.int = ...,
+        read_offset_bytes: _builtins.int = ...,
+        read_limit_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "read_limit", b"read_limit", "read_offset", b"read_offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "read_limit_bytes", b"read_limit_bytes", "read_offset_bytes", b"read_offset_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -894,6 +942,8 @@ class Reconstruction(_message.Message):
     FAULT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    MEAN_PSNR_DB_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"films/{film}/reconstructions/{reconstruction}"."""
     state: Global___ReconstructionState.ValueType
@@ -904,12 +954,18 @@ class Reconstruction(_message.Message):
     """The film's number of frames, an estimate until it has succeeded; 0 where unknown."""
     rendition: _builtins.str
     """The rendition's name."""
+    queue_position: _builtins.int
+    """How many reconstructions go first while it waits, from 0. Unset when it does not wait, and where it
+    is not known, as by this version of the service.
+    """
+    mean_psnr_db: _builtins.float
+    """As ReconstructionProgress.mean_psnr_db."""
     @_builtins.property
     def model(self) -> _autoencoder_pb2.ModelIdentity:
         """The model version that reconstructs the film."""
 
     @_builtins.property
-    def settings(self) -> Global___RenditionSettings:
+    def settings(self) -> _autoencoder_pb2.RenditionSettings:
         """What the rendition looks like."""
 
     @_builtins.property
@@ -933,7 +989,7 @@ class Reconstruction(_message.Message):
         *,
         name: _builtins.str = ...,
         model: _autoencoder_pb2.ModelIdentity | None = ...,
-        settings: Global___RenditionSettings | None = ...,
+        settings: _autoencoder_pb2.RenditionSettings | None = ...,
         state: Global___ReconstructionState.ValueType = ...,
         frames: _builtins.int = ...,
         estimated_frames: _builtins.int = ...,
@@ -942,12 +998,21 @@ class Reconstruction(_message.Message):
         fault: Global___ReconstructionFault | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        queue_position: _builtins.int | None = ...,
+        mean_psnr_db: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "fault", b"fault", "model", b"model", "position", b"position", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db", "_queue_position", b"_queue_position", "create_time", b"create_time", "end_time", b"end_time", "fault", b"fault", "mean_psnr_db", b"mean_psnr_db", "model", b"model", "position", b"position", "queue_position", b"queue_position", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "estimated_frames", b"estimated_frames", "fault", b"fault", "frames", b"frames", "model", b"model", "name", b"name", "position", b"position", "rendition", b"rendition", "settings", b"settings", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db", "_queue_position", b"_queue_position", "create_time", b"create_time", "end_time", b"end_time", "estimated_frames", b"estimated_frames", "fault", b"fault", "frames", b"frames", "mean_psnr_db", b"mean_psnr_db", "model", b"model", "name", b"name", "position", b"position", "queue_position", b"queue_position", "rendition", b"rendition", "settings", b"settings", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__mean_psnr_db: _TypeAlias = _typing.Literal["mean_psnr_db"]  # noqa: Y015
+    _WhichOneofArgType__mean_psnr_db: _TypeAlias = _typing.Literal["_mean_psnr_db", b"_mean_psnr_db"]  # noqa: Y015
+    _WhichOneofReturnType__queue_position: _TypeAlias = _typing.Literal["queue_position"]  # noqa: Y015
+    _WhichOneofArgType__queue_position: _TypeAlias = _typing.Literal["_queue_position", b"_queue_position"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_psnr_db) -> _WhichOneofReturnType__mean_psnr_db | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_position) -> _WhichOneofReturnType__queue_position | None: ...
 
 Global___Reconstruction: _TypeAlias = Reconstruction  # noqa: Y015
 
@@ -996,7 +1061,7 @@ class StartReconstructionRequest(_message.Message):
         """The model that shall reconstruct the film; resolved once."""
 
     @_builtins.property
-    def settings(self) -> Global___RenditionSettings:
+    def settings(self) -> _autoencoder_pb2.RenditionSettings:
         """What the rendition shall look like."""
 
     def __init__(
@@ -1004,7 +1069,7 @@ class StartReconstructionRequest(_message.Message):
         *,
         film: _builtins.str = ...,
         model: _autoencoder_pb2.ModelSelector | None = ...,
-        settings: Global___RenditionSettings | None = ...,
+        settings: _autoencoder_pb2.RenditionSettings | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "settings", b"settings"]  # noqa: Y015
@@ -1190,3 +1255,203 @@ class ListReconstructionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListReconstructionsResponse: _TypeAlias = ListReconstructionsResponse  # noqa: Y015
+
+@_typing.final
+class WatchReconstructionRequest(_message.Message):
+    """Watches a rendition, or waits for a reconstruction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RENDITION_FIELD_NUMBER: _builtins.int
+    RECONSTRUCTION_FIELD_NUMBER: _builtins.int
+    reconstruction: _builtins.str
+    """A reconstruction that was started, "films/{film}/reconstructions/{reconstruction}": how far it is,
+    until it has ended. Leaving changes nothing about it.
+    """
+    @_builtins.property
+    def rendition(self) -> Global___WatchedRendition:
+        """A rendition of a film: its facts, progress, latents on request, its bytes and the summary. It is made
+        for as long as somebody watches it, where it does not exist yet.
+        """
+
+    def __init__(
+        self,
+        *,
+        rendition: Global___WatchedRendition | None = ...,
+        reconstruction: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reconstruction", b"reconstruction", "rendition", b"rendition", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reconstruction", b"reconstruction", "rendition", b"rendition", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["rendition", "reconstruction"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___WatchReconstructionRequest: _TypeAlias = WatchReconstructionRequest  # noqa: Y015
+
+@_typing.final
+class WatchedRendition(_message.Message):
+    """A rendition to be watched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILM_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    INCLUDE_LATENTS_FIELD_NUMBER: _builtins.int
+    film: _builtins.str
+    """The film, "films/{film}". Required."""
+    include_latents: _builtins.bool
+    """Whether to return the latents of every frame."""
+    @_builtins.property
+    def model(self) -> _autoencoder_pb2.ModelSelector:
+        """The model that shall reconstruct the film; resolved once."""
+
+    @_builtins.property
+    def settings(self) -> _autoencoder_pb2.RenditionSettings:
+        """What the rendition shall look like."""
+
+    def __init__(
+        self,
+        *,
+        film: _builtins.str = ...,
+        model: _autoencoder_pb2.ModelSelector | None = ...,
+        settings: _autoencoder_pb2.RenditionSettings | None = ...,
+        include_latents: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["film", b"film", "include_latents", b"include_latents", "model", b"model", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchedRendition: _TypeAlias = WatchedRendition  # noqa: Y015
+
+@_typing.final
+class WatchReconstructionResponse(_message.Message):
+    """One event: of a rendition facts once, then progress, latents and chunks as they come, then the summary;
+    of a reconstruction how far it is, at once and whenever that has changed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACTS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    LATENTS_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    RECONSTRUCTION_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next bytes of the fragmented MP4, at most 1 MiB."""
+    @_builtins.property
+    def facts(self) -> _autoencoder_pb2.ReconstructionFacts:
+        """What the film is and what is made of it; the first response."""
+
+    @_builtins.property
+    def progress(self) -> _autoencoder_pb2.ReconstructionProgress:
+        """How far the work is, about twice a second."""
+
+    @_builtins.property
+    def latents(self) -> _autoencoder_pb2.LatentBatch:
+        """On request, the latents of some frames, in presentation order."""
+
+    @_builtins.property
+    def summary(self) -> _autoencoder_pb2.ReconstructionSummary:
+        """The last response of a rendition's call that ends with OK."""
+
+    @_builtins.property
+    def reconstruction(self) -> Global___Reconstruction:
+        """The reconstruction as it stands now. One that has ended, well or not, is the last response."""
+
+    def __init__(
+        self,
+        *,
+        facts: _autoencoder_pb2.ReconstructionFacts | None = ...,
+        progress: _autoencoder_pb2.ReconstructionProgress | None = ...,
+        latents: _autoencoder_pb2.LatentBatch | None = ...,
+        chunk: _builtins.bytes = ...,
+        summary: _autoencoder_pb2.ReconstructionSummary | None = ...,
+        reconstruction: Global___Reconstruction | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "facts", b"facts", "latents", b"latents", "payload", b"payload", "progress", b"progress", "reconstruction", b"reconstruction", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "facts", b"facts", "latents", b"latents", "payload", b"payload", "progress", b"progress", "reconstruction", b"reconstruction", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["facts", "progress", "latents", "chunk", "summary", "reconstruction"]  # noqa: Y015
+    _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
+
+Global___WatchReconstructionResponse: _TypeAlias = WatchReconstructionResponse  # noqa: Y015
+
+@_typing.final
+class GetFrameRequest(_message.Message):
+    """Asks for one frame."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"films/{film}/renditions/{rendition}" or "films/{film}/latents/{64 hexadecimal digits}": the frame as
+    the model that made these remembers it, decoded from the stored latents, 256 x 144 whatever the
+    rendition's layout and size. Required. A film's own pictures ("films/{film}") cannot be had from this
+    version of the service: UNIMPLEMENTED, reason SOURCE_FRAMES_UNSUPPORTED.
+    """
+    format: _autoencoder_pb2.ImageFormat.ValueType
+    """How the picture is returned; unspecified means JPEG."""
+    @_builtins.property
+    def time(self) -> _duration_pb2.Duration:
+        """The moment, from the film's first frame: the frame that is shown then. Beyond the end is OUT_OF_RANGE."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        time: _duration_pb2.Duration | None = ...,
+        format: _autoencoder_pb2.ImageFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "name", b"name", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFrameRequest: _TypeAlias = GetFrameRequest  # noqa: Y015
+
+@_typing.final
+class GetFrameResponse(_message.Message):
+    """One frame of a film."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frame(self) -> _autoencoder_pb2.Frame:
+        """The picture."""
+
+    @_builtins.property
+    def time(self) -> _duration_pb2.Duration:
+        """When the frame begins to be shown, from the film's first frame."""
+
+    @_builtins.property
+    def model(self) -> _autoencoder_pb2.ModelIdentity:
+        """The model version that made the picture."""
+
+    def __init__(
+        self,
+        *,
+        frame: _autoencoder_pb2.Frame | None = ...,
+        time: _duration_pb2.Duration | None = ...,
+        model: _autoencoder_pb2.ModelIdentity | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "model", b"model", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "model", b"model", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFrameResponse: _TypeAlias = GetFrameResponse  # noqa: Y015

@@ -105,6 +105,16 @@ class LibraryServiceStub:
                 request_serializer=refilm_dot_v1_dot_library__pb2.ListReconstructionsRequest.SerializeToString,
                 response_deserializer=refilm_dot_v1_dot_library__pb2.ListReconstructionsResponse.FromString,
                 _registered_method=True)
+        self.WatchReconstruction = channel.unary_stream(
+                '/refilm.v1.LibraryService/WatchReconstruction',
+                request_serializer=refilm_dot_v1_dot_library__pb2.WatchReconstructionRequest.SerializeToString,
+                response_deserializer=refilm_dot_v1_dot_library__pb2.WatchReconstructionResponse.FromString,
+                _registered_method=True)
+        self.GetFrame = channel.unary_unary(
+                '/refilm.v1.LibraryService/GetFrame',
+                request_serializer=refilm_dot_v1_dot_library__pb2.GetFrameRequest.SerializeToString,
+                response_deserializer=refilm_dot_v1_dot_library__pb2.GetFrameResponse.FromString,
+                _registered_method=True)
 
 
 class LibraryServiceServicer:
@@ -113,7 +123,7 @@ class LibraryServiceServicer:
 
     def UploadFilm(self, request_iterator, context):
         """Uploads a film: settings and then its bytes in order; half-close ends it. What was committed
-        survives a cut, of the caller or of the service: ask GetUpload, and go on from committed_size with
+        survives a cut, of the caller or of the service: ask GetUpload, and go on from committed_bytes with
         the same upload_id. Bytes that are no film are INVALID_ARGUMENT and leave nothing behind.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -216,6 +226,22 @@ class LibraryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchReconstruction(self, request, context):
+        """Watches a rendition of a film as it is made, or waits for a reconstruction that was started. A
+        rendition that exists is streamed at once; of one that does not, what is missing is made segment by
+        segment, kept, and shared with everyone who asks for the same. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFrame(self, request, context):
+        """Gets one frame of a film as a model remembers it, as a picture: a poster, or what lies under a pointer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LibraryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -288,6 +314,16 @@ def add_LibraryServiceServicer_to_server(servicer, server):
                     servicer.ListReconstructions,
                     request_deserializer=refilm_dot_v1_dot_library__pb2.ListReconstructionsRequest.FromString,
                     response_serializer=refilm_dot_v1_dot_library__pb2.ListReconstructionsResponse.SerializeToString,
+            ),
+            'WatchReconstruction': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchReconstruction,
+                    request_deserializer=refilm_dot_v1_dot_library__pb2.WatchReconstructionRequest.FromString,
+                    response_serializer=refilm_dot_v1_dot_library__pb2.WatchReconstructionResponse.SerializeToString,
+            ),
+            'GetFrame': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFrame,
+                    request_deserializer=refilm_dot_v1_dot_library__pb2.GetFrameRequest.FromString,
+                    response_serializer=refilm_dot_v1_dot_library__pb2.GetFrameResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -669,6 +705,60 @@ class LibraryService:
             '/refilm.v1.LibraryService/ListReconstructions',
             refilm_dot_v1_dot_library__pb2.ListReconstructionsRequest.SerializeToString,
             refilm_dot_v1_dot_library__pb2.ListReconstructionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchReconstruction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/refilm.v1.LibraryService/WatchReconstruction',
+            refilm_dot_v1_dot_library__pb2.WatchReconstructionRequest.SerializeToString,
+            refilm_dot_v1_dot_library__pb2.WatchReconstructionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFrame(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/refilm.v1.LibraryService/GetFrame',
+            refilm_dot_v1_dot_library__pb2.GetFrameRequest.SerializeToString,
+            refilm_dot_v1_dot_library__pb2.GetFrameResponse.FromString,
             options,
             channel_credentials,
             insecure,

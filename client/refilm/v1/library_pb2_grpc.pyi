@@ -5,7 +5,8 @@ The library contract: films kept in a bucket, and what was made of them.
 
 Names: a film is "films/{film}", a rendition of it "films/{film}/renditions/{rendition}", its latents
 of one model "films/{film}/latents/{64 hexadecimal digits of the model's digest}", work on it
-"films/{film}/reconstructions/{reconstruction}". Errors carry google.rpc details as elsewhere.
+"films/{film}/reconstructions/{reconstruction}"; an upload is "uploads/{upload}". Errors carry
+google.rpc details as elsewhere.
 """
 
 from collections import abc as _abc
@@ -40,7 +41,7 @@ class LibraryServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LibraryServiceAsyncStub: ...
     UploadFilm: _grpc.StreamUnaryMultiCallable[_library_pb2.UploadFilmRequest, _library_pb2.UploadFilmResponse]
     """Uploads a film: settings and then its bytes in order; half-close ends it. What was committed
-    survives a cut, of the caller or of the service: ask GetUpload, and go on from committed_size with
+    survives a cut, of the caller or of the service: ask GetUpload, and go on from committed_bytes with
     the same upload_id. Bytes that are no film are INVALID_ARGUMENT and leave nothing behind.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_library_pb2.GetUploadRequest, _library_pb2.GetUploadResponse]
@@ -79,6 +80,13 @@ class LibraryServiceStub:
     """
     ListReconstructions: _grpc.UnaryUnaryMultiCallable[_library_pb2.ListReconstructionsRequest, _library_pb2.ListReconstructionsResponse]
     """Lists the reconstructions of one film, or of all ("films/-"), by name."""
+    WatchReconstruction: _grpc.UnaryStreamMultiCallable[_library_pb2.WatchReconstructionRequest, _library_pb2.WatchReconstructionResponse]
+    """Watches a rendition of a film as it is made, or waits for a reconstruction that was started. A
+    rendition that exists is streamed at once; of one that does not, what is missing is made segment by
+    segment, kept, and shared with everyone who asks for the same. Safe to retry.
+    """
+    GetFrame: _grpc.UnaryUnaryMultiCallable[_library_pb2.GetFrameRequest, _library_pb2.GetFrameResponse]
+    """Gets one frame of a film as a model remembers it, as a picture: a poster, or what lies under a pointer."""
 
 @_typing.type_check_only
 class LibraryServiceAsyncStub(LibraryServiceStub):
@@ -87,7 +95,7 @@ class LibraryServiceAsyncStub(LibraryServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadFilm: _aio.StreamUnaryMultiCallable[_library_pb2.UploadFilmRequest, _library_pb2.UploadFilmResponse]  # type: ignore[assignment]
     """Uploads a film: settings and then its bytes in order; half-close ends it. What was committed
-    survives a cut, of the caller or of the service: ask GetUpload, and go on from committed_size with
+    survives a cut, of the caller or of the service: ask GetUpload, and go on from committed_bytes with
     the same upload_id. Bytes that are no film are INVALID_ARGUMENT and leave nothing behind.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_library_pb2.GetUploadRequest, _library_pb2.GetUploadResponse]  # type: ignore[assignment]
@@ -126,6 +134,13 @@ class LibraryServiceAsyncStub(LibraryServiceStub):
     """
     ListReconstructions: _aio.UnaryUnaryMultiCallable[_library_pb2.ListReconstructionsRequest, _library_pb2.ListReconstructionsResponse]  # type: ignore[assignment]
     """Lists the reconstructions of one film, or of all ("films/-"), by name."""
+    WatchReconstruction: _aio.UnaryStreamMultiCallable[_library_pb2.WatchReconstructionRequest, _library_pb2.WatchReconstructionResponse]  # type: ignore[assignment]
+    """Watches a rendition of a film as it is made, or waits for a reconstruction that was started. A
+    rendition that exists is streamed at once; of one that does not, what is missing is made segment by
+    segment, kept, and shared with everyone who asks for the same. Safe to retry.
+    """
+    GetFrame: _aio.UnaryUnaryMultiCallable[_library_pb2.GetFrameRequest, _library_pb2.GetFrameResponse]  # type: ignore[assignment]
+    """Gets one frame of a film as a model remembers it, as a picture: a poster, or what lies under a pointer."""
 
 class LibraryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps films, and works on them whether or not somebody waits."""
@@ -137,7 +152,7 @@ class LibraryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_library_pb2.UploadFilmResponse, _abc.Awaitable[_library_pb2.UploadFilmResponse]]:
         """Uploads a film: settings and then its bytes in order; half-close ends it. What was committed
-        survives a cut, of the caller or of the service: ask GetUpload, and go on from committed_size with
+        survives a cut, of the caller or of the service: ask GetUpload, and go on from committed_bytes with
         the same upload_id. Bytes that are no film are INVALID_ARGUMENT and leave nothing behind.
         """
 
@@ -254,5 +269,24 @@ class LibraryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_library_pb2.ListReconstructionsResponse, _abc.Awaitable[_library_pb2.ListReconstructionsResponse]]:
         """Lists the reconstructions of one film, or of all ("films/-"), by name."""
+
+    @_abc_1.abstractmethod
+    def WatchReconstruction(
+        self,
+        request: _library_pb2.WatchReconstructionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_library_pb2.WatchReconstructionResponse], _abc.AsyncIterator[_library_pb2.WatchReconstructionResponse]]:
+        """Watches a rendition of a film as it is made, or waits for a reconstruction that was started. A
+        rendition that exists is streamed at once; of one that does not, what is missing is made segment by
+        segment, kept, and shared with everyone who asks for the same. Safe to retry.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFrame(
+        self,
+        request: _library_pb2.GetFrameRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_library_pb2.GetFrameResponse, _abc.Awaitable[_library_pb2.GetFrameResponse]]:
+        """Gets one frame of a film as a model remembers it, as a picture: a poster, or what lies under a pointer."""
 
 def add_LibraryServiceServicer_to_server(servicer: LibraryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from refilm.v1 import autoencoder_pb2 as pb
 
+from tests.support.messages import model_of, selector
 from tests.support.models import TinyDecoder, TinyEncoder
 from tests.support.service_process import ServiceProcess, wait_for
 from tests.support.status import error_of
@@ -46,7 +47,7 @@ def growing(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Itera
 
 
 def latest(service: ServiceProcess, name: str = "pca") -> int:
-    return service.stub.GetModel(pb.GetModelRequest(name=name)).model.latest_version
+    return service.stub.GetModel(pb.GetModelRequest(name=f"models/{name}")).model.latest_version
 
 
 def names(service: ServiceProcess) -> list[str]:
@@ -78,7 +79,7 @@ class Callers:
         seen: list[int] = []
         self.versions.append(seen)
         while not self._stop.is_set():
-            seen.append(self._stub.Encode(pb.EncodeRequest(frame=FRAME)).model.version)
+            seen.append(model_of(self._stub.Encode(pb.EncodeRequest(frame=FRAME)).model)[1])
             self._stop.wait(0.01)
 
     def _stream(self) -> None:
@@ -88,7 +89,7 @@ class Callers:
                 self._stop.wait(0.02)
 
         for answer in self._stub.EncodeStream(requests()):
-            self.stream_versions.append(answer.model.version)
+            self.stream_versions.append(model_of(answer.model)[1])
 
 
 def test_new_versions_are_served_without_one_failed_call(
@@ -107,8 +108,8 @@ def test_new_versions_are_served_without_one_failed_call(
 
 
 def test_an_older_version_stays_addressable(growing: ServiceProcess) -> None:
-    request = pb.EncodeRequest(frame=FRAME, model=pb.ModelSelector(name="pca", version=1))
-    assert growing.stub.Encode(request).model.version == 1
+    request = pb.EncodeRequest(frame=FRAME, model=selector("pca", 1))
+    assert model_of(growing.stub.Encode(request).model)[1] == 1
 
 
 def test_a_broken_model_stops_nothing(growing: ServiceProcess, repository: Path) -> None:
@@ -130,8 +131,8 @@ def test_a_broken_model_stops_nothing(growing: ServiceProcess, repository: Path)
             ),
             "lines about the broken models",
         )
-    assert names(growing) == ["pca", "zebra"]
-    error = error_of(lambda: growing.stub.GetModel(pb.GetModelRequest(name="bad")))
+    assert names(growing) == ["models/pca", "models/zebra"]
+    error = error_of(lambda: growing.stub.GetModel(pb.GetModelRequest(name="models/bad")))
     assert error.code is grpc.StatusCode.NOT_FOUND
     for name in ("bad", "worse"):
         for half in ("encoder", "decoder"):
@@ -152,8 +153,8 @@ def test_a_broken_version_leaves_the_one_before_serving(
             "a line about the broken version",
         )
     assert latest(growing, "zebra") == version - 1
-    request = pb.EncodeRequest(frame=FRAME, model=pb.ModelSelector(name="zebra"))
-    assert growing.stub.Encode(request).model.version == version - 1
+    request = pb.EncodeRequest(frame=FRAME, model=selector("zebra"))
+    assert model_of(growing.stub.Encode(request).model)[1] == version - 1
 
 
 def test_the_list_of_models_comes_in_pages(growing: ServiceProcess) -> None:
@@ -161,6 +162,9 @@ def test_the_list_of_models_comes_in_pages(growing: ServiceProcess) -> None:
     second = growing.stub.ListModels(
         pb.ListModelsRequest(page_size=1, page_token=first.next_page_token)
     )
-    assert [model.name for page in (first, second) for model in page.models] == ["pca", "zebra"]
+    assert [model.name for page in (first, second) for model in page.models] == [
+        "models/pca",
+        "models/zebra",
+    ]
     assert not second.next_page_token
     assert [model.is_default for page in (first, second) for model in page.models] == [True, False]

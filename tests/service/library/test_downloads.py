@@ -29,6 +29,7 @@ from service.library.renditions import (
 )
 from tests.service.library.conftest import Library
 from tests.support.library_calls import PART, TIMEOUT, film_bytes
+from tests.support.messages import LOOK
 from tests.support.status import error_of
 from tests.support.stored_latents import add_latents, model, random_rows
 
@@ -132,13 +133,13 @@ def test_a_film_shows_what_was_made_of_it(kept: Kept) -> None:
     film = library.client.get("films/kept")
     (rendition,), (latents,) = film.renditions, film.latents
     assert [film.name, rendition.name, latents.name] == list(contents)
-    identity = auto.ModelIdentity(name="pca", version=1, digest=PCA.digest)
+    identity = auto.ModelIdentity(name="models/pca/versions/1", digest=PCA.digest)
     assert rendition.model == latents.model == identity
-    assert rendition.settings == pb.RenditionSettings(
-        layout=auto.LAYOUT_SIDE_BY_SIDE,
-        size=auto.SIZE_MODEL,
-        sound=auto.SOUND_NONE,
-        quality=auto.QUALITY_DRAFT,
+    assert rendition.settings == LOOK(
+        layout=LOOK.LAYOUT_SIDE_BY_SIDE,
+        picture_size=LOOK.PICTURE_SIZE_MODEL,
+        sound=LOOK.SOUND_NONE,
+        quality=LOOK.QUALITY_DRAFT,
     )
     assert (rendition.size_bytes, rendition.frames, latents.frames) == (len(WHOLE), 30, 1000)
     assert rendition.duration == Duration(seconds=1, nanos=250_000_000)

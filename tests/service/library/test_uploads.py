@@ -84,8 +84,10 @@ def test_a_cut_upload_goes_on_from_the_committed_size(library: Library, sent: in
     film = library.client.go_on(FILM, **settings)
     assert film.name == "films/cut"
     assert library.client.download("films/cut") == FILM
-    got = library.client.stub.GetUpload(pb.GetUploadRequest(upload_id="cut"), timeout=TIMEOUT)
-    assert (got.committed_size, got.film) == (SIZE, film)
+    got = library.client.stub.GetUpload(
+        pb.GetUploadRequest(name="uploads/cut"), timeout=TIMEOUT
+    ).upload
+    assert (got.name, got.committed_bytes, got.film) == ("uploads/cut", SIZE, film)
     # Its parts are gone: what is left says how it ended.
     assert library.stored("uploads/") == [
         "uploads/cut/end.json",
@@ -133,7 +135,7 @@ def test_another_offset_is_refused_with_the_committed_size(library: Library) -> 
             grpc.StatusCode.FAILED_PRECONDITION,
             "UPLOAD_OFFSET_MISMATCH",
         )
-        assert failed.metadata["committed_size"] == str(PART)
+        assert failed.metadata["committed_bytes"] == str(PART)
     assert library.client.go_on(FILM, upload_id="here").digest == digest_of(FILM)
 
 
@@ -276,7 +278,7 @@ def test_messages_out_of_order_are_refused(library: Library, reason: str, messag
 def test_an_upload_that_is_given_up_leaves_nothing(library: Library) -> None:
     held = HeldUpload(library.client, FILM, PART + 5, upload_id="given-up", film_id="given-up")
     held.wait_committed()
-    request = pb.CancelUploadRequest(upload_id="given-up")
+    request = pb.CancelUploadRequest(name="uploads/given-up")
     library.client.stub.CancelUpload(request, timeout=TIMEOUT)
     assert library.stored() == []
     failed = error_of(held.send_rest)
@@ -284,7 +286,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(library: Library) -> None:
     for call in (
         lambda: library.client.stub.CancelUpload(request, timeout=TIMEOUT),
         lambda: library.client.stub.GetUpload(
-            pb.GetUploadRequest(upload_id="given-up"), timeout=TIMEOUT
+            pb.GetUploadRequest(name="uploads/given-up"), timeout=TIMEOUT
         ),
     ):
         missing = error_of(call)
@@ -299,7 +301,7 @@ def test_an_upload_that_is_complete_cannot_be_given_up(library: Library) -> None
     film = library.client.upload(FILM, upload_id="done")
     failed = error_of(
         lambda: library.client.stub.CancelUpload(
-            pb.CancelUploadRequest(upload_id="done"), timeout=TIMEOUT
+            pb.CancelUploadRequest(name="uploads/done"), timeout=TIMEOUT
         )
     )
     assert (failed.code, failed.reason) == (
@@ -327,7 +329,7 @@ def test_damaged_parts_are_sent_again(library: Library) -> None:
     library.store.put(second, bytes(PART))
     failed = error_of(lambda: library.client.upload(film, 2 * PART, upload_id="damaged"))
     assert failed.reason == "UPLOAD_OFFSET_MISMATCH"
-    assert failed.metadata["committed_size"] == str(PART)
+    assert failed.metadata["committed_bytes"] == str(PART)
     assert library.client.go_on(film, upload_id="damaged").digest == digest_of(film)
 
 

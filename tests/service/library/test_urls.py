@@ -101,7 +101,7 @@ def _upload_url(library: Library, **settings: object) -> str:
 
 
 def _complete(library: Library, upload_id: str) -> pb.Film:
-    request = pb.CompleteUploadRequest(upload_id=upload_id)
+    request = pb.CompleteUploadRequest(name=f"uploads/{upload_id}")
     return library.client.stub.CompleteUpload(request, timeout=TIMEOUT).film
 
 

@@ -13,6 +13,8 @@ from refilm.v1 import autoencoder_pb2 as pb
 
 from film.image import decode_image
 from film.read.scaling import to_model_frame
+from tests.support.messages import latent as latent_message
+from tests.support.messages import model_of, selector
 from tests.support.service_process import ServiceProcess
 from tests.support.status import error_of
 from trainer.export import load_torchscript
@@ -55,13 +57,13 @@ def test_encode_equals_the_module_bit_for_bit(service: ServiceProcess, encoder) 
         answer = service.stub.Encode(pb.EncodeRequest(frame=raw(frame), include_embedding=True))
         with torch.inference_mode():
             latents, embeddings = encoder(torch.from_numpy(frame[np.newaxis]))
-        assert np.array_equal(np.float32(answer.latent), latents[0].numpy())
-        assert np.array_equal(np.float32(answer.embedding), embeddings[0].numpy())
+        assert np.array_equal(np.float32(answer.latent.floats.values), latents[0].numpy())
+        assert np.array_equal(np.float32(answer.embedding.values), embeddings[0].numpy())
 
 
 def test_decode_equals_the_module_within_a_grey_level(service: ServiceProcess, decoder) -> None:
     latent = np.random.default_rng(0).normal(0, 2, 200).astype(np.float32)
-    answer = service.stub.Decode(pb.DecodeRequest(latent=latent.tolist()))
+    answer = service.stub.Decode(pb.DecodeRequest(latent=latent_message(latent)))
     with torch.inference_mode():
         expected = decoder(torch.from_numpy(latent[np.newaxis]))[0][0].numpy()
     found = pixels(answer.frame)
@@ -71,12 +73,13 @@ def test_decode_equals_the_module_within_a_grey_level(service: ServiceProcess, d
 
 def test_an_answer_names_its_model_and_says_how_long_it_took(service: ServiceProcess) -> None:
     answer = service.stub.Encode(pb.EncodeRequest(frame=raw(picture())))
-    listed = service.stub.GetModel(pb.GetModelRequest(name="pca")).model.versions[-1]
-    assert (answer.model.name, answer.model.version) == ("pca", 2)
+    listed = service.stub.GetModel(pb.GetModelRequest(name="models/pca")).model.versions[-1]
+    assert model_of(answer.model) == ("pca", 2)
     assert answer.model.digest == listed.digest
     assert answer.model.digest.startswith("sha256:") and len(answer.model.digest) == 71
     assert answer.timing.compute.ToMicroseconds() > 0
-    assert not answer.embedding
+    assert not answer.HasField("embedding")
+    assert answer.latent.model_digest == answer.model.digest
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -99,13 +102,17 @@ def test_a_raw_frame_of_any_size_is_scaled(service: ServiceProcess) -> None:
 
 def test_decode_returns_the_format_asked_for(service: ServiceProcess) -> None:
     latent = [0.5] * 200
-    plain = pixels(service.stub.Decode(pb.DecodeRequest(latent=latent, format=RAW)).frame)
+    plain = pixels(
+        service.stub.Decode(pb.DecodeRequest(latent=latent_message(latent), format=RAW)).frame
+    )
     for form, name, tolerance in (
         (pb.IMAGE_FORMAT_PNG, "PNG", 0),
         (pb.IMAGE_FORMAT_JPEG, "JPEG", 5),
         (pb.IMAGE_FORMAT_WEBP, "WEBP", 5),
     ):
-        frame = service.stub.Decode(pb.DecodeRequest(latent=latent, format=form)).frame
+        frame = service.stub.Decode(
+            pb.DecodeRequest(latent=latent_message(latent), format=form)
+        ).frame
         image = Image.open(io.BytesIO(frame.image))
         assert image.format == name
         difference = np.asarray(image.convert("RGB")).astype(int) - plain.astype(int)
@@ -167,23 +174,23 @@ def test_a_faulty_frame_is_refused_by_name(service: ServiceProcess, case: str) -
 @pytest.mark.parametrize(
     ("latent", "field", "reason"),
     [
-        ([], "latent", "INVALID_LATENT_SIZE"),
-        ([0.0] * 199, "latent", "INVALID_LATENT_SIZE"),
-        ([0.0] * 201, "latent", "INVALID_LATENT_SIZE"),
-        ([0.0] * 7 + [float("nan")] + [0.0] * 192, "latent[7]", "LATENT_NOT_FINITE"),
-        ([float("-inf")] + [0.0] * 199, "latent[0]", "LATENT_NOT_FINITE"),
+        ([], "latent.floats.values", "INVALID_LATENT_SIZE"),
+        ([0.0] * 199, "latent.floats.values", "INVALID_LATENT_SIZE"),
+        ([0.0] * 201, "latent.floats.values", "INVALID_LATENT_SIZE"),
+        ([0.0] * 7 + [float("nan")] + [0.0] * 192, "latent.floats.values[7]", "LATENT_NOT_FINITE"),
+        ([float("-inf")] + [0.0] * 199, "latent.floats.values[0]", "LATENT_NOT_FINITE"),
     ],
 )
 def test_a_faulty_latent_is_refused_by_name(
     service: ServiceProcess, latent: list[float], field: str, reason: str
 ) -> None:
-    error = error_of(lambda: service.stub.Decode(pb.DecodeRequest(latent=latent)))
+    error = error_of(lambda: service.stub.Decode(pb.DecodeRequest(latent=latent_message(latent))))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert (error.fields, error.reason) == ([field], reason)
 
 
 def test_an_unknown_image_format_is_refused(service: ServiceProcess) -> None:
-    request = pb.DecodeRequest(latent=[0.0] * 200, format=99)
+    request = pb.DecodeRequest(latent=latent_message([0.0] * 200), format=99)
     error = error_of(lambda: service.stub.Decode(request))
     assert (error.code, error.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["format"])
 
@@ -193,16 +200,16 @@ def test_a_message_too_large_is_refused_and_the_next_is_served(service: ServiceP
     error = error_of(lambda: service.stub.Encode(large))
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "33554432" in error.message
-    assert len(service.stub.Encode(pb.EncodeRequest(frame=VALID)).latent) == 200
+    assert len(service.stub.Encode(pb.EncodeRequest(frame=VALID)).latent.floats.values) == 200
 
 
 SELECTORS = {
-    "unknown name": (pb.ModelSelector(name="nope"), "NOT_FOUND", "MODEL_NOT_FOUND", "nope"),
+    "unknown name": (selector("nope"), "NOT_FOUND", "MODEL_NOT_FOUND", "models/nope"),
     "unknown version": (
-        pb.ModelSelector(name="pca", version=9),
+        selector("pca", 9),
         "NOT_FOUND",
         "MODEL_VERSION_NOT_FOUND",
-        "pca/9",
+        "models/pca/versions/9",
     ),
     "unknown digest": (
         pb.ModelSelector(digest="sha256:00"),
@@ -211,42 +218,45 @@ SELECTORS = {
         "sha256:00",
     ),
     "another version's digest": (
-        pb.ModelSelector(name="pca", version=1, digest="sha256:00"),
+        selector("pca", 1, "sha256:00"),
         "FAILED_PRECONDITION",
         "MODEL_DIGEST_MISMATCH",
-        "pca/1",
+        "models/pca/versions/1",
     ),
 }
 
 
 @pytest.mark.parametrize("case", SELECTORS)
 def test_a_model_that_is_not_there_is_named(service: ServiceProcess, case: str) -> None:
-    selector, code, reason, resource = SELECTORS[case]
-    error = error_of(lambda: service.stub.Encode(pb.EncodeRequest(frame=VALID, model=selector)))
+    chosen, code, reason, resource = SELECTORS[case]
+    error = error_of(lambda: service.stub.Encode(pb.EncodeRequest(frame=VALID, model=chosen)))
     assert (error.code.name, error.reason) == (code, reason)
     assert error.resource == ("model", resource)
 
 
 def test_an_older_version_answers_by_number_and_by_digest(service: ServiceProcess) -> None:
-    first = service.stub.GetModel(pb.GetModelRequest(name="pca")).model.versions[0]
-    for selector in (
-        pb.ModelSelector(version=1),
-        pb.ModelSelector(name="pca", version=1, digest=first.digest),
-        pb.ModelSelector(name="pca", digest=first.digest),
+    first = service.stub.GetModel(pb.GetModelRequest(name="models/pca")).model.versions[0]
+    for chosen in (
+        selector(version=1),
+        selector("pca", 1, first.digest),
+        selector("pca", digest=first.digest),
         pb.ModelSelector(digest=first.digest),
     ):
-        answer = service.stub.Encode(pb.EncodeRequest(frame=VALID, model=selector))
-        assert (answer.model.version, answer.model.digest) == (1, first.digest)
+        answer = service.stub.Encode(pb.EncodeRequest(frame=VALID, model=chosen))
+        assert (model_of(answer.model), answer.model.digest) == (("pca", 1), first.digest)
 
 
 def test_a_model_lists_its_versions_with_their_cards(service: ServiceProcess) -> None:
     (model,) = service.stub.ListModels(pb.ListModelsRequest()).models
-    assert (model.name, model.latest_version, model.is_default) == ("pca", 2, True)
-    assert [version.version for version in model.versions] == [1, 2]
+    names = ["models/pca/versions/1", "models/pca/versions/2"]
+    assert (model.name, model.latest_version, model.is_default) == ("models/pca", names[1], True)
+    assert [version.name for version in model.versions] == names
+    for version in model.versions:
+        assert (version.latent_size, version.frame_width, version.frame_height) == (200, 256, 144)
     card = MessageToDict(model.versions[1].card)
     assert (card["name"], card["version"], card["metrics"]) == ("pca", 2.0, {"psnr": 22.0})
     assert card["digest"] == model.versions[1].digest
-    assert model == service.stub.GetModel(pb.GetModelRequest(name="pca")).model
+    assert model == service.stub.GetModel(pb.GetModelRequest(name="models/pca")).model
 
 
 def test_listing_and_getting_refuse_what_is_wrong(service: ServiceProcess) -> None:
@@ -257,6 +267,6 @@ def test_listing_and_getting_refuse_what_is_wrong(service: ServiceProcess) -> No
     ):
         error = error_of(call)
         assert (error.code.value[0], error.fields) == (code, [field])
-    error = error_of(lambda: service.stub.GetModel(pb.GetModelRequest(name="nope")))
+    error = error_of(lambda: service.stub.GetModel(pb.GetModelRequest(name="models/nope")))
     assert error.code is grpc.StatusCode.NOT_FOUND
     assert "pca" in error.message

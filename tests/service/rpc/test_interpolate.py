@@ -17,6 +17,7 @@ from service.library import layout
 from service.library.records import StoredModel
 from service.search.interpolation import Mode, interpolate
 from tests.support.latents_library import Library
+from tests.support.messages import latent, selector
 from tests.support.status import error_of
 from tests.support.stored_latents import add_latents, model, random_rows
 
@@ -35,13 +36,13 @@ def moment(film: str, row: int) -> pb.InterpolationEnd:
 def given(row: int, made_by: StoredModel | None = None) -> pb.InterpolationEnd:
     digest = made_by.digest if made_by else ""
     values = ROWS.latents[row].tolist()
-    return pb.InterpolationEnd(latent=pb.QueryLatent(values=values, model_digest=digest))
+    return pb.InterpolationEnd(latent=latent(values, digest))
 
 
 def request(
     first: pb.InterpolationEnd, last: pb.InterpolationEnd, steps: int = 5, **settings
 ) -> pb.InterpolateRequest:
-    return pb.InterpolateRequest(**{"from": first, "to": last, "steps": steps, **settings})
+    return pb.InterpolateRequest(start=first, end=last, steps=steps, **settings)
 
 
 def answered(library: Library, question: pb.InterpolateRequest) -> tuple[str, list]:
@@ -60,16 +61,16 @@ def pictures(library: Library, question: pb.InterpolateRequest) -> tuple[str, np
 
 def decoded(library: Library, latents: np.ndarray, version: int) -> np.ndarray:
     """The same through Decode."""
-    chosen = auto.ModelSelector(name="pca", version=version)
+    chosen = selector("pca", version)
     return np.stack(
         [
             np.frombuffer(
                 library.service.stub.Decode(
-                    auto.DecodeRequest(latent=latent.tolist(), model=chosen)
+                    auto.DecodeRequest(latent=latent(row), model=chosen)
                 ).frame.raw.rgb,
                 np.uint8,
             ).reshape(144, 256, 3)
-            for latent in latents
+            for row in latents
         ]
     )
 
@@ -135,17 +136,19 @@ def test_pictures_come_in_the_format_asked_for(
 @pytest.mark.parametrize(
     ("steps", "rate", "expected"),
     [
-        (100, 0, Fraction(24)),
-        (2, 1, Fraction(1)),
-        (40, 120, Fraction(120)),
-        (33, 24000 / 1001, Fraction(24000, 1001)),
+        (100, None, Fraction(24)),
+        (2, (1, 1), Fraction(1)),
+        (40, (120, 1), Fraction(120)),
+        (33, (24000, 1001), Fraction(24000, 1001)),
     ],
 )
 def test_a_film_shows_every_step_at_its_time(
-    library: Library, film: str, steps: int, rate: float, expected: Fraction
+    library: Library, film: str, steps: int, rate: tuple[int, int] | None, expected: Fraction
 ) -> None:
     question = request(moment(film, 3), moment(film, 62), steps)
-    question.format, question.frame_rate = pb.INTERPOLATION_FORMAT_MP4, rate
+    question.format = pb.INTERPOLATION_FORMAT_MP4
+    if rate is not None:
+        question.frame_rate.numerator, question.frame_rate.denominator = rate
     _, rest = answered(library, question)
     assert all(0 < len(response.chunk) <= 2**20 for response in rest)
     with av.open(io.BytesIO(b"".join(response.chunk for response in rest))) as container:
@@ -179,7 +182,7 @@ def test_of_films_with_several_models_the_common_one_is_taken(library: Library, 
     assert digest == library.models[1].digest
     digest, _ = answered(library, request(moment(both, 1), moment(both, 2)))
     assert digest == library.models[2].digest
-    chosen = auto.ModelSelector(name="pca", version=1)
+    chosen = selector("pca", 1)
     digest, _ = answered(library, request(moment(both, 1), given(2), model=chosen))
     assert digest == library.models[1].digest
 
@@ -217,29 +220,33 @@ def test_a_film_without_latents_is_refused(library: Library) -> None:
     assert error.reason == "LATENTS_MISSING"
 
 
-BAD_LATENT = pb.InterpolationEnd(latent=pb.QueryLatent(values=[0.0] * 199))
-BAD_DIGEST = pb.InterpolationEnd(latent=pb.QueryLatent(values=[0.0] * 200, model_digest="x"))
+BAD_LATENT = pb.InterpolationEnd(latent=latent([0.0] * 199))
+BAD_DIGEST = pb.InterpolationEnd(latent=latent([0.0] * 200, "x"))
 BAD_NAME = pb.InterpolationEnd(moment=pb.FilmMoment(film="x"))
 FAULTS = {
     "too few steps": ({"steps": 1}, "steps"),
     "too many steps": ({"steps": 1001}, "steps"),
-    "no beginning": ({"from": None}, "from"),
-    "an empty end": ({"to": pb.InterpolationEnd()}, "to"),
-    "a short latent": ({"to": BAD_LATENT}, "to.latent.values"),
-    "no digest": ({"from": BAD_DIGEST}, "from.latent.model_digest"),
-    "no film name": ({"from": BAD_NAME}, "from.moment.film"),
+    "no beginning": ({"start": None}, "start"),
+    "an empty end": ({"end": pb.InterpolationEnd()}, "end"),
+    "a short latent": ({"end": BAD_LATENT}, "end.latent.floats.values"),
+    "no digest": ({"start": BAD_DIGEST}, "start.latent.model_digest"),
+    "no film name": ({"start": BAD_NAME}, "start.moment.film"),
     "no mode": ({"mode": 9}, "mode"),
     "no format": ({"format": 9}, "format"),
-    "too slow": ({"frame_rate": 0.5}, "frame_rate"),
-    "too fast": ({"frame_rate": 121}, "frame_rate"),
-    "no rate": ({"frame_rate": float("nan")}, "frame_rate"),
+    "too slow": ({"frame_rate": auto.Rational(numerator=1, denominator=2)}, "frame_rate"),
+    "too fast": ({"frame_rate": auto.Rational(numerator=121, denominator=1)}, "frame_rate"),
+    "no rate": ({"frame_rate": auto.Rational(numerator=24)}, "frame_rate"),
+    "a rate too fine": (
+        {"frame_rate": auto.Rational(numerator=24_000_024, denominator=1_000_001)},
+        "frame_rate",
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_request_is_refused(library: Library, fault: str) -> None:
     changed, field = FAULTS[fault]
-    question = {"from": given(1), "to": given(2), "steps": 3, **changed}
+    question = {"start": given(1), "end": given(2), "steps": 3, **changed}
     error = error_of(lambda: answered(library, pb.InterpolateRequest(**question)))
     assert (error.code, error.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
 

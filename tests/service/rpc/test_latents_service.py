@@ -18,6 +18,8 @@ from service.library import layout
 from service.library.latents import Latents
 from service.library.records import StoredModel
 from tests.support.latents_library import Library
+from tests.support.messages import model_of, numbers
+from tests.support.messages import selector as chosen_model
 from tests.support.service_process import wait_for
 from tests.support.status import error_of
 from tests.support.stored_latents import Rows, add_latents, model, random_rows
@@ -35,8 +37,12 @@ def listed(library: Library, **request) -> list[pb.ListLatentsResponse]:
 
 
 def joined(messages: list[pb.ListLatentsResponse], field: str) -> np.ndarray:
-    values = [value for message in messages for value in getattr(message, field)]
-    return np.array(values, np.int64 if field == "pts" else np.float32)
+    found = [value for message in messages for value in getattr(message, field)]
+    if field == "latents":
+        found = numbers(found)
+    elif field == "embeddings":
+        found = [value for embedding in found for value in embedding.values]
+    return np.array(found, np.int64 if field == "pts" else np.float32)
 
 
 def duration(seconds: Fraction) -> Duration:
@@ -46,7 +52,7 @@ def duration(seconds: Fraction) -> Duration:
 
 
 def between(first: Fraction | None, last: Fraction | None) -> pb.TimeRange:
-    ends = {"from": first, "to": last}
+    ends = {"start_time": first, "end_time": last}
     return pb.TimeRange(**{k: duration(v) for k, v in ends.items() if v is not None})
 
 
@@ -58,12 +64,12 @@ def film(library: Library) -> str:
 def test_all_latents_come_in_order_in_batches(library: Library, film: str) -> None:
     messages = listed(library, film=film)
     assert joined(messages, "pts").tolist() == ROWS.pts.tolist()
-    assert np.array_equal(joined(messages, "values").reshape(-1, 200), ROWS.latents)
+    assert np.array_equal(joined(messages, "latents").reshape(-1, 200), ROWS.latents)
     assert all(0 < len(message.pts) <= 256 for message in messages)
     assert not joined(messages, "embeddings").size
     made_by = library.models[1]
     for message in messages:
-        assert (message.model.name, message.model.version) == (made_by.name, made_by.version)
+        assert model_of(message.model) == (made_by.name, made_by.version)
         assert message.model.digest == made_by.digest
         assert (message.time_base.numerator, message.time_base.denominator) == (1, 24000)
 
@@ -89,7 +95,7 @@ def test_a_stretch_and_a_stride_are_a_slice(library, film, one, other, stride, e
     stop = None if other is None else ROWS.seconds.index(other)
     wanted = slice(start, stop, stride or 1)
     assert joined(messages, "pts").tolist() == ROWS.pts[wanted].tolist()
-    assert np.array_equal(joined(messages, "values").reshape(-1, 200), ROWS.latents[wanted])
+    assert np.array_equal(joined(messages, "latents").reshape(-1, 200), ROWS.latents[wanted])
     found = joined(messages, "embeddings").reshape(-1, 200)
     assert np.array_equal(found, ROWS.embeddings[wanted] if embeddings else np.empty((0, 200)))
 
@@ -150,7 +156,7 @@ def test_without_a_selector_the_only_latents_of_the_film_answer(library: Library
     both = library.film("both", library.models[1], few)
     add_latents(library.store, library.get("both"), library.models[2], few)
     assert answering(library, both) == library.models[2].digest
-    assert answering(library, both, auto.ModelSelector(version=1)) == library.models[1].digest
+    assert answering(library, both, chosen_model(version=1)) == library.models[1].digest
 
 
 def test_latents_of_a_model_that_is_gone_are_listed_by_their_digest(library: Library) -> None:
@@ -158,15 +164,15 @@ def test_latents_of_a_model_that_is_gone_are_listed_by_their_digest(library: Lib
     rows = random_rows(3, seed=5)
     add_latents(library.store, library.get("of-both"), GONE, rows)
     messages = listed(library, film=both, model=selector(GONE))
-    assert np.array_equal(joined(messages, "values").reshape(-1, 200), rows.latents)
-    assert messages[0].model.name == "forgotten"
+    assert np.array_equal(joined(messages, "latents").reshape(-1, 200), rows.latents)
+    assert model_of(messages[0].model)[0] == "forgotten"
 
 
 @pytest.mark.parametrize("method", ["ListLatents", "ExportLatents"])
 def test_latents_of_another_model_are_refused_with_both_digests(
     library: Library, film: str, method: str
 ) -> None:
-    request = getattr(pb, f"{method}Request")(film=film, model=auto.ModelSelector(name="pca"))
+    request = getattr(pb, f"{method}Request")(film=film, model=chosen_model("pca"))
     error = error_of(lambda: list(getattr(library.stub, method)(request)))
     assert error.code is grpc.StatusCode.FAILED_PRECONDITION
     assert error.reason == "LATENTS_OF_OTHER_MODEL"
@@ -196,7 +202,7 @@ FAULTS = {
         ["model.digest"],
     ),
     "no such model": (
-        {"film": "films/listed", "model": auto.ModelSelector(name="nobody")},
+        {"film": "films/listed", "model": chosen_model("nobody")},
         "NOT_FOUND",
         "MODEL_NOT_FOUND",
         (),
@@ -217,13 +223,13 @@ FAULTS = {
         {"film": "films/listed", "range": between(Fraction(5), Fraction(4))},
         "INVALID_ARGUMENT",
         "INVALID_TIME_RANGE",
-        ["range.to"],
+        ["range.end_time"],
     ),
     "no duration": (
-        {"film": "films/listed", "range": pb.TimeRange(to=Duration(seconds=1, nanos=-1))},
+        {"film": "films/listed", "range": pb.TimeRange(end_time=Duration(seconds=1, nanos=-1))},
         "INVALID_ARGUMENT",
         "INVALID_DURATION",
-        ["range.to"],
+        ["range.end_time"],
     ),
 }
 
@@ -279,8 +285,8 @@ def test_a_caller_who_does_not_read_holds_the_stream_back(
 
     wait_for(stands_still, "a stream that nobody reads to stand still")
     assert seen[-1] - before < long_rows.latents.nbytes / 4
-    values = [np.array(first.values, np.float32)]
-    values.extend(np.array(message.values, np.float32) for message in stream)
+    values = [np.array(numbers(first.latents), np.float32)]
+    values.extend(np.array(numbers(message.latents), np.float32) for message in stream)
     assert np.array_equal(np.concatenate(values).reshape(-1, 200), long_rows.latents)
 
 

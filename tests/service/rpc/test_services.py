@@ -12,6 +12,7 @@ from refilm.v1 import autoencoder_pb2, latents_pb2, library_pb2
 from service.rpc.autoencoder_service import FrameCalls
 from service.rpc.download_film import DownloadCalls
 from service.rpc.find_duplicates import DuplicateCalls
+from service.rpc.get_frame import FilmFrameCalls
 from service.rpc.interpolate import InterpolateCalls
 from service.rpc.latents_service import LatentsCalls
 from service.rpc.list_films import FilmCalls
@@ -22,6 +23,7 @@ from service.rpc.reconstructions import ReconstructionCalls
 from service.rpc.search_frames import SearchCalls
 from service.rpc.services import composed
 from service.rpc.upload_film import UploadCalls
+from service.rpc.watch_reconstruction import WatchCalls
 
 AUTOENCODER = autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"]
 
@@ -78,7 +80,14 @@ def test_a_method_that_the_service_does_not_know_is_an_error() -> None:
 
 GROUPS = {
     autoencoder_pb2: [ModelCalls, FrameCalls, VideoCalls],
-    library_pb2: [UploadCalls, FilmCalls, DownloadCalls, ReconstructionCalls],
+    library_pb2: [
+        UploadCalls,
+        FilmCalls,
+        DownloadCalls,
+        ReconstructionCalls,
+        WatchCalls,
+        FilmFrameCalls,
+    ],
     latents_pb2: [LatentsCalls, SearchCalls, DuplicateCalls, ClipCalls, InterpolateCalls],
 }
 

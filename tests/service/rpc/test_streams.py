@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from refilm.v1 import autoencoder_pb2 as pb
 
+from tests.support.messages import latent as latent_message
+from tests.support.messages import model_of, selector
 from tests.support.service_process import ServiceProcess, wait_for
 from tests.support.status import error_of, parse_error
 from trainer.export import load_torchscript
@@ -25,7 +27,7 @@ def frame_request(frame: NDArray[np.uint8]) -> pb.EncodeStreamRequest:
 
 
 def latent_request(latent: list[float]) -> pb.DecodeStreamRequest:
-    return pb.DecodeStreamRequest(latent=pb.Latent(values=latent))
+    return pb.DecodeStreamRequest(latent=latent_message(latent))
 
 
 FAULTY_FRAME = pb.EncodeStreamRequest(
@@ -45,8 +47,8 @@ def test_a_stream_encodes_in_order_and_equals_the_module(
         latents, embeddings = (part.numpy() for part in encoder(torch.from_numpy(FRAMES)))
     # Whatever batches Triton made of them: within 1e-4 of the latents' scale.
     for found, expected in (
-        (np.float32([answer.latent for answer in answers]), latents),
-        (np.float32([answer.embedding for answer in answers]), embeddings),
+        (np.float32([answer.latent.floats.values for answer in answers]), latents),
+        (np.float32([answer.embedding.values for answer in answers]), embeddings),
     ):
         assert np.abs(found - expected).max() <= 1e-4 * expected.std()
 
@@ -105,12 +107,12 @@ def test_a_faulty_latent_ends_the_stream_after_the_answers_before_it(
         for answer in service.stub.DecodeStream(iter(requests)):
             indices.append(answer.index)
     assert indices == list(range(40))
-    assert parse_error(ended.value).fields == ["latent[40].values[0]"]
+    assert parse_error(ended.value).fields == ["latent[40].floats.values[0]"]
 
 
 ENCODE_SETTINGS = pb.EncodeStreamRequest(settings=pb.EncodeStreamSettings())
 VALID = frame_request(FRAMES[0])
-NO_MODEL = pb.EncodeStreamSettings(model=pb.ModelSelector(name="nope"))
+NO_MODEL = pb.EncodeStreamSettings(model=selector("nope"))
 
 
 @pytest.mark.parametrize(
@@ -137,12 +139,10 @@ def test_an_empty_stream_of_latents_is_refused(service: ServiceProcess) -> None:
 
 
 def test_a_stream_names_the_version_that_it_chose(service: ServiceProcess) -> None:
-    settings = pb.DecodeStreamSettings(
-        model=pb.ModelSelector(name="pca", version=1), format=pb.IMAGE_FORMAT_PNG
-    )
+    settings = pb.DecodeStreamSettings(model=selector("pca", 1), format=pb.IMAGE_FORMAT_PNG)
     requests = [pb.DecodeStreamRequest(settings=settings), latent_request([0.0] * 200)]
     (answer,) = service.stub.DecodeStream(iter(requests))
-    assert answer.model.version == 1
+    assert model_of(answer.model) == ("pca", 1)
     assert answer.frame.image.startswith(b"\x89PNG")
 
 
@@ -227,4 +227,4 @@ def test_more_single_calls_than_allowed_are_told_to_come_back(
                 "OVERLOADED",
             )
             assert error.retry_seconds == 1.0
-        assert len(crowded.stub.Encode(request).latent) == 200
+        assert len(crowded.stub.Encode(request).latent.floats.values) == 200

@@ -7,6 +7,7 @@ from refilm.v1 import latents_pb2_grpc
 
 from service.library.records import StoredModel
 from service.storage.objects import ObjectStore
+from tests.support.messages import latent
 from tests.support.service_process import ServiceProcess, wait_for
 from tests.support.shots import Shot, pictures, rows_of
 from tests.support.stored_latents import Rows, store_film
@@ -45,7 +46,7 @@ class SearchLibrary:
         """Wait until every replica has these films in the index of version 2."""
 
         def indexed() -> bool:
-            query = pb.QueryLatent(values=[1.0] * 200, model_digest=self.models[2].digest)
+            query = latent([1.0] * 200, self.models[2].digest)
             return all(
                 self.search(number, latent=query, films=films, page_size=1).films_left_out == 0
                 for number in range(len(self.services))
@@ -71,4 +72,4 @@ def seconds(duration: object) -> float:
 
 
 def span(hit: pb.SearchHit | pb.Passage) -> tuple[str, float, float]:
-    return hit.film, seconds(getattr(hit, "from")), seconds(hit.to)
+    return hit.film, seconds(hit.start_time), seconds(hit.end_time)

@@ -22,6 +22,7 @@ from film.read.film_reader import FilmReader
 from service.storage.folder import FolderStore
 from tests.film.clips import make_clip
 from tests.support.latents_library import models_of
+from tests.support.messages import latent, model_of
 from tests.support.service_process import ServiceProcess, wait_for
 from tests.support.status import error_of
 from tests.support.stored_latents import Rows, store_film
@@ -45,7 +46,7 @@ class MatchLibrary:
         return latents_pb2_grpc.LatentsServiceStub(self.service.channel)
 
     def wait_for_index(self, films: int) -> None:
-        query = pb.QueryLatent(values=[1.0] * 200)
+        query = latent([1.0] * 200)
 
         def indexed() -> bool:
             answer = self.stub.SearchFrames(pb.SearchFramesRequest(latent=query), timeout=60)
@@ -114,8 +115,8 @@ def film_rows(service: ServiceProcess) -> Rows:
 
     answers = list(service.stub.EncodeStream(asked()))
     return Rows(
-        np.array([answer.latent for answer in answers], np.float32),
-        np.array([answer.embedding for answer in answers], np.float32),
+        np.array([answer.latent.floats.values for answer in answers], np.float32),
+        np.array([answer.embedding.values for answer in answers], np.float32),
         np.array(pts, np.int64),
         frame_detail(pictures),
         time_base,
@@ -167,17 +168,17 @@ def test_a_distorted_clip_is_found_where_it_lies(
         answer = match_library.match(match_library.clip(distortion, first))
         (found,) = answer.matches
         assert found.film == "films/bunny"
-        assert seconds(found, "from") == pytest.approx(first / RATE, abs=0.3)
-        assert seconds(found, "to") == pytest.approx(first / RATE + 5, abs=0.4)
-        assert seconds(found, "clip_from") == 0
-        assert seconds(found, "clip_to") == pytest.approx(5, abs=0.01)
+        assert seconds(found, "start_time") == pytest.approx(first / RATE, abs=0.3)
+        assert seconds(found, "end_time") == pytest.approx(first / RATE + 5, abs=0.4)
+        assert seconds(found, "clip_start_time") == 0
+        assert seconds(found, "clip_end_time") == pytest.approx(5, abs=0.01)
         assert found.confidence > 0.8
         assert found.similarity > (0.5 if distortion is TOGETHER else 0.8)
         assert answer.query_warning == ""
         assert seconds(answer, "clip_duration") == pytest.approx(5, abs=0.01)
         assert 20 <= answer.frames_compared <= 26
         assert (answer.films_searched, answer.films_left_out) == (2, 0)
-        assert (answer.model.name, answer.model.version) == ("pca", 1)
+        assert model_of(answer.model) == ("pca", 1)
 
 
 def test_the_bars_that_were_cut_off_are_told(match_library: MatchLibrary) -> None:
@@ -195,9 +196,9 @@ def test_a_clip_that_begins_with_something_else_is_told_from_it(
     pictures = chain(repeat(card, 2 * RATE), film_pictures(611, 5 * RATE))
     (found,) = match_library.match(encoded(tmp_path / "joined.mp4", pictures)).matches
     assert found.film == "films/bunny"
-    assert seconds(found, "clip_from") == pytest.approx(2, abs=0.3)
-    assert seconds(found, "clip_to") == pytest.approx(7, abs=0.05)
-    assert seconds(found, "from") == pytest.approx(611 / RATE, abs=0.4)
+    assert seconds(found, "clip_start_time") == pytest.approx(2, abs=0.3)
+    assert seconds(found, "clip_end_time") == pytest.approx(7, abs=0.05)
+    assert seconds(found, "start_time") == pytest.approx(611 / RATE, abs=0.4)
 
 
 def test_a_passage_of_two_films_is_answered_for_both_or_for_those_asked(
@@ -258,7 +259,7 @@ def test_a_deleted_film_is_not_matched(match_library: MatchLibrary) -> None:
         ([{"settings": {}}, {"chunk": b"no film" * 99}], "INVALID_ARGUMENT", "NOT_A_FILM"),
         ([{"settings": {"max_matches": -1}}], "INVALID_ARGUMENT", "INVALID_FIELD"),
         ([{"settings": {"films": ["bunny"]}}], "INVALID_ARGUMENT", "INVALID_NAME"),
-        ([{"settings": {"model": {"name": "none"}}}], "NOT_FOUND", "MODEL_NOT_FOUND"),
+        ([{"settings": {"model": {"name": "models/none"}}}], "NOT_FOUND", "MODEL_NOT_FOUND"),
     ],
 )
 def test_what_is_no_clip_is_refused(

@@ -10,6 +10,8 @@ from refilm.v1 import latents_pb2 as pb
 from film.image import decode_image, encode_image
 from tests.service.search.library import SearchLibrary, all_pages, seconds, span
 from tests.support.library_calls import LibraryClient
+from tests.support.messages import latent as latent_message
+from tests.support.messages import model_of, selector
 from tests.support.service_process import wait_for
 from tests.support.shots import BLACK, FRAME_RATE, Shot, pictures
 from tests.support.status import error_of
@@ -55,9 +57,9 @@ def test_a_picture_is_found_where_it_is_shown(library: SearchLibrary) -> None:
 
     there, again = answer.hits[:2]
     assert there.film == "films/first" and there.title == "First"
-    assert seconds(there.best) == 4.0 and there.similarity == pytest.approx(1, abs=1e-3)
+    assert seconds(there.best_time) == 4.0 and there.similarity == pytest.approx(1, abs=1e-3)
     assert 3.0 <= span(there)[1] <= 4.0 < span(there)[2] <= 6.0
-    assert again.film == "films/second" and seconds(again.best) == pytest.approx(6.5, abs=0.1)
+    assert again.film == "films/second" and seconds(again.best_time) == pytest.approx(6.5, abs=0.1)
     assert again.similarity == pytest.approx(1, abs=1e-3)
     assert [hit.similarity for hit in answer.hits] == sorted(
         (hit.similarity for hit in answer.hits), reverse=True
@@ -77,7 +79,7 @@ def test_a_picture_file_of_another_size(library: SearchLibrary) -> None:
     answer = library.search(frame=auto.Frame(image=encode_image(large, "jpeg")))
 
     assert answer.hits[0].film == "films/first"
-    assert seconds(answer.hits[0].best) == pytest.approx(6.5, abs=0.1)
+    assert seconds(answer.hits[0].best_time) == pytest.approx(6.5, abs=0.1)
     assert not answer.hits[0].preview
 
 
@@ -88,7 +90,7 @@ def test_bars_around_a_picture_are_cut_off(library: SearchLibrary) -> None:
 
     (hit,) = library.search(frame=raw(framed), page_size=1).hits
 
-    assert span(hit)[0] == "films/first" and seconds(hit.best) == pytest.approx(10, abs=0.1)
+    assert span(hit)[0] == "films/first" and seconds(hit.best_time) == pytest.approx(10, abs=0.1)
     assert hit.similarity > 0.98
 
 
@@ -104,17 +106,17 @@ def test_a_moment_finds_itself_first(library: SearchLibrary) -> None:
 def test_a_latent_finds_its_frame(library: SearchLibrary) -> None:
     rows = library.store("third", [Shot(60, 3.0)])
     library.wait_for_index("films/third")
-    latent = pb.QueryLatent(values=rows.latents[17].tolist())
+    latent = latent_message(rows.latents[17])
 
     (hit,) = library.search(latent=latent, films=["films/third"], page_size=1).hits
 
-    assert seconds(hit.best) == pytest.approx(17 / 12, abs=1e-5)
+    assert seconds(hit.best_time) == pytest.approx(17 / 12, abs=1e-5)
     assert hit.similarity == pytest.approx(1, abs=1e-4)
 
 
 def test_films_and_times_are_filters(library: SearchLibrary) -> None:
     frame = raw(picture(FIRST[1], 1.0))
-    late = pb.TimeRange(**{"from": at(6.0), "to": at(8.2)})
+    late = pb.TimeRange(start_time=at(6.0), end_time=at(8.2))
 
     only = library.search(frame=frame, films=["films/second"])
     timed = library.search(frame=frame, range=late)
@@ -194,11 +196,9 @@ def test_a_black_query_is_said_to_be_one(library: SearchLibrary) -> None:
 
 def test_latents_of_models_never_meet(library: SearchLibrary) -> None:
     one, two = library.models[1].digest, library.models[2].digest
-    foreign = pb.QueryLatent(values=[0.5] * 200, model_digest=one)
+    foreign = latent_message([0.5] * 200, one)
 
-    latent = error_of(
-        lambda: library.search(latent=foreign, model=auto.ModelSelector(name="pca", version=2))
-    )
+    latent = error_of(lambda: library.search(latent=foreign, model=selector("pca", 2)))
     elsewhere = error_of(
         lambda: library.search(
             moment=moment("films/elsewhere", 1.0), model=auto.ModelSelector(digest=two)
@@ -213,7 +213,7 @@ def test_latents_of_models_never_meet(library: SearchLibrary) -> None:
 
 
 def test_each_model_has_its_own_films(library: SearchLibrary) -> None:
-    first = auto.ModelSelector(name="pca", version=1)
+    first = selector("pca", 1)
     frame = raw(picture(Shot(50, 5.0), 2.0))
     wait_for(lambda: library.search(frame=frame, model=first).films_searched == 1, "the index")
 
@@ -221,7 +221,7 @@ def test_each_model_has_its_own_films(library: SearchLibrary) -> None:
 
     assert {hit.film for hit in answer.hits} == {"films/elsewhere"}
     assert answer.hits[0].similarity == pytest.approx(1, abs=1e-3)
-    assert answer.model.version == 1
+    assert model_of(answer.model)[1] == 1
 
 
 @pytest.mark.parametrize(
@@ -229,15 +229,15 @@ def test_each_model_has_its_own_films(library: SearchLibrary) -> None:
     [
         ({}, "query", "QUERY_REQUIRED"),
         ({"frame": auto.Frame()}, "frame", "FRAME_REQUIRED"),
-        ({"latent": pb.QueryLatent(values=[1.0])}, "latent.values", "INVALID_LATENT_SIZE"),
+        ({"latent": latent_message([1.0])}, "latent.floats.values", "INVALID_LATENT_SIZE"),
         ({"min_similarity": 1.5}, "min_similarity", "INVALID_MIN_SIMILARITY"),
         ({"min_similarity": float("nan")}, "min_similarity", "INVALID_MIN_SIMILARITY"),
         ({"page_size": -1}, "page_size", "INVALID_PAGE_SIZE"),
         ({"skip": -1}, "skip", "INVALID_SKIP"),
         ({"films": ["films/first", "first"]}, "films[1]", "INVALID_NAME"),
         (
-            {"range": pb.TimeRange(**{"from": Duration(seconds=2), "to": Duration(seconds=1)})},
-            "range.to",
+            {"range": pb.TimeRange(start_time=Duration(seconds=2), end_time=Duration(seconds=1))},
+            "range.end_time",
             "INVALID_TIME_RANGE",
         ),
     ],

@@ -1,0 +1,91 @@
+# Made of refilm/aio/_reconstruction.py by `make proto`: edit that.
+"""What a reconstruction answers, whoever sends the film: as events, and into files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+
+import grpc
+
+from refilm import _wire as wire
+from refilm._errors import DataLossError, InternalError
+from refilm._latents import LatentsFile
+from refilm._output import Output
+from refilm._platform import blocking
+from refilm._progress import Meter
+from refilm._values import LatentBatch, Progress, Reconstruction, ReconstructionFacts
+from refilm.v1 import autoencoder_pb2, library_pb2
+
+ReconstructionEvent = ReconstructionFacts | Progress | LatentBatch | bytes | Reconstruction
+"""What `Client.reconstruct_stream` and `Client.watch_stream` yield."""
+
+Responses = Generator[
+    autoencoder_pb2.ReconstructVideoResponse | library_pb2.WatchReconstructionResponse
+]
+
+
+def reconstruction_events(responses: Responses, meter: Meter) -> Generator[ReconstructionEvent]:
+    """Yields what the service answers; raises RefilmError."""
+    facts: ReconstructionFacts | None = None
+    summary: autoencoder_pb2.ReconstructionSummary | None = None
+    with closing(responses):
+        for response in responses:
+            kind = response.WhichOneof("payload")
+            if kind == "chunk":
+                yield response.chunk
+            elif kind == "progress":
+                yield meter.progress(response.progress)
+            elif kind == "latents":
+                yield wire.latent_batch(response.latents)
+            elif kind == "facts":
+                facts = wire.reconstruction_facts(response.facts)
+                meter.start(facts.film)
+                yield facts
+            elif kind == "summary":
+                summary = response.summary
+    # Not before the call's own end: one that is left earlier counts as cancelled there.
+    if summary is None or facts is None:
+        raise InternalError(
+            "the service ended the reconstruction without its summary",
+            code=grpc.StatusCode.INTERNAL,
+        )
+    yield meter.finish(summary)
+    yield wire.reconstruction(summary, facts)
+
+
+def written(
+    events: Generator[ReconstructionEvent],
+    output: Output,
+    saved: LatentsFile | None,
+    progress: Callable[[Progress], object] | None,
+) -> Reconstruction:
+    """Writes the events' bytes and latents, and returns what became of the film.
+
+    What a film that breaks off left is kept under the partial names, which the DataLossError tells.
+    """
+    facts: ReconstructionFacts | None = None
+    try:
+        with closing(events):
+            for event in events:
+                if isinstance(event, bytes):
+                    blocking(output.write, event)
+                elif isinstance(event, Progress):
+                    if progress is not None:
+                        progress(event)
+                elif isinstance(event, LatentBatch):
+                    if saved is not None:
+                        blocking(saved.write, event)
+                elif isinstance(event, ReconstructionFacts):
+                    facts = event
+                else:
+                    result = event
+    except DataLossError as error:
+        error.partial = output.keep()
+        if saved is not None and facts is not None:
+            saved.keep(facts.output.model, facts.film)
+        raise
+    output.commit()
+    if saved is not None:
+        saved.commit(result.model, result.film)
+    return result
