@@ -267,6 +267,16 @@ class _Film:
 class _Writer:
     """What is made of batches."""
 
+    def __init__(self) -> None:
+        self.fresh: list[Buffer] = []
+        """What was written and not yet answered."""
+
+    def taken(self) -> list[Buffer]:
+        """Return what was written since the last time."""
+        taken = list(self.fresh)
+        self.fresh.clear()
+        return taken
+
     def write(self, batch: FilmBatch | None, decoded: NDArray[np.uint8]) -> Answer:
         """Take a batch and the reconstruction of its pictures."""
         raise NotImplementedError
@@ -280,24 +290,19 @@ class _StreamWriter(_Writer):
     """One MP4, as it is made."""
 
     def __init__(self, reader: FilmReader, settings: OutputSettings) -> None:
+        super().__init__()
         self._reader = reader
-        self._fresh: list[Buffer] = []
-        self._writer = FilmWriter(self._fresh.append, reader.facts, reader.sound_streams, settings)
+        self._writer = FilmWriter(self.fresh.append, reader.facts, reader.sound_streams, settings)
 
     def write(self, batch: FilmBatch | None, decoded: NDArray[np.uint8]) -> Answer:
         if batch is None:
             raise ValueError("no such batch was read")
         self._writer.write(batch, decoded)
-        return {}, self._taken()
+        return {}, self.taken()
 
     def close(self) -> Answer:
         self._writer.close()
-        return {"warnings": [*self._reader.warnings, *self._writer.warnings]}, self._taken()
-
-    def _taken(self) -> list[Buffer]:
-        taken = list(self._fresh)
-        self._fresh.clear()
-        return taken
+        return {"warnings": [*self._reader.warnings, *self._writer.warnings]}, self.taken()
 
 
 class _SegmentsWriter(_Writer):
@@ -306,6 +311,7 @@ class _SegmentsWriter(_Writer):
     def __init__(
         self, reader: FilmReader, settings: OutputSettings, resume: ResumePoint | None
     ) -> None:
+        super().__init__()
         self._reader = reader
         self._writer = SegmentWriter(reader.facts, reader.sound_streams, settings, resume)
         self._told_init = resume is not None
@@ -343,21 +349,16 @@ class _SequenceWriter(_Writer):
     """Pictures that never were a film."""
 
     def __init__(self, frame_rate: Fraction, frames: int) -> None:
-        self._fresh: list[Buffer] = []
-        self._writer = SequenceWriter(self._fresh.append, frame_rate, frames)
+        super().__init__()
+        self._writer = SequenceWriter(self.fresh.append, frame_rate, frames)
 
     def write(self, batch: FilmBatch | None, decoded: NDArray[np.uint8]) -> Answer:
         self._writer.write(decoded)
-        return {}, self._taken()
+        return {}, self.taken()
 
     def close(self) -> Answer:
         self._writer.close()
-        return {"warnings": []}, self._taken()
-
-    def _taken(self) -> list[Buffer]:
-        taken = list(self._fresh)
-        self._fresh.clear()
-        return taken
+        return {"warnings": []}, self.taken()
 
 
 def _batch_frames(size: tuple[int, int] | None) -> int:
