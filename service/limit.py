@@ -89,6 +89,7 @@ class Limits:
     single_calls: Limit
     searches: Limit
     duplicate_searches: Limit
+    interpolated_films: Limit
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
@@ -131,6 +132,11 @@ class Limits:
                 "searches for duplicates are in work",
                 setting="max_duplicate_searches",
                 retry_after=10.0,
+            ),
+            interpolated_films=Limit(
+                settings.max_interpolated_films,
+                "films are being made of latents",
+                setting="max_interpolated_films",
             ),
         )
         metrics.UPLOADS_RUNNING.set_function(lambda: limits.uploads.taken)

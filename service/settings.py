@@ -110,6 +110,11 @@ class Settings(BaseSettings):
         ge=1,
         description="FindDuplicates calls in work at once, a thread each; more are refused.",
     )
+    max_interpolated_films: int = Field(
+        default=8,
+        ge=1,
+        description="Films that Interpolate makes at once, a process each; more are refused.",
+    )
     lease_seconds: float = Field(
         default=8.0,
         ge=1,

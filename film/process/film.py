@@ -261,7 +261,7 @@ class FilmProcess:
         Yields the chosen pictures as model frames, [N, 144, 256, 3], and their detail, [N].
         """
         await self._read(Kind.CLIP, {"bars": asdict(bars)})
-        count, slot = 1, 0
+        slot = 0
         for _ in range(MOST_SAMPLES + 1):
             answer, payload = await self._read(Kind.NEXT_OF_CLIP, {"slot": slot}, _BATCH_BOUNDS)
             if answer.has("end"):

@@ -19,6 +19,7 @@ from service.film_faults import limit_fault, told_of_process
 from service.inference import Inference, Models, ModelVersion
 from service.library.films import Film
 from service.library.latents import Latents
+from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
 from service.rpc.film_latents import FilmLatents
@@ -76,6 +77,7 @@ class InterpolateCalls:
         film_latents: FilmLatents,
         latents: Latents,
         processes: FilmProcesses,
+        films: Limit,
         pictures: Pictures,
     ) -> None:
         self._models = models
@@ -83,6 +85,7 @@ class InterpolateCalls:
         self._film_latents = film_latents
         self._latents = latents
         self._processes = processes
+        self._films = films
         self._pictures = pictures
 
     async def Interpolate(
@@ -197,7 +200,7 @@ class InterpolateCalls:
         self, batches: AsyncIterator[NDArray[np.uint8]], rate: Fraction, steps: int
     ) -> AsyncGenerator[pb.InterpolateResponse, None]:
         """Write the film batch by batch: what is kept here is what one batch became."""
-        with told_of_process(_unreadable):
+        with self._films, told_of_process(_unreadable):
             async with self._processes.film() as film:
                 await film.begin_sequence(rate, steps)
                 async for frames in batches:

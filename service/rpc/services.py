@@ -126,7 +126,13 @@ def _latents_service(parts: Parts) -> Any:
             idle_seconds=parts.settings.idle_seconds,
         ),
         InterpolateCalls(
-            models, inference, film_latents, library.latents, parts.processes, parts.pictures
+            models,
+            inference,
+            film_latents,
+            library.latents,
+            parts.processes,
+            parts.limits.interpolated_films,
+            parts.pictures,
         ),
     )
 

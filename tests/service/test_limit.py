@@ -80,6 +80,7 @@ def test_each_limit_is_the_one_that_its_setting_sets() -> None:
         "max_calls_waiting": 4,
         "max_searches": 5,
         "max_duplicate_searches": 6,
+        "max_interpolated_films": 7,
     }
     limits = Limits.of(Settings.model_validate(numbers))
 
