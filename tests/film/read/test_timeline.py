@@ -186,6 +186,12 @@ def test_a_known_duration_is_the_step() -> None:
     assert found == [0, 4, 7, 10]
 
 
+def test_a_duration_of_one_tick_is_known() -> None:
+    made = PictureTimes()
+    assert [made.next(0, None, 0), made.next(4, None, 0), made.next(8, None, 1)] == [0, 4, 8]
+    assert made.next(None, None, 0) == 9
+
+
 def test_a_last_known_duration_holds_until_the_next_step() -> None:
     made = PictureTimes()
     assert made.next(0, None, 7) == 0
@@ -202,6 +208,24 @@ def test_a_time_out_of_order_does_not_change_the_step() -> None:
 def test_the_last_few_without_times_are_no_repair() -> None:
     _, made = times((0, None), (1, None), (None, None), (None, None))
     assert made.repaired == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        # Two wrong of its own, one of the packets', and the other way round.
+        ([(0, 0), (5, 1), (4, 2), (3, 2), (20, 15)], 15),
+        ([(0, 0), (5, 5), (6, 4), (7, 3), (6, 8), (20, 15)], 20),
+        # One each: the same time twice is as wrong as one before it.
+        ([(0, 0), (10, 5), (9, 5), (20, 15)], 20),
+        # Where one is missing the other stands in for it: 15 is before 20 in either column.
+        ([(10, 10), (None, 20), (15, 30)], 30),
+        ([(10, 10), (9, 11), (20, None), (30, 15)], 30),
+    ],
+)
+def test_every_wrong_time_counts(given: list[tuple[int | None, int | None]], expected: int) -> None:
+    found, _ = times(*given)
+    assert found[-1] == expected
 
 
 def test_a_missing_time_stands_in_for_the_other_of_its_kind() -> None:

@@ -76,6 +76,7 @@ def test_as_many_tracks_as_possible_have_whole_ticks(timescales: list[int], expe
     ("start", "bases", "expected"),
     [
         ("0", ["1/24"], "0"),
+        ("0", [], "0"),
         ("999/1000", ["1/24"], "0"),
         ("1", ["1/24"], "1"),
         ("10/3", ["1/24"], "10/3"),
@@ -84,7 +85,8 @@ def test_as_many_tracks_as_possible_have_whole_ticks(timescales: list[int], expe
         ("-1/1000", ["1/24"], "-1/24"),
         ("-1/24", ["1/24"], "-1/24"),
         ("95/10", ["1001/24000", "1/48000"], "227227/24000"),
-        ("7", ["3/2", "2"], "6"),
+        ("11", ["3/2", "2"], "6"),
+        ("11", ["2", "3/2"], "6"),
     ],
 )
 def test_a_film_begins_at_zero_or_is_moved_by_whole_ticks_of_all_tracks(

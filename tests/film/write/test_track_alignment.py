@@ -75,9 +75,9 @@ def test_what_begins_first_decides_on_the_zero() -> None:
 
 
 def test_the_zero_is_a_whole_tick_of_film_and_sound() -> None:
-    aligned = align(FILM_BASE, PICTURE_BASE, 240_100, [track(900_000, writer=Writer(rate=44_100))])
-    # 10.00416 seconds; a thousandth and a 44100th are both whole every hundredth.
-    assert aligned.origin == 10
+    aligned = align(FILM_BASE, PICTURE_BASE, 253_300, [track(900_000, writer=Writer(rate=44_100))])
+    # 10.55416 seconds; a thousandth and a 44100th are both whole every hundredth.
+    assert aligned.origin == Fraction(1055, 100)
     assert aligned.start == Fraction(100, 24_000)
 
 

@@ -1,6 +1,8 @@
 """Leases: one holder among any number, taken over only from one that shows no life."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -36,6 +38,45 @@ def test_who_is_overtaken_learns_of_it_for_good(object_store: ObjectStore) -> No
     newest = one.newest(FILM, RENDITION)
     assert newest is not None and (newest.number, newest.owner) == (2, "two")
     assert first.attempt != second.attempt
+
+
+def test_each_sign_of_life_counts_and_puts_off_its_end(object_store: ObjectStore) -> None:
+    one = leases(object_store)
+    assert one.newest(FILM, RENDITION) is None
+    lease = one.take(FILM, RENDITION, None)
+    assert lease is not None
+    assert re.fullmatch("000001-[0-9a-f]{8}", lease.attempt)
+    seen = [one.newest(FILM, RENDITION)]
+    assert lease.renew()
+    seen.append(one.newest(FILM, RENDITION))
+    lease.release()
+    seen.append(one.newest(FILM, RENDITION))
+    assert [state is not None and (state.beats, state.released) for state in seen] == [
+        (0, False),
+        (1, False),
+        (2, True),
+    ]
+    ends = [datetime.fromisoformat(state.expires) for state in seen if state is not None]
+    assert ends == sorted(set(ends))
+    ahead = ends[0] - datetime.now(UTC)
+    assert timedelta(0) < ahead <= timedelta(seconds=8)
+
+
+def test_every_rendition_of_every_film_has_its_own(object_store: ObjectStore) -> None:
+    one = leases(object_store)
+    assert one.take(FILM, RENDITION, None) is not None
+    for film, rendition in ((FILM, "other"), ("other", RENDITION)):
+        assert one.newest(film, rendition) is None
+        assert one.take(film, rendition, None) is not None
+
+
+def test_a_holder_whose_lease_was_removed_is_not_overtaken(object_store: ObjectStore) -> None:
+    one = leases(object_store)
+    lease = one.take(FILM, RENDITION, None)
+    assert lease is not None
+    object_store.delete([found.key for found in object_store.list("")])
+    assert lease.renew()
+    assert one.newest(FILM, RENDITION) is not None
 
 
 def test_a_lease_given_back_is_free_at_once(object_store: ObjectStore) -> None:

@@ -173,7 +173,9 @@ def test_an_end_of_a_job_that_cannot_be_read_is_damage(store: FolderStore) -> No
     data = store.get(key)
     for wrong in [*broken(data, "state"), changed(data, state="lost")]:
         store.put(key, wrong)
-        with pytest.raises(DamagedError, match="the end of a reconstruction cannot be read"):
+        with pytest.raises(
+            DamagedError, match="films/film is damaged: the end of a reconstruction cannot be read"
+        ):
             jobs.end_of(name)
 
 
@@ -184,7 +186,9 @@ def test_a_lease_that_cannot_be_read_is_damage(store: FolderStore) -> None:
     data = store.get(key)
     for wrong in broken(data, "owner"):
         store.put(key, wrong)
-        with pytest.raises(DamagedError, match="the lease of a rendition cannot be read"):
+        with pytest.raises(
+            DamagedError, match="films/film is damaged: the lease of a rendition cannot be read"
+        ):
             leases.newest("film", RENDITION)
 
 

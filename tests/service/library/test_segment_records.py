@@ -1,5 +1,7 @@
 """Whole segments of several attempts: those that continue one another form a chain."""
 
+import hashlib
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -78,6 +80,48 @@ def test_what_is_written_is_read_again(object_store: ObjectStore) -> None:
     assert chain(object_store) == written
     assert [record.is_last for record in written] == [False, False, True]
     assert newest_record(object_store, FILM, RENDITION) == written[-1]
+
+
+def test_attempts_lie_apart(object_store: ObjectStore) -> None:
+    one = RenditionWriter(object_store, "000001-aa")
+    written = one.write()
+    folder = "films/film/renditions/rendition/000001-aa"
+    assert written.init.key == f"{folder}/init.mp4"
+    assert written.segment.key == f"{folder}/000001.m4s"
+    assert [found.key for found in object_store.list("")] == [
+        f"{folder}/000001.json",
+        f"{folder}/000001.m4s",
+        f"{folder}/init.mp4",
+    ]
+    assert object_store.get(written.init.key) == b"header"
+
+
+def test_the_newest_record_is_the_farthest_one_and_of_these_the_newest_attempts(
+    object_store: ObjectStore,
+) -> None:
+    one = RenditionWriter(object_store, "000001-ff")
+    one.write()
+    farthest = one.write()
+    two = RenditionWriter(object_store, "000002-aa")
+    two.write()
+    assert newest_record(object_store, FILM, RENDITION) == farthest
+    farther = two.write(frames=25)
+    assert newest_record(object_store, FILM, RENDITION) == farther
+
+
+def test_a_first_segment_begins_with_nothing_before_it(object_store: ObjectStore) -> None:
+    first = RenditionWriter(object_store, "000001-aa").write()
+    assert first.fits(None)
+    assert not replace(first, number=2).fits(None)
+    assert not replace(first, begins="elsewhere").fits(None)
+
+
+def test_a_resume_points_digest_is_the_same_in_every_version_of_the_service() -> None:
+    text = (
+        '{"format":1,"frames":24,"position":"1","reading":{"finished":1,"pts":1000,"state":{}},'
+        '"segments":1,"warnings":[],"writing":{"fragments":1}}'
+    )
+    assert resume_digest(point(1)) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_segment_without_its_record_does_not_count(object_store: ObjectStore) -> None:
