@@ -316,3 +316,30 @@ def test_reconstructions_that_outlive_the_command(library: Library, shell: Shell
     assert failed["fault"] == {"reason": "NO_PICTURE", "message": "there is no picture"}
     library.jobs[JOB] = stands(job(pb.RECONSTRUCTION_STATE_CANCELLED))
     assert "cancelled" in shell("reconstructions", "cancel", JOB)[0]
+
+
+def test_an_error_says_which_command_helps(library: Library, shell: Shell) -> None:
+    def said(*command: str) -> str:
+        return shell(*command, code=1)[1].strip()
+
+    assert said("film", "nothing") == (
+        "refilm: there is no films/nothing; `refilm films` lists those that there are"
+    )
+    job = "films/nothing/reconstructions/1"
+    assert said("reconstructions", "show", job) == (
+        f"refilm: no {job}; `refilm reconstructions list` lists those that there are"
+    )
+
+
+def test_a_frame_is_saved_as_the_file_is_named(library: Library, shell: Shell) -> None:
+    name = "films/bunny/renditions/r"
+    out, _ = shell("frame", f"{name}@1.5", "-o", "poster.jpg")
+    assert out == "poster.jpg: at 0:01.500, pca v2\n"
+    assert (shell.folder / "poster.jpg").read_bytes() == b"a picture"
+    asked = library.requests[-1]
+    assert isinstance(asked, pb.GetFrameRequest)
+    assert (asked.name, asked.time.ToMilliseconds()) == (name, 1500)
+    (shown,) = shell.json("frame", name, "-o", "poster.png")
+    assert (shown["output"], shown["time"]) == ("poster.png", 1.5)
+    assert library.requests[-1].format != asked.format
+    assert "saved as .jpg" in shell("frame", name, "-o", "poster.txt", code=2)[1]

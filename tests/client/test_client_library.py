@@ -211,3 +211,15 @@ def test_waiting_for_a_job_survives_cuts_and_ends_in_time(library: Library, cabl
         library.jobs[name] = stands(job(running, 1))
         with pytest.raises(refilm.DeadlineError, match="had not ended in time"):
             client.wait_for_reconstruction(name, timeout=0.3)
+
+
+def test_a_frame_of_a_film_is_a_picture_with_its_time(library: Library) -> None:
+    rendition = "films/bunny/renditions/r"
+    with refilm.Client(library.address) as client:
+        picture = client.frame(rendition, 1.25, format="png")
+    assert (picture.data, picture.format, picture.model) == (b"a picture", "png", MODEL)
+    assert (picture.time, picture.timing) == (1.5, None)
+    asked = library.requests[-1]
+    assert isinstance(asked, pb.GetFrameRequest)
+    assert (asked.name, asked.time.ToMilliseconds()) == (rendition, 1250)
+    assert asked.format == autoencoder_pb2.IMAGE_FORMAT_PNG
