@@ -1,10 +1,13 @@
 """What a confined child cannot do, and what it still can."""
 
+import errno
 import os
 import socket
+from collections.abc import Callable
 
 import pytest
 
+from film.process import sandbox
 from film.process.channel import ServiceChannel
 from film.process.frame_slots import FrameSlots
 from film.process.sandbox import protection
@@ -76,3 +79,44 @@ async def test_shared_frames_cannot_be_truncated(spawner: Spawner):
     finally:
         os.close(descriptor)
     assert slots.copy_out(0, 32).shape == (32, 144, 256, 3)
+
+
+def in_a_fork(confine: Callable[[], None], tries: Callable[[], object]) -> int:
+    """Return the error number of what is tried once confined; 0: it can be done."""
+    child = os.fork()
+    if not child:
+        code = 255
+        try:
+            sandbox._prctl(sandbox._PR_SET_NO_NEW_PRIVS, 1)
+            confine()
+            tries()
+            code = 0
+        except OSError as error:
+            code = error.errno or 254
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def connect() -> None:
+    with socket.socket() as sock:
+        sock.connect(("127.0.0.1", 9))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("confine", [sandbox._landlock, lambda: sandbox._filter().load()])
+@pytest.mark.parametrize(
+    "tries",
+    [
+        lambda: os.open("/etc/hostname", os.O_RDONLY),
+        lambda: os.kill(os.getppid(), 0),
+        connect,
+    ],
+    ids=["files", "signals", "connections"],
+)
+def test_each_of_the_two_protects_alone(
+    confine: Callable[[], None], tries: Callable[[], object]
+) -> None:
+    """Where a kernel or a library lacks one, the other still holds."""
+    assert in_a_fork(lambda: None, tries) in (0, errno.ECONNREFUSED)
+    assert in_a_fork(confine, tries) in (errno.EPERM, errno.EACCES)
