@@ -34,7 +34,7 @@ def main(films: int, queries: int) -> None:
         rows = _index_rows(film_rows(number))
         began = time.perf_counter()
         index.add(f"film-{number}", f"uid-{number}", rows)
-        wants_training = index.settle()
+        wants_training = index.move_rows()
         adding += time.perf_counter() - began
         if wants_training:
             began = time.perf_counter()

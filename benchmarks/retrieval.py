@@ -42,7 +42,7 @@ from service.search.alignment import (
     windows,
 )
 from service.search.index import RowIndex
-from service.search.match import LEAST_CONFIDENCE
+from service.search.match import MIN_CONFIDENCE
 
 FRAME_RATE = 24
 LENGTHS = (0, 3, 5, 10)
@@ -235,10 +235,10 @@ def measure(
             hits["refilm"] = found is not None and (
                 found.place.film == film.name and abs(found.place.offset - start) <= RIGHT_SECONDS
             )
-            answered = hits["refilm"] and found is not None and found.confidence >= LEAST_CONFIDENCE
+            answered = hits["refilm"] and found is not None and found.confidence >= MIN_CONFIDENCE
             stranger = match(library, times, clip, others)
             counts.unknown += 1
-            counts.rejected += stranger is None or stranger.confidence < LEAST_CONFIDENCE
+            counts.rejected += stranger is None or stranger.confidence < MIN_CONFIDENCE
         if is_ambiguous(query):
             counts.ambiguous += 1
             counts.right_ambiguous += hits["refilm"]

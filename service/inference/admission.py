@@ -1,4 +1,4 @@
-"""How many frames may be in Triton at once, and who waits: first come, first served."""
+"""Admission control: limits the frames in Triton at once, first come, first served."""
 
 import asyncio
 from collections import deque
@@ -9,30 +9,30 @@ from service.errors import OverloadedError
 
 
 class Admission:
-    """A fair gate of `places`; a batch takes as many as it has frames. Used on one event loop."""
+    """A fair semaphore; a batch takes as many places as it has frames. For one event loop."""
 
     def __init__(self, places: int, *, max_wait_seconds: float) -> None:
         self._free = places
         self._max_wait_seconds = max_wait_seconds
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.in_flight = 0
-        """Frames that hold a place."""
+        """Frames that hold places."""
 
     @property
     def waiting(self) -> int:
-        """Frames that wait for a place."""
+        """Frames that wait for places."""
         return sum(size for size, _ in self._waiting)
 
     @asynccontextmanager
     async def places(self, size: int, *, patient: bool) -> AsyncIterator[None]:
-        """Hold `size` places; raises OverloadedError when an impatient caller waits too long."""
-        await self._take(size, None if patient else self._max_wait_seconds)
+        """Hold `size` places; raises OverloadedError after `max_wait_seconds` unless `patient`."""
+        await self._acquire(size, None if patient else self._max_wait_seconds)
         try:
             yield
         finally:
-            self._give_back(size)
+            self._release(size)
 
-    async def _take(self, size: int, max_wait: float | None) -> None:
+    async def _acquire(self, size: int, max_wait: float | None) -> None:
         if not self._waiting and self._free >= size:
             self._grant(size)
             return
@@ -43,8 +43,8 @@ class Admission:
                 await ticket[1]
         except BaseException as error:
             if ticket[1].done() and not ticket[1].cancelled():
-                # Granted in the same moment as it was given up.
-                self._give_back(size)
+                # Granted at the moment of the cancellation.
+                self._release(size)
             else:
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
@@ -52,7 +52,7 @@ class Admission:
                 self._admit()
             if isinstance(error, TimeoutError):
                 raise OverloadedError(
-                    "the service is at work on as many frames as it can hold; try again",
+                    "the service is processing as many frames as it can hold; try again",
                     retry_after=self._max_wait_seconds,
                 ) from None
             raise
@@ -61,7 +61,7 @@ class Admission:
         self._free -= size
         self.in_flight += size
 
-    def _give_back(self, size: int) -> None:
+    def _release(self, size: int) -> None:
         self._free += size
         self.in_flight -= size
         self._admit()

@@ -1,7 +1,7 @@
-"""A stream of items through preparation and batches, answered in order, with bounded memory.
+"""Processes a stream in batches, in order and with bounded memory.
 
-What is prepared while a batch is under way goes into the next one: a lone item leaves at once, a
-fast stream fills its batches. A fault ends the stream after the answers to everything before it.
+Items prepared while a batch is in flight form the next one: a single item is sent at once, a fast
+stream fills its batches. An error ends the stream after the answers to all items before it.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 MAX_BATCH = 32
-"""Items in one request to Triton; larger ones gain nothing and delay the first answer."""
+"""Items in one request to Triton; larger batches gain nothing and delay the first answer."""
 MAX_BATCHES = 3
-"""Batches under way at once: one travelling in, one in the model, one travelling out."""
+"""Batches in flight: one being sent, one in the model, one being received."""
 MAX_PREPARING = 4
-"""Items in preparation at once: unprepared ones are as large as a message may be."""
+"""Items in preparation at once: unprepared ones may be as large as a message."""
 MAX_PREPARED = 2 * MAX_BATCH
 
 
@@ -39,14 +39,14 @@ class Pipeline(Generic[Item, Prepared, Answer]):
         self._prepared_changed = asyncio.Condition()
         self._read_all = False
         self._read_fault: Exception | None = None
-        # In order; None is the end, an exception an end with a fault. Bounded by the places.
+        # In order; None is the end, an exception the end after an error. Bounded by the places.
         self._batches: asyncio.Queue[asyncio.Task[list[Answer]] | Exception | None] = (
             asyncio.Queue()
         )
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def answers(self, items: AsyncIterable[Item]) -> AsyncGenerator[Answer, None]:
-        """Yield one answer an item, in order; raises what went wrong on the way."""
+        """Yield one answer for each item, in order; raises the first error."""
         self._start(self._read(items))
         self._start(self._batch())
         try:
@@ -76,7 +76,7 @@ class Pipeline(Generic[Item, Prepared, Answer]):
                     self._prepared.append(task)
                     self._prepared_changed.notify_all()
         except Exception as error:
-            # Whatever it is, it is the stream's end; `answers` raises it in its turn.
+            # Any error ends the stream; `answers` raises it after the answers before it.
             self._read_fault = error
         async with self._prepared_changed:
             self._read_all = True
@@ -107,7 +107,7 @@ class Pipeline(Generic[Item, Prepared, Answer]):
         self._batches.put_nowait(fault)
 
     async def _next_tasks(self) -> list[asyncio.Task[Prepared]]:
-        """Wait for the next item and take with it all that are prepared; empty at the end."""
+        """Wait for the next item and take all prepared ones with it; empty at the end."""
         async with self._prepared_changed:
             await self._prepared_changed.wait_for(lambda: self._prepared or self._read_all)
             tasks: list[asyncio.Task[Prepared]] = []

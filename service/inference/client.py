@@ -1,4 +1,4 @@
-"""Frames to latents to frames: batches through Triton, as many at once as it may hold."""
+"""Inference: encodes and decodes batches in Triton, within the admission limit."""
 
 import time
 from collections.abc import Callable
@@ -26,21 +26,21 @@ MAX_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What an encoder made of N frames."""
+    """An encoder's output for N frames."""
 
     latents: NDArray[np.float32]
     """[N, 200]"""
     embeddings: NDArray[np.float32]
     """[N, 200], each of unit length."""
     queue_seconds: float
-    """Waiting in the service for a place in front of Triton."""
+    """Waiting for admission."""
     compute_seconds: float
     """In Triton: its batcher's queue, the transfer and the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a decoder made of N latents."""
+    """A decoder's output for N latents."""
 
     frames: NDArray[np.uint8]
     """[N, 144, 256, 3] RGB."""
@@ -74,10 +74,9 @@ class Inference:
     ) -> Encoded:
         """Encode `frames` [N, 144, 256, 3], N from 1 to 64.
 
-        `within`: seconds until the caller's deadline. `patient`: wait for a place as long as it
-        takes (streams and films, which slow their callers down) instead of refusing when it takes
-        too long (single calls). Raises OverloadedError, UnavailableError, LateError or
-        ServerSideError.
+        `within`: seconds until the caller's deadline. `patient`: wait for admission without limit
+        (streams and films, which apply backpressure) instead of failing after the maximum wait
+        (single calls). Raises OverloadedError, UnavailableError, LateError or ServerSideError.
         """
         result, queued, computed = await self._run(
             model,
@@ -122,7 +121,7 @@ class Inference:
     ) -> NDArray[np.float32]:
         """Return the unit-length embeddings of `latents` [N, 200]; otherwise as `encode`.
 
-        They are what the model's encoder gives beside these latents.
+        They equal the encoder's embeddings of the same latents.
         """
         result, _, _ = await self._run(
             model, DECODER_SUFFIX, latents, "FP32", ("OUTPUT__1",), within, patient

@@ -1,4 +1,4 @@
-"""The connection to Triton, and what its errors mean to a caller."""
+"""The connection to Triton, and the translation of its errors."""
 
 import grpc
 from tritonclient.grpc.aio import InferenceServerClient
@@ -13,12 +13,12 @@ from service.errors import (
 )
 
 RETRY_AFTER_SECONDS = 1.0
-"""When a caller should try again after Triton could not be reached: a local one is back by then."""
+"""Retry delay when Triton cannot be reached; a local one has restarted by then."""
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A Triton that was restarted must be found again at once, not after gRPC's two minutes.
+    # Reconnect to a restarted Triton at once, not after gRPC's backoff of two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -28,12 +28,12 @@ _CHANNEL_OPTIONS = [
 ]
 
 _LOST_PROCESS = "Stub process"
-"""What Triton's Python backend names when a model's own process died, or gave no sign of life for a
-second, which a loaded machine can bring about. It does not start it again by itself."""
+"""In the Python backend's error when a model's stub process died, or did not respond for a second,
+which happens on a loaded machine. Triton does not restart it."""
 
 
 class ModelProcessLostError(UnavailableError):
-    """The process that ran a model is lost to a Triton that goes on without it."""
+    """A model's stub process is lost, and Triton keeps running without it."""
 
 
 def connect(address: str) -> InferenceServerClient:
@@ -48,7 +48,7 @@ def status_of(error: InferenceServerException) -> grpc.StatusCode:
 
 
 def service_error(error: InferenceServerException) -> ServiceError:
-    """Return what a caller is told; Triton's own words (addresses, paths) stay in the log."""
+    """Return the error for the caller; Triton's message (addresses, paths) stays in the log."""
     match status_of(error):
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.UNKNOWN:
             return UnavailableError(
@@ -65,7 +65,7 @@ def service_error(error: InferenceServerException) -> ServiceError:
                 "the inference server is overloaded; try again", retry_after=RETRY_AFTER_SECONDS
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            # It has none of its own.
+            # Triton has no status code for it.
             return LateError(
                 "the call's deadline came before the model had answered; allow it more time"
             )

@@ -1,4 +1,4 @@
-"""Which model versions can answer now: learned from Triton's API alone, asked every few seconds."""
+"""The registry of ready model versions, polled from Triton's API every few seconds."""
 
 import asyncio
 import json
@@ -26,13 +26,13 @@ log = structlog.get_logger(__name__)
 ENCODER_SUFFIX = "_encoder"
 DECODER_SUFFIX = "_decoder"
 _POLL_TIMEOUT_SECONDS = 10.0
-_RETURN_SECONDS = 120.0
-"""For so long after Triton was gone, what was ready before is awaited rather than denied."""
+_RECOVERY_SECONDS = 120.0
+"""For so long after Triton was lost, earlier versions are unavailable instead of not found."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One training published under a model's name: READY as encoder and as decoder."""
+    """A version of a model whose encoder and decoder are ready."""
 
     name: str
     version: int
@@ -60,14 +60,14 @@ class Model:
 
 
 class Models:
-    """The registry of what is ready in Triton. Used on one event loop."""
+    """The registry of the models ready in Triton. For one event loop."""
 
     def __init__(self, triton: InferenceServerClient, *, default_model: str = "") -> None:
         self._triton = triton
         self._default_model = default_model
         self._versions: dict[str, tuple[ModelVersion, ...]] = {}
         self._reachable = False
-        self._awaited: set[tuple[str, int]] = set()
+        self._expected: set[tuple[str, int]] = set()
         self._awaited_until = 0.0
         self._listeners: list[Callable[[], None]] = []
         self._unfit: set[str] = set()
@@ -75,20 +75,20 @@ class Models:
 
     @property
     def ready(self) -> bool:
-        """Whether some model can answer now."""
+        """Whether any model is ready."""
         return bool(self._versions)
 
     @property
     def reachable(self) -> bool:
-        """Whether Triton answered when it was last asked."""
+        """Whether Triton answered the last poll."""
         return self._reachable
 
     def list(self) -> tuple[Model, ...]:
-        """Return the models that can answer now, by name."""
+        """Return the ready models, by name."""
         return tuple(self._model(name) for name in sorted(self._versions))
 
     def get(self, name: str) -> Model:
-        """Return one model; raises NotFoundError naming those there are."""
+        """Return one model; raises NotFoundError with the names of the ready ones."""
         if name not in self._versions:
             raise self._unknown(name)
         return self._model(name)
@@ -96,7 +96,7 @@ class Models:
     def resolve(
         self, name: str = "", version: int = 0, digest: str = "", *, field: str = "model"
     ) -> ModelVersion:
-        """Return the version that a selector means: once per call or stream, then always it.
+        """Resolve a selector to a version; call it once per call or stream.
 
         `field` is the selector's path in the request, for the error.
 
@@ -113,7 +113,7 @@ class Models:
         if digest and not name and not version:
             return self._by_digest(digest)
         name = name or self._default(field)
-        if self._is_awaited(name, version):
+        if self._is_expected(name, version):
             raise UnavailableError(
                 f'model "{name}" is being loaded again; try again',
                 reason="MODEL_NOT_READY",
@@ -135,27 +135,27 @@ class Models:
         return chosen
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called after every change of what is ready or reachable."""
+        """Call `listener` after every change of `ready`, `reachable` or the versions."""
         self._listeners.append(listener)
 
     def poll_soon(self) -> None:
-        """Ask Triton again at once: something suggests that what is known is out of date."""
+        """Poll at once: the registry may be out of date."""
         self._wake.set()
 
     async def poll(self, every_seconds: float) -> None:
-        """Ask Triton again and again; returns only when cancelled."""
+        """Poll Triton periodically; returns only when cancelled."""
         while True:
             await self.refresh()
             try:
                 await asyncio.wait_for(self._wake.wait(), every_seconds)
                 self._wake.clear()
-                # However often calls fail, Triton is not asked more than ten times a second.
+                # At most ten polls a second, however often calls fail.
                 await asyncio.sleep(0.1)
             except TimeoutError:
                 pass
 
     async def refresh(self) -> None:
-        """Ask Triton what is ready now. Never raises: an unreachable Triton has nothing ready."""
+        """Poll Triton once. Never raises: an unreachable Triton has nothing ready."""
         try:
             versions = await self._ask()
         except InferenceServerException as error:
@@ -166,7 +166,7 @@ class Models:
             self._update(versions, reachable=True)
 
     def mark_unreachable(self) -> None:
-        """Take note that Triton is gone, before asking would tell."""
+        """Mark Triton as gone before the next poll finds out."""
         self._update({}, reachable=False)
 
     def _update(self, versions: dict[str, tuple[ModelVersion, ...]], *, reachable: bool) -> None:
@@ -180,8 +180,8 @@ class Models:
                 digest=version.digest,
             )
         if not reachable:
-            self._awaited |= {(v.name, v.version) for v in _all(self._versions)}
-            self._awaited_until = time.monotonic() + _RETURN_SECONDS
+            self._expected |= {(v.name, v.version) for v in _all(self._versions)}
+            self._awaited_until = time.monotonic() + _RECOVERY_SECONDS
         for version in _all(self._versions) - _all(versions):
             log.info("model version gone", model=version.name, version=version.version)
         self._versions = versions
@@ -215,7 +215,7 @@ class Models:
         except InferenceServerException as error:
             if error.status() == "StatusCode.UNAVAILABLE":
                 raise
-            # Unloaded between the two questions; the next poll tells.
+            # Unloaded between the two requests; the next poll updates it.
             return ()
         shape = model_shape(encoder_config, decoder_config)
         if shape != SERVED:
@@ -255,11 +255,11 @@ class Models:
             reason="MODEL_REQUIRED",
         )
 
-    def _is_awaited(self, name: str, version: int) -> bool:
+    def _is_expected(self, name: str, version: int) -> bool:
         ready = {v.version for v in self._versions.get(name, ())}
         if (version in ready) if version else ready:
             return False
-        awaited = {number for other, number in self._awaited if other == name}
+        awaited = {number for other, number in self._expected if other == name}
         return time.monotonic() < self._awaited_until and (
             version in awaited if version else bool(awaited)
         )
@@ -282,7 +282,7 @@ class Models:
         )
 
     def _by_digest(self, digest: str) -> ModelVersion:
-        # The newest of several: the same files may have been published twice.
+        # The newest one, if the same files were published more than once.
         for version in sorted(_all(self._versions), key=lambda v: (-v.version, v.name)):
             if version.digest == digest:
                 return version

@@ -19,9 +19,9 @@ from service.rpc.messages import seconds_of
 from service.rpc.names import film_name
 from service.rpc.pages import FilmId, PageTokens, page_size
 from service.rpc.search_query import Queries
-from service.search.duplicates import Wanted, rank
+from service.search.duplicates import DuplicateQuery, rank
 from service.search.engine import Search
-from service.search.passage_pairs import PassagePairs, Stretch
+from service.search.passage_pairs import FilmRange, PassagePair
 
 DEFAULT_SIMILARITY = 0.9
 LEAST_SIMILARITY = 0.5
@@ -47,7 +47,7 @@ class DuplicateCalls:
         self._queries = queries
         self._search = search
         self._limit = limit
-        self._kept: OrderedDict[str, list[PassagePairs]] = OrderedDict()
+        self._kept: OrderedDict[str, list[PassagePair]] = OrderedDict()
 
     async def FindDuplicates(
         self,
@@ -69,7 +69,7 @@ class DuplicateCalls:
                 self._kept.popitem(last=False)
         following = [one for one in pairs if not after or rank(one) > after]
         films: dict[str, Film] = {}
-        shown: list[PassagePairs] = []
+        shown: list[PassagePair] = []
         taken = 0
         while len(shown) < size and taken < len(following):
             some = following[taken : taken + size - len(shown)]
@@ -91,7 +91,9 @@ class DuplicateCalls:
             model=messages.model_identity(model),
         )
 
-    async def _wanted(self, request: pb.FindDuplicatesRequest) -> tuple[ModelVersion, Wanted]:
+    async def _wanted(
+        self, request: pb.FindDuplicatesRequest
+    ) -> tuple[ModelVersion, DuplicateQuery]:
         similarity = DEFAULT_SIMILARITY
         if request.HasField("min_similarity"):
             similarity = round(request.min_similarity, 6)
@@ -112,14 +114,14 @@ class DuplicateCalls:
         films = await self._queries.films(list(request.films))
         model = messages.resolve(self._models, request.model)
         current_call().model = model
-        return model, Wanted(model.digest, films, similarity, float(seconds))
+        return model, DuplicateQuery(model.digest, films, similarity, float(seconds))
 
-    async def _find(self, wanted: Wanted) -> list[PassagePairs]:
+    async def _find(self, wanted: DuplicateQuery) -> list[PassagePair]:
         with self._limit, metrics.SEARCH_SECONDS.labels("FindDuplicates").time():
             return await self._search.duplicates(wanted)
 
 
-def _pair(pairs: PassagePairs, films: dict[str, Film]) -> pb.DuplicatePair:
+def _pair(pairs: PassagePair, films: dict[str, Film]) -> pb.DuplicatePair:
     return pb.DuplicatePair(
         first=_passage(pairs.first, films),
         second=_passage(pairs.second, films),
@@ -127,7 +129,7 @@ def _pair(pairs: PassagePairs, films: dict[str, Film]) -> pb.DuplicatePair:
     )
 
 
-def _passage(stretch: Stretch, films: dict[str, Film]) -> pb.Passage:
+def _passage(stretch: FilmRange, films: dict[str, Film]) -> pb.Passage:
     return pb.Passage(
         film=film_name(stretch.film),
         title=films[stretch.film].title,

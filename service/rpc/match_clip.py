@@ -75,7 +75,7 @@ class ClipCalls:
         with self._limit:
             survey, variants = await self._encoded(settings, model, chunks_of(requests, "settings"))
         found = await self._matcher.match(model.digest, variants, count, films)
-        gone = await self._search.vanished([one.film for one in found])
+        gone = await self._search.find_deleted([one.film for one in found])
         coverage = self._search.coverage(model.digest, films)
         current_call().frames = len(survey.chosen)
         return pb.MatchClipResponse(

@@ -72,7 +72,7 @@ class SearchCalls:
                 previews: Sequence[bytes] = [b""] * len(page.hits)
                 if request.include_previews and page.hits:
                     previews = await self._previews(query.model, page.hits)
-                if not await self._search.vanished(hit.film for hit in page.hits):
+                if not await self._search.find_deleted(hit.film for hit in page.hits):
                     break
         coverage = self._search.coverage(query.model.digest, query.question.films)
         current_call().frames = len(page.hits)

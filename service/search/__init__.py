@@ -1,1 +1,1 @@
-"""Questions to the latents of the library's films. The only place that knows faiss."""
+"""Search in the latents of the library's films. The only package that uses faiss."""

@@ -1,11 +1,10 @@
-"""Where a clip lies in films: its frames' candidates vote for places, and each place is looked at.
+"""Locates a clip in films: candidates vote for offsets, and the best offsets are verified exactly.
 
-A clip's frame that looks like a moment of a film says: the clip began so many seconds before it. A
-clip that is of the film says so again and again, for the same beginning; one that only looks like
-it here and there does not. The beginnings that got the most votes are then checked exactly: the
-clip is laid upon the film's own frames at its own times, shifted a little either way, and the
-longest run of frames that lie on their like decides. What comes before or after the film's passage
-in the clip, and lies on nothing, is thus told from it. Pure numpy; knows no store and no index.
+Each match of a clip frame with a film's row votes for an offset of the clip in the film. The frames
+of a true match agree on one offset; chance matches do not. The offsets with the most votes are
+verified: the clip's frames are compared with the film's frames at the same times, shifted a little
+either way, and scored by the best run of similar frames, which also separates the film's passage
+from whatever precedes or follows it in the clip. Pure numpy; independent of store and index.
 """
 
 import math
@@ -19,32 +18,32 @@ from numpy.typing import NDArray
 from service.search.candidates import Candidate
 
 ALIKE = 0.45
-"""From this similarity on a pair of frames speaks for a place, below it against. Measured: a frame
-and its like under all distortions together 0.54 or more for 19 of 20 frames, 0.9 in the middle; a
-frame and the best of a film it is not from below 0.45 for 19 of 20, 0.25 to 0.35 in the middle."""
+"""A pair of frames above this similarity counts for a place, below it against. Measured: the same
+frame under all distortions together 0.54 or more for 19 of 20 frames, median 0.9; the best frame of
+another film below 0.45 for 19 of 20, median 0.25 to 0.35."""
 PROPOSALS = 8
-"""Places that are looked at closely."""
+"""Places that are verified exactly."""
 REACH_SECONDS = 2.5
-"""How far a place is shifted either way: indexed rows are a second apart, and a still shot looks
+"""How far a place is shifted either way: indexed rows are a second apart, and a static shot looks
 the same for longer than that."""
 SAME_PLACE_SECONDS = 1.0
-"""Places of a film no further apart are one."""
+"""Places in a film that are closer are the same."""
 
 _STEP_SECONDS = 0.04
 _VOTE_SECONDS = 0.5
-_LEAST_VOTE = 0.2
+_MIN_VOTE = 0.2
 _VOTE_POWER = 3
-"""What looks very much like a moment counts for much more than what looks a little like many: in
-scrolling credits every second resembles all the others."""
+"""Emphasises strong similarities over many weak ones: in scrolling credits every second resembles
+all the others."""
 _RIVAL_FROM = 0.95
-"""A rival this close to the best place, as a share of its score, begins to make it doubtful."""
+"""A rival above this share of the best place's score starts to reduce the confidence."""
 _RIVAL_DOUBT = 0.4
-"""What a rival that is as good takes off the confidence."""
+"""Reduction of the confidence by an equally good rival."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipFrames:
-    """A clip's frames that are compared; flat ones, on which nothing can be seen, are left out."""
+    """A clip's frames to compare, without flat ones, which show nothing."""
 
     seconds: NDArray[np.float64]
     """From the clip's first frame, [N], increasing."""
@@ -54,7 +53,7 @@ class ClipFrames:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A film, and where in it the clip's first frame would lie."""
+    """A film, and the clip's offset in it."""
 
     film: str
     film_uid: str
@@ -74,42 +73,42 @@ class FilmWindow:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The best way to lay a clip upon a film around a place."""
+    """The best alignment of a clip with a film around a place."""
 
     place: Place
     first: int
-    """Of the clip's frames, the first that lies on its like."""
+    """The first matching frame of the clip."""
     last: int
     frames: int
     """Of the clip, in all."""
     similarity: float
     """The mean over the frames from the first to the last."""
     score: float
-    """How much speaks for it: the sum of what their similarities are above ALIKE."""
+    """The sum of the frames' similarities above ALIKE."""
     rival: float
     """The best other place's share of the score, 0 to 1."""
     confidence: float = 0.0
 
 
 def propose(clip: ClipFrames, candidates: Sequence[Sequence[Candidate]]) -> list[Place]:
-    """Return the places that most of the clip's frames speak for, the best first.
+    """Return the places with the most votes, the best first.
 
     Args:
         clip: the clip.
-        candidates: of each of its frames, rows of films that look like it.
+        candidates: similar rows of films, for each frame of the clip.
     """
     votes: dict[tuple[str, str], dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for second, found in zip(clip.seconds.tolist(), candidates, strict=True):
-        # Once a frame and beginning, or a still shot would vote for itself many times.
+        # One vote for each frame and offset, or a static shot would vote for itself many times.
         own: dict[tuple[str, str, int], float] = {}
         for one in found:
-            if one.similarity > _LEAST_VOTE:
+            if one.similarity > _MIN_VOTE:
                 key = (one.film, one.film_uid, round((one.seconds - second) / _VOTE_SECONDS))
                 own[key] = max(own.get(key, 0.0), one.similarity**_VOTE_POWER)
         for (film, uid, bin_), vote in own.items():
             votes[film, uid][bin_] += vote
     ranked = [
-        # Rows are a second apart: one beginning's votes fall into three bins.
+        # Rows are a second apart: one offset's votes fall into three bins.
         (sum(bins.get(bin_ + step, 0.0) for step in (-1, 0, 1)), film, uid, bin_)
         for (film, uid), bins in votes.items()
         for bin_ in bins
@@ -126,10 +125,10 @@ def propose(clip: ClipFrames, candidates: Sequence[Sequence[Candidate]]) -> list
 
 
 def windows(clip: ClipFrames, place: Place) -> Iterator[tuple[slice, float, float]]:
-    """Yield which stretches of the film are needed to look at a place, each for some clip frames.
+    """Yield the time windows of the film needed to verify a place.
 
-    As the clip's frames, the first second, and the last. They are no longer than they must be,
-    and together no longer than the clip and `REACH_SECONDS` around each of its frames.
+    As a slice of the clip's frames, the first second, and the last second; together no longer than
+    the clip and `REACH_SECONDS` around each of its frames.
     """
     first = 0
     for number in range(1, len(clip.seconds) + 1):
@@ -145,15 +144,15 @@ def windows(clip: ClipFrames, place: Place) -> Iterator[tuple[slice, float, floa
 
 
 def shifts() -> NDArray[np.float64]:
-    """Return the seconds by which a place is shifted, [D]."""
+    """Return the shifts to try, in seconds, [D]."""
     steps = round(REACH_SECONDS / _STEP_SECONDS)
     return np.arange(-steps, steps + 1, dtype=np.float64) * _STEP_SECONDS
 
 
 def similarities(clip: ClipFrames, place: Place, window: FilmWindow) -> NDArray[np.float32]:
-    """Return how alike each clip frame and the film's frame at its time are, for every shift.
+    """Return the similarity of each clip frame and the film's frame at its time, for every shift.
 
-    [N, D]; 0 where the film has no frame then, or they are less alike than that.
+    [N, D], clipped at 0; 0 if the film has no frame at that time.
     """
     shift = shifts()
     if not len(window.seconds):
@@ -174,7 +173,7 @@ def similarities(clip: ClipFrames, place: Place, window: FilmWindow) -> NDArray[
 
 
 def align(place: Place, similarity: NDArray[np.float32]) -> Alignment | None:
-    """Return the best shift around a place; None where nothing is alike.
+    """Return the alignment at the best shift; None if no frames are similar.
 
     Args:
         place: the place.
@@ -200,7 +199,7 @@ def align(place: Place, similarity: NDArray[np.float32]) -> Alignment | None:
 
 
 def judge(alignments: Sequence[Alignment]) -> list[Alignment]:
-    """Return the alignments with their confidence, the surest first; each place once."""
+    """Return the alignments with their confidence, highest first, without duplicate places."""
     ranked = sorted(alignments, key=lambda one: (-one.score, one.place.film, one.place.offset))
     kept: list[Alignment] = []
     for one in ranked:
@@ -216,11 +215,11 @@ def judge(alignments: Sequence[Alignment]) -> list[Alignment]:
 
 
 def _confidence(one: Alignment, rival: float) -> float:
-    """Return how sure an alignment is, 0 to 1.
+    """Return the confidence of an alignment, 0 to 1.
 
-    A few frames must be more alike than many, and than all there are: a stranger's fade or snow may
-    pass for another's for a moment. A rival that is as good leaves it in doubt. The numbers were
-    chosen on clips other than those of `benchmarks.retrieval`, distorted otherwise.
+    Short runs, and runs that cover little of the clip, need a higher similarity: a fade or snow may
+    resemble another film's for a moment. An equally good rival lowers the confidence. The numbers
+    were tuned on other clips and distortions than those of `benchmarks.retrieval`.
     """
     frames = one.last - one.first + 1
     needed = 0.5 + 0.35 / math.sqrt(frames) + 0.2 * (1.0 - frames / one.frames)
@@ -235,7 +234,7 @@ def _near(one: Place, other: Place, seconds: float) -> bool:
 
 
 def _best_runs(gains: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return for each column of [N, D] the largest sum of consecutive rows, at least 0."""
+    """Return the maximum subarray sum of each column of [N, D], at least 0."""
     running = np.zeros(gains.shape[1])
     best = np.zeros(gains.shape[1])
     for row in gains:
@@ -245,7 +244,7 @@ def _best_runs(gains: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _best_run(gains: NDArray[np.float32]) -> tuple[int, int]:
-    """Return the first and the last row of the largest sum of consecutive ones; all are [N]."""
+    """Return the first and the last index of the maximum subarray of [N]."""
     best, running, begin = 0.0, 0.0, 0
     first = last = 0
     for place, gain in enumerate(gains.tolist()):

@@ -1,4 +1,4 @@
-"""What an index answers with: moments of films that may look like a query. Knows no index."""
+"""Search results of an index. Independent of faiss."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ class Candidate:
     seconds: float
     """From the film's first frame."""
     similarity: float
-    """The cosine of the embeddings, -1 to 1; of a large index, which keeps a byte a number, to
-    within about 0.01."""
+    """The cosine of the embeddings, -1 to 1; in a large index, which stores a byte a number,
+    accurate to about 0.01."""
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

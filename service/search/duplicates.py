@@ -14,47 +14,48 @@ from service.library.verified_reads import DamagedError
 from service.search.candidates import unit
 from service.search.index import RowIndex, Selection
 from service.search.ivf_index import StoppedError
-from service.search.passage_pairs import Hint, Pair, PassagePairs, Stretch
+from service.search.passage_pairs import FilmPair, FilmRange, Hint, PassagePair
 
 log = structlog.get_logger(__name__)
 
-MOST_PAIRS = 10_000
-"""Pairs that an answer has at most: the longest."""
+MAX_PAIRS = 10_000
+"""Largest number of pairs in a result: the longest ones."""
 
 _HINT_BELOW = 0.4
-"""Rows hint at a passage from so much below the similarity asked for: both sides are indexed once a
-second, so frames that lie on each other are up to half a second apart from the rows."""
-_LEAST_HINT = 0.3
+"""How far below the minimum similarity rows may hint at a passage: both sides are indexed once a
+second, so matching frames are up to half a second from the rows."""
+_MIN_HINT = 0.3
 _STILL = 0.95
-"""A row this similar to one before, with all between, is of the same still picture."""
+"""A row at least this similar to an earlier one, with all rows in between, is of the same static
+picture."""
 _QUERIES_AT_ONCE = 256
 _NEIGHBOURS = 64
 _MANY_NEIGHBOURS = 1024
-"""For a row that even its last neighbour is like."""
+"""For a row whose neighbours all match."""
 _OFFSET_SECONDS = 1.5
 _QUIET_SECONDS = 6.0
-"""Hints at one offset, so far apart at most, are of one passage."""
+"""Largest gap between the hints of one passage."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which duplicates are looked for."""
+class DuplicateQuery:
+    """A search for duplicates."""
 
     digest: str
     """The model's, "sha256:…"."""
     films: frozenset[str] | None
-    """Of the two passages one lies in one of these films, by id; None: of all."""
+    """At least one of the two passages is in one of these films, by id; None: any film."""
     minimum: float
-    """Frames at least so similar are alike."""
+    """Minimum similarity of matching frames."""
     seconds: float
-    """Passages at least so long."""
+    """Minimum length of a passage."""
 
 
 @dataclass(slots=True)
 class _Run:
     hints: list[Hint] = field(default_factory=list)
     end: float = 0.0
-    """Of the last hint's still, in the first film."""
+    """Of the last hint's static picture, in the first film."""
     offset: float = 0.0
 
 
@@ -67,18 +68,18 @@ class _Rows:
     seconds: NDArray[np.float64]
     first_of_stills: NDArray[np.int64]
     still_ends: NDArray[np.float64]
-    """Of each of these, when the next begins."""
+    """For each of these, the time of the next."""
 
 
 def find_duplicates(
-    latents: Latents, index: RowIndex, wanted: Wanted, stopped: Callable[[], bool]
-) -> list[PassagePairs]:
-    """Return pairs of passages that show the same, the longest first. Blocks; may take minutes.
+    latents: Latents, index: RowIndex, wanted: DuplicateQuery, stopped: Callable[[], bool]
+) -> list[PassagePair]:
+    """Return pairs of passages with the same content, the longest first. Blocks, up to minutes.
 
-    Of passages that overlap in both films only the longest is returned, and none that is one still
-    shot cut in two. Raises StoppedError soon after `stopped` says so.
+    Of passages that overlap in both films only the longest is returned, and no pair that is one
+    static shot. Raises StoppedError soon after `stopped` returns True.
     """
-    found: list[PassagePairs] = []
+    found: list[PassagePair] = []
     films = index.films
     for film in sorted(films if wanted.films is None else films.keys() & wanted.films):
         try:
@@ -88,12 +89,12 @@ def find_duplicates(
             continue
         if rows is not None:
             found += _of_film(latents, index, rows, wanted, stopped)
-            found = sorted(found, key=rank)[:MOST_PAIRS]
+            found = sorted(found, key=rank)[:MAX_PAIRS]
     return found
 
 
-def rank(pairs: PassagePairs) -> tuple[float, float, str, float, str, float]:
-    """Return where a pair stands: the least first, which is the longest."""
+def rank(pairs: PassagePair) -> tuple[float, float, str, float, str, float]:
+    """Return the sort key of a pair: the longest first."""
     return (
         -round(pairs.seconds, 6),
         -pairs.similarity,
@@ -108,10 +109,10 @@ def _of_film(
     latents: Latents,
     index: RowIndex,
     rows: _Rows,
-    wanted: Wanted,
+    wanted: DuplicateQuery,
     stopped: Callable[[], bool],
-) -> list[PassagePairs]:
-    """Return a film's duplicates in itself and in others, unless theirs already had them."""
+) -> list[PassagePair]:
+    """Return a film's duplicates in itself and in others, each pair of films once."""
     hints: defaultdict[tuple[str, str], list[tuple[Hint, float]]] = defaultdict(list)
     own = rows.manifest.film, rows.manifest.film_uid
     for block in _blocks(rows):
@@ -130,8 +131,8 @@ def _of_film(
             other = latents.find(film, wanted.digest)
             if other is None or other.film_uid != uid:
                 continue
-            pair = Pair(latents, rows.manifest, other, wanted.minimum)
-            found += _maximal(_twins(pair, of_film, wanted, stopped))
+            pair = FilmPair(latents, rows.manifest, other, wanted.minimum)
+            found += _maximal(_passage_pairs(pair, of_film, wanted, stopped))
         except DamagedError as error:
             log.warning("a film cannot be searched for duplicates", film=film, error=error.message)
     return found
@@ -155,13 +156,13 @@ def _rows(latents: Latents, film: str, uid: str, digest: str) -> _Rows | None:
 
 
 def _blocks(rows: _Rows) -> Iterator[slice]:
-    """Yield the stills, some at a time."""
+    """Yield the static pictures in blocks."""
     for start in range(0, len(rows.first_of_stills), _QUERIES_AT_ONCE):
         yield slice(start, start + _QUERIES_AT_ONCE)
 
 
-def _hints_within(rows: _Rows, block: slice, wanted: Wanted) -> list[tuple[Hint, float]]:
-    """Return later rows of the film that look like a still, beyond the shot that it is of."""
+def _hints_within(rows: _Rows, block: slice, wanted: DuplicateQuery) -> list[tuple[Hint, float]]:
+    """Return later rows of the film that look like a static picture, outside its own shot."""
     firsts, ends = rows.first_of_stills[block], rows.still_ends[block]
     similarity = rows.embeddings[firsts] @ rows.embeddings.T
     hints = []
@@ -170,7 +171,7 @@ def _hints_within(rows: _Rows, block: slice, wanted: Wanted) -> list[tuple[Hint,
         if not len(unlike):
             continue
         beyond = place + int(unlike[0])
-        alike = beyond + np.flatnonzero(cosines[beyond:] >= _least_hint(wanted))
+        alike = beyond + np.flatnonzero(cosines[beyond:] >= _min_hint(wanted))
         for other in alike[np.argsort(-cosines[alike])[:_NEIGHBOURS]].tolist():
             hint = Hint(
                 float(rows.seconds[place]), float(rows.seconds[other]), float(cosines[other])
@@ -180,16 +181,16 @@ def _hints_within(rows: _Rows, block: slice, wanted: Wanted) -> list[tuple[Hint,
 
 
 def _hints_across(
-    index: RowIndex, rows: _Rows, block: slice, wanted: Wanted, others: Selection
+    index: RowIndex, rows: _Rows, block: slice, wanted: DuplicateQuery, others: Selection
 ) -> Iterator[tuple[tuple[str, str], tuple[Hint, float]]]:
-    """Yield rows of other films that look like a still, by film id and uid."""
+    """Yield rows of other films that look like a static picture, by film id and uid."""
     firsts, ends = rows.first_of_stills[block], rows.still_ends[block]
-    least = _least_hint(wanted)
+    least = _min_hint(wanted)
     queries = rows.embeddings[firsts]
     found = index.search(queries, _NEIGHBOURS, others, minimum=least, quick=True)
     crowded = [number for number, one in enumerate(found) if len(one) == _NEIGHBOURS]
     if crowded:
-        # A long still elsewhere may have taken the places of all others.
+        # A long static shot may have crowded out all others.
         more = index.search(queries[crowded], _MANY_NEIGHBOURS, others, minimum=least, quick=True)
         for number, candidates in zip(crowded, more, strict=True):
             found[number] = candidates
@@ -199,26 +200,29 @@ def _hints_across(
             yield (candidate.film, candidate.film_uid), (hint, end)
 
 
-def _others(index: RowIndex, rows: _Rows, wanted: Wanted) -> Selection:
-    """Select the films that this one is compared with: each two once."""
+def _others(index: RowIndex, rows: _Rows, wanted: DuplicateQuery) -> Selection:
+    """Select the films to compare this one with, so that each pair is compared once."""
     film = rows.manifest.film
     return index.select(
         [
             other
             for other in index.films
-            if other > film or (other != film and not _is_asked_for(other, wanted.films))
+            if other > film or (other != film and not _is_selected(other, wanted.films))
         ]
     )
 
 
-def _is_asked_for(film: str, films: Collection[str] | None) -> bool:
+def _is_selected(film: str, films: Collection[str] | None) -> bool:
     return films is None or film in films
 
 
-def _twins(
-    pair: Pair, hints: list[tuple[Hint, float]], wanted: Wanted, stopped: Callable[[], bool]
-) -> list[PassagePairs]:
-    found: list[PassagePairs] = []
+def _passage_pairs(
+    pair: FilmPair,
+    hints: list[tuple[Hint, float]],
+    wanted: DuplicateQuery,
+    stopped: Callable[[], bool],
+) -> list[PassagePair]:
+    found: list[PassagePair] = []
     for run in _runs(hints):
         if stopped():
             raise StoppedError
@@ -229,7 +233,7 @@ def _twins(
 
 
 def _runs(hints: list[tuple[Hint, float]]) -> list[_Run]:
-    """Put hints together that lie behind one another at about the same offset."""
+    """Group successive hints of about the same offset."""
     runs: list[_Run] = []
     open_runs: list[_Run] = []
     for hint, end in sorted(hints, key=lambda pair: (pair[0].first, pair[0].second)):
@@ -247,9 +251,9 @@ def _runs(hints: list[tuple[Hint, float]]) -> list[_Run]:
     return runs
 
 
-def _maximal(found: list[PassagePairs]) -> list[PassagePairs]:
-    """Return the longest of those that overlap each other in both films."""
-    kept: list[PassagePairs] = []
+def _maximal(found: list[PassagePair]) -> list[PassagePair]:
+    """Return the longest of the pairs that overlap in both films."""
+    kept: list[PassagePair] = []
     for pairs in sorted(found, key=rank):
         if not any(
             _overlap(pairs.first, other.first) and _overlap(pairs.second, other.second)
@@ -259,9 +263,9 @@ def _maximal(found: list[PassagePairs]) -> list[PassagePairs]:
     return kept
 
 
-def _overlap(one: Stretch, other: Stretch) -> bool:
+def _overlap(one: FilmRange, other: FilmRange) -> bool:
     return one.start < other.stop and other.start < one.stop
 
 
-def _least_hint(wanted: Wanted) -> float:
-    return max(_LEAST_HINT, wanted.minimum - _HINT_BELOW)
+def _min_hint(wanted: DuplicateQuery) -> float:
+    return max(_MIN_HINT, wanted.minimum - _HINT_BELOW)

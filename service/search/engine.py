@@ -1,4 +1,4 @@
-"""Answers questions to the latents: which passages of which films look like a picture."""
+"""Searches the latents: which passages of which films look like a picture."""
 
 import asyncio
 import os
@@ -18,28 +18,28 @@ from service.library.films import Film, Films
 from service.library.latents import Latents, LatentsManifest
 from service.library.verified_reads import DamagedError
 from service.search.candidates import Candidate
-from service.search.duplicates import Wanted, find_duplicates
+from service.search.duplicates import DuplicateQuery, find_duplicates
 from service.search.index import RowIndex
-from service.search.passage_pairs import PassagePairs, Stretch
+from service.search.passage_pairs import FilmRange, PassagePair
 from service.search.refresher import IndexRefresher
 from service.search.rerank import Passage, Question, passages
 from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
 
-_LEAST_DEPTH = 50
+_MIN_DEPTH = 50
 _DEPTH_A_HIT = 4
 DEEPEST = 4096
 """Candidates that are looked at: at least, for each hit that is wanted, and at most."""
 _DEEPER = 4
 _FILMS_AT_ONCE = 12
-"""Films whose rows one question reads at the same time."""
+"""Films whose rows one query reads concurrently."""
 
 Result = TypeVar("Result")
 
 
 class Place(NamedTuple):
-    """Where in the ranking a passage stands: the least comes first."""
+    """A passage's position in the ranking, as a sort key."""
 
     below_one: float
     """1 minus its similarity."""
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage, with what it takes to show it."""
+    """A passage, with its film and times."""
 
     passage: Passage
     film: Film
@@ -62,7 +62,7 @@ class Hit:
 
     @property
     def place(self) -> Place:
-        """Where it stands in the ranking."""
+        """Its position in the ranking."""
         return place_of(self.passage)
 
 
@@ -74,11 +74,11 @@ class Page:
     more: bool
     """Whether more are known."""
     depth: int
-    """How many candidates were looked at; the next page must be of the same."""
+    """Number of candidates; the next page must use the same."""
 
 
 class Coverage(NamedTuple):
-    """Which films an answer is about."""
+    """How many films a result covers."""
 
     searched: int
     left_out: int
@@ -86,7 +86,7 @@ class Coverage(NamedTuple):
 
 
 class Search:
-    """Finds what looks alike. Its methods are coroutines of one event loop."""
+    """Similarity search; for one event loop."""
 
     def __init__(
         self,
@@ -103,12 +103,12 @@ class Search:
         self._threads = threads
         self.indexes = indexes
         self._searching = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search")
-        # Of their own: they take minutes.
+        # A separate pool: they take minutes.
         self._duplicating = ThreadPoolExecutor(duplicate_searches, thread_name_prefix="duplicates")
         self._closed = Event()
 
     def close(self) -> None:
-        """Begin nothing more, and end what takes long."""
+        """Start nothing more, and stop long searches."""
         self._closed.set()
         self._searching.shutdown(wait=False, cancel_futures=True)
         self._duplicating.shutdown(wait=False, cancel_futures=True)
@@ -120,10 +120,10 @@ class Search:
         count: int,
         films: Collection[str] | None = None,
     ) -> list[Sequence[Candidate]]:
-        """Return for each query the rows most like it, the most similar first.
+        """Return the most similar rows for each query, the most similar first.
 
-        Flat rows are left out, films whose latents are not indexed yet are missing, and films that
-        were just deleted may still be there: ask `Films.exists` before answering.
+        Without flat rows and films that are not indexed yet. May include films that were just
+        deleted: check `Films.exists` before answering.
 
         Args:
             digest: the model's, "sha256:…".
@@ -148,14 +148,14 @@ class Search:
         after: Place | None = None,
         depth: int = 0,
     ) -> Page:
-        """Return the hits that follow `after` in the ranking and then `skip` others.
+        """Return the hits after `after` in the ranking, skipping `skip`.
 
         Args:
-            question: what is looked for; of each page the same.
+            question: the query, the same for each page.
             size: at most so many hits.
-            skip: leaves out so many before them.
+            skip: number of hits to skip.
             after: the last hit of the page before; None: from the first hit on.
-            depth: the page before's; 0 for the first page, which chooses it.
+            depth: that of the page before; 0 for the first page.
 
         Films that were deleted, or whose latents are damaged, are left out.
         """
@@ -169,10 +169,10 @@ class Search:
             hits += await self._hits(question.digest, some)
         return Page(hits, taken < len(following), depth)
 
-    async def duplicates(self, wanted: Wanted) -> list[PassagePairs]:
+    async def duplicates(self, wanted: DuplicateQuery) -> list[PassagePair]:
         """Return passages that appear more than once, the longest first; see `find_duplicates`.
 
-        Cancelling it ends the work.
+        Can be cancelled.
         """
         index = self.indexes.get(wanted.digest)
         cancelled = Event()
@@ -187,14 +187,14 @@ class Search:
         finally:
             cancelled.set()
 
-    async def films_of(self, stretches: Iterable[Stretch]) -> dict[str, Film]:
-        """Return by id the films of passages, as far as they still exist."""
-        uids = {stretch.film: stretch.film_uid for stretch in stretches}
+    async def films_of(self, passages: Iterable[FilmRange]) -> dict[str, Film]:
+        """Return the films of passages that still exist, by id."""
+        uids = {stretch.film: stretch.film_uid for stretch in passages}
         found = await asyncio.gather(*(self._threads.run(self._films.find, film) for film in uids))
         return {film.id: film for film in found if film is not None and film.uid == uids[film.id]}
 
-    async def vanished(self, films: Iterable[Film]) -> set[str]:
-        """Return the ids of those films that do not exist any more; they are not found again."""
+    async def find_deleted(self, films: Iterable[Film]) -> set[str]:
+        """Return the ids of the films that no longer exist, and drop them from the indexes."""
         distinct = list({film.uid: film for film in films}.values())
         exist = await asyncio.gather(
             *(self._threads.run(self._films.exists, film.id, film.uid) for film in distinct)
@@ -205,7 +205,7 @@ class Search:
         return {film.id for film in gone}
 
     def coverage(self, digest: str, films: Collection[str] | None = None) -> Coverage:
-        """Return how many films an answer is about: of some, by id, or of all."""
+        """Return how many films a search covers, of some, by id, or of all."""
         indexed = self.indexes.get(digest).films.keys()
         if films is not None:
             searched = len(indexed & set(films))
@@ -213,13 +213,13 @@ class Search:
         return Coverage(len(indexed), max(0, self.indexes.library_films - len(indexed)))
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Run what takes the processor's time on the threads of searches."""
+        """Run CPU-bound work on the search threads."""
         return await asyncio.get_running_loop().run_in_executor(self._searching, work)
 
     async def _ranked(
         self, question: Question, wanted: int, depth: int
     ) -> tuple[list[Passage], int]:
-        """Return the passages in order of their rank, and how many candidates it took."""
+        """Return the passages in the order of the ranking, and the number of candidates."""
         index = self.indexes.get(question.digest)
         selection = None
         if question.films is not None or question.start is not None or question.stop is not None:
@@ -233,7 +233,7 @@ class Search:
                 lambda depth=depth: index.search(question.embeddings, depth, selection)  # type: ignore[misc] # bound at once
             )
             ranking = await self._reranked(index, question, found)
-            # Many candidates may lie in one passage; then there may be others further down.
+            # Many candidates may be in one passage: fetch more.
             more = any(
                 len(one) >= depth and one[-1].similarity >= question.minimum for one in found
             )
@@ -275,7 +275,7 @@ class Search:
             return []
 
     async def _hits(self, digest: str, some: Sequence[Passage]) -> list[Hit]:
-        """Return the hits of passages; of films that were deleted there are none."""
+        """Return the hits of passages, without deleted films."""
         ids = list({passage.film for passage in some})
         found = await asyncio.gather(*(self._threads.run(self._films.find, film) for film in ids))
         films = dict(zip(ids, found, strict=True))
@@ -314,7 +314,7 @@ class Search:
         )
 
     def _damaged(self, film: str, uid: str, error: DamagedError) -> None:
-        """Pass over a film whose latents cannot be read: the others can be."""
+        """Skip a film whose latents cannot be read."""
         if self._films.exists(film, uid):
             log.error("a film cannot be searched", film=film, error=error.message)
         else:
@@ -322,5 +322,5 @@ class Search:
 
 
 def place_of(passage: Passage) -> Place:
-    """Return where a passage stands: the most similar first, then by film and by time."""
+    """Return a passage's position: the most similar first, then by film and time."""
     return Place(1.0 - passage.similarity, passage.film, passage.best)

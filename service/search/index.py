@@ -1,7 +1,7 @@
-"""The index of one model: about one row a second of each film, found by likeness. Knows faiss.
+"""The index of one model, with about one row a second of each film. Uses faiss.
 
-Rows that are few, or new, are searched exactly; once they are many they move to a trained index,
-which is trained anew whenever it has grown to four times what it was trained for.
+Few or new rows are searched exactly; once there are many they move to a trained index, which is
+retrained whenever it has grown to four times the size that it was trained for.
 """
 
 from bisect import bisect_left, bisect_right
@@ -21,14 +21,14 @@ from service.search.ivf_index import LIST_SAMPLE, StoppedError, TrainedIndex, li
 from service.search.shared_lock import SharedLock
 
 EXACT_ROWS = 50_000
-"""Fewer rows are searched exactly: of about seven feature films, 40 MB."""
+"""Up to so many rows are searched exactly: about seven feature films, 40 MB."""
 _WAITING = 4
-"""While an index is trained, so many times as many rows may wait."""
+"""While an index is trained, so many times `exact_rows` may wait."""
 GROWTH = 4
-"""A trained index that has grown so many times is trained anew."""
+"""Growth factor after which a trained index is retrained."""
 _MOVED_AT_ONCE = 1024
 SECOND = 1.0
-"""Rows are at most about so far apart, in seconds, so each stands for what is around it."""
+"""Rows are at most about so far apart, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class FilmRows:
     """Its id."""
     uid: str
     first: int
-    """The id of its first row; the others follow, those of flat rows unused."""
+    """The id of its first row; the others follow, flat rows' ids unused."""
     rows: NDArray[np.int32]
     """Their numbers in the film's latents, increasing, flat ones included."""
     seconds: NDArray[np.float32]
     detail_enough: NDArray[np.bool_]
-    """Which are not flat; only these can be found."""
+    """Which rows are not flat; only these can be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,16 @@ class Selection:
     """Which rows may be found."""
 
     bits: NDArray[np.uint8]
-    """A bit for each id, the lowest first; ids beyond are left out."""
+    """A bit for each id, lowest first; further ids are not selected."""
     share: float
-    """Of the rows there were."""
+    """Share of all rows that is selected."""
 
 
 class RowIndex:
     """One model's rows.
 
     `search`, `select`, `window`, `hide` and what is asked of films: from any thread, at any time.
-    `add`, `tidy` and `settle` from one thread, `train` from one, too.
+    `add`, `compact` and `move_rows` from one thread, `train` from one, too.
     """
 
     def __init__(self, *, exact_rows: int = EXACT_ROWS) -> None:
@@ -87,7 +87,7 @@ class RowIndex:
 
     @property
     def films(self) -> dict[str, str]:
-        """The uids of the films that are in it, by id."""
+        """The uids of the indexed films, by id."""
         with self._films_lock:
             return {film: block.uid for film, block in self._films.items()}
 
@@ -98,11 +98,11 @@ class RowIndex:
 
     @property
     def is_full(self) -> bool:
-        """Whether no film should be added before the training that goes on has ended."""
+        """Whether no film should be added until the current training has ended."""
         return self._training and int(self._exact.ntotal) >= _WAITING * self._exact_rows
 
     def add(self, film: str, uid: str, index_rows: IndexRows) -> None:
-        """Add a film; one that is there under this id is replaced."""
+        """Add or replace a film."""
         self.hide(film)
         block = FilmRows(
             film,
@@ -123,14 +123,14 @@ class RowIndex:
             self._exact.add_with_ids(vectors, block.first + places)
 
     def hide(self, film: str, uid: str | None = None) -> None:
-        """Have a film found no more, at once; `uid`: only if it is this one."""
+        """Hide a film from searches at once; with `uid`, only if it is that film."""
         with self._films_lock:
             block = self._films.get(film)
             if block is not None and uid in (None, block.uid):
                 self._hidden.append(self._films.pop(film))
 
-    def tidy(self) -> None:
-        """Free what hidden films occupy; not while an index is trained."""
+    def compact(self) -> None:
+        """Free the memory of hidden films; not while an index is trained."""
         if self._training or not self._hidden:
             return
         with self._films_lock:
@@ -146,8 +146,8 @@ class RowIndex:
             if self._trained is not None:
                 self._trained.remove(ids)
 
-    def settle(self) -> bool:
-        """Move rows that have become many to the trained index; return whether to `train` one."""
+    def move_rows(self) -> bool:
+        """Move rows to the trained index if there are many; return whether to call `train`."""
         if self._training or self._exact.ntotal < self._exact_rows:
             return False
         trained = self._trained
@@ -157,7 +157,7 @@ class RowIndex:
             return True
         ids, vectors = self._exact_rows_now()
         for start in range(0, len(ids), _MOVED_AT_ONCE):
-            # In small steps, between which searches go on: rows are then in both for a while.
+            # In small steps, so that searches can run in between; rows are briefly in both.
             some = slice(start, start + _MOVED_AT_ONCE)
             with self._lock.alone():
                 trained.add(vectors[some], ids[some])
@@ -166,9 +166,9 @@ class RowIndex:
         return False
 
     def train(self, stopped: Callable[[], bool]) -> None:
-        """Train an index for the rows there are, after `settle` said so; takes up to minutes.
+        """Train an index for the current rows after `move_rows` returned True; takes minutes.
 
-        Searches go on, and films can be added. Gives up soon after `stopped` says so.
+        Searches and additions continue meanwhile. Aborts soon after `stopped` returns True.
         """
         try:
             ids, vectors = self._exact_rows_now()
@@ -191,7 +191,7 @@ class RowIndex:
                 trained.add(vectors[some], ids[some])
             with self._lock.alone():
                 self._trained, self._trained_for = trained, rows
-                # What was added meanwhile.
+                # Rows added meanwhile.
                 kept, added = _ids(self._exact)[len(ids) :], _vectors(self._exact)[len(ids) :]
                 self._exact = _exact_index()
                 self._exact.add_with_ids(added, kept)
@@ -207,13 +207,13 @@ class RowIndex:
         stop: float | None = None,
         only: Callable[[FilmRows], NDArray[np.bool_]] | None = None,
     ) -> Selection:
-        """Select the rows of some films, around a stretch of time, and by any other rule.
+        """Select the rows of some films, in a time range, and by a further rule.
 
         Args:
             films: their ids; None: all.
             start: seconds from each film's first frame; None: from there.
             stop: seconds; None: to the end.
-            only: says of a film's rows [M] which are wanted.
+            only: returns a mask of a film's rows [M].
         """
         with self._films_lock:
             wanted = [self._films[film] for film in films or () if film in self._films]
@@ -243,23 +243,23 @@ class RowIndex:
     ) -> list[list[Candidate]]:
         """Return for each query [N, 200] at most `count` rows, the most similar first.
 
-        `minimum`: only rows at least so similar. `quick`: finds in a large index what is very like
-        a query, not all that is.
+        `minimum`: only rows at least so similar. `quick`: in a large index, finds the most similar
+        rows only.
         """
         faiss.omp_set_num_threads(1)  # of this thread: several searches go on at once
         queries = unit(queries)
         similarities, ids = self._nearest(queries, count, selection, quick)
         found, missing = self._located(similarities, ids, minimum)
         if missing and selection is None:
-            # Rows of films that were hidden took the places of others.
+            # Rows of hidden films took the places of others.
             similarities, ids = self._nearest(queries, count, self.select(), quick)
             found, _ = self._located(similarities, ids, minimum)
         return found
 
     def window(self, film: str, uid: str, row: int, reach: int = 1) -> tuple[int, int] | None:
-        """Return the stretch of rows from `reach` indexed rows before a row to as many after it.
+        """Return the range of rows from `reach` indexed rows before a row to as many after it.
 
-        The first and the one after the last; None where the film is not there.
+        The first and the one after the last; None if the film is not indexed.
         """
         with self._films_lock:
             block = self._films.get(film)
@@ -294,7 +294,7 @@ class RowIndex:
                 similarities = np.concatenate([similarities, more[0]], axis=1)
                 ids = np.concatenate([ids, more[1]], axis=1)
                 similarities[_repeated(ids)] = -np.inf
-        # Of equally similar rows the one that came first, so that the order is always the same.
+        # Ties are broken by id, for a stable order.
         order = np.lexsort((ids, -similarities), axis=1)[:, :count]
         return (
             np.take_along_axis(similarities, order, axis=1),
@@ -323,7 +323,7 @@ class RowIndex:
         return found, missing
 
     def _block(self, row_id: int) -> FilmRows | None:
-        """Return the film of a row, None if it is hidden, or was and is gone."""
+        """Return the film of a row, None if it is hidden or was removed."""
         number = bisect_right(self._starts, row_id) - 1
         if number < 0:
             return None
@@ -347,7 +347,7 @@ def _candidate(block: FilmRows, place: int, similarity: float) -> Candidate:
 
 
 def _repeated(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say of each query's ids [N, M] which are there before in its row."""
+    """Return which of each query's ids [N, M] appear earlier in its row."""
     order = np.argsort(ids, axis=1, kind="stable")
     ordered = np.take_along_axis(ids, order, axis=1)
     repeated = np.zeros(ids.shape, np.bool_)

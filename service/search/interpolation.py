@@ -1,4 +1,4 @@
-"""What lies between two latents, and how it looks."""
+"""Interpolation between two latents, and decoding of the result."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from service.inference import Inference, ModelVersion
 
 DECODED_AT_ONCE = 32
-"""Pictures in a batch; one batch is decoded while the one before is sent."""
+"""Pictures in a batch; the next batch is decoded while one is sent."""
 
 _PARALLEL = 1e-9
-"""Sine of the angle from which on two directions count as one, or as opposite."""
+"""Sine of the angle below which two directions count as equal or opposite."""
 
 
 class Mode(Enum):
-    """How to go from one latent to the other."""
+    """How to interpolate."""
 
     LINEAR = "linear"
     SPHERICAL = "spherical"
@@ -29,12 +29,12 @@ def interpolate(
     """Return `steps` latents [steps, 200] from `first` to `last`, [200] each, both included as is.
 
     Linear: evenly along the straight line. Spherical: directions evenly along the great circle,
-    lengths evenly from one to the other. Where there is no one great circle: between latents of
-    the same direction only the length changes; a latent of length 0 takes the other's direction;
-    of the many half circles between opposite directions one is chosen, always the same.
+    lengths linearly. If the great circle is not unique: between equal directions only the length
+    changes; a latent of length 0 takes the other's direction; between opposite directions a fixed
+    half circle is chosen.
     """
     if steps < 2:
-        raise ValueError(f"both ends are included: {steps} steps are too few")
+        raise ValueError(f"at least 2 steps are needed for both ends, not {steps}")
     start, end = first.astype(np.float64), last.astype(np.float64)
     share = np.linspace(0.0, 1.0, steps)[:, np.newaxis]
     if mode is Mode.SPHERICAL:
@@ -53,7 +53,7 @@ def _spherical(
     if not all(lengths):
         return (1.0 - share) * start + share * end
     start_direction, end_direction = start / lengths[0], end / lengths[1]
-    # Of the end's direction, what is at right angles to the start's: its length is the sine.
+    # The component of the end's direction orthogonal to the start's: its length is the sine.
     cosine = float(start_direction @ end_direction)
     across = end_direction - cosine * start_direction
     sine = float(np.linalg.norm(across))
@@ -68,7 +68,7 @@ def _spherical(
 
 
 def _any_across(direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a unit vector at right angles to one, always the same."""
+    """Return a fixed unit vector orthogonal to this one."""
     axis = np.zeros_like(direction)
     axis[np.argmin(np.abs(direction))] = 1.0
     across: NDArray[np.float64] = axis - (axis @ direction) * direction
@@ -80,8 +80,8 @@ async def decoded(
 ) -> AsyncGenerator[NDArray[np.uint8], None]:
     """Yield the pictures of latents [N, 200] in order, batches [n, 144, 256, 3].
 
-    The next batch is in work while one is looked at, and no more than that. Close it (`aclosing`)
-    where it is not exhausted. Raises as `Inference.decode`.
+    Decodes one batch ahead. Close it (`aclosing`) if it is not exhausted. Raises as
+    `Inference.decode`.
     """
 
     async def decode(start: int) -> NDArray[np.uint8]:

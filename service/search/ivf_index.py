@@ -1,8 +1,8 @@
-"""Approximate search in many rows, in two steps. Knows faiss.
+"""Approximate search in many rows, in two steps. Uses faiss.
 
-Rows lie in lists of those that are near one another. A query looks through the nearest lists by
-codes of half a byte for two numbers, which takes a few nanoseconds a row, and compares the likely
-ones by a byte a number.
+An inverted file: rows are stored in lists of neighbours. A query scans the nearest lists by product
+quantization codes of 4 bits for two numbers, which takes a few nanoseconds a row, and re-ranks the
+best rows by a byte a number.
 """
 
 import math
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from service.library.latents import LATENT_SIZE
 from service.search.candidates import unit
 
-MOST_LISTS = 4096
+MAX_LISTS = 4096
 LIST_SAMPLE = 40
-"""Rows a list is trained on, at most; fewer than 39 are too few (faiss' rule)."""
+"""Training rows for each list, at most; faiss requires at least 39."""
 _PROBE_SHARE = 0.25
 _QUICK_SHARE = 0.02
-"""Of the lists, those that are looked through. Embeddings are spread so evenly that the tenth best
-row of a query is as likely as not in a list that is far from the query's own."""
+"""Share of the lists that are scanned. Embeddings are spread so evenly that the tenth best row of a
+query is as likely as not in a list far from the query's own."""
 _LIKELY = 500
-"""Rows that are compared by bytes, at least; of a hundred thousand the ten best were in all."""
+"""Minimum number of rows to re-rank; of a hundred thousand rows it always had the ten best."""
 _CODES = LATENT_SIZE // 2
 _CODE_SAMPLE = 20_000
 _ROUNDS = 10
@@ -38,12 +38,12 @@ _CHUNK_ROWS = 65_536
 
 
 class StoppedError(Exception):
-    """The service ends, and what was under way with it."""
+    """The operation was stopped because the service is shutting down."""
 
 
 def lists_for(rows: int) -> int:
-    """Return how many lists to keep so many rows in: about four times the root, a power of 2."""
-    return min(MOST_LISTS, 1 << round(math.log2(4.0 * rows**0.5)))
+    """Return the number of lists for so many rows: about four times the root, a power of 2."""
+    return min(MAX_LISTS, 1 << round(math.log2(4.0 * rows**0.5)))
 
 
 class _RowBytes:
@@ -95,7 +95,7 @@ class _RowBytes:
 
 
 class TrainedIndex:
-    """Rows by id; searched by several threads at once, changed by one that is alone."""
+    """Rows by id; concurrent searches are safe, changes need exclusive access."""
 
     def __init__(self, index: Any, rows: _RowBytes) -> None:
         self._index = index  # faiss' types do not know all that it has
@@ -113,15 +113,15 @@ class TrainedIndex:
         stopped: Callable[[], bool],
         old: "TrainedIndex | None" = None,
     ) -> "TrainedIndex":
-        """Return an index whose lists are laid out by a sample of unit length [N, 200].
+        """Return an index whose lists are trained on a sample of unit length [N, 200].
 
         It has the rows of `old`, and shares their bytes with it: from now on only one of the two
-        may be changed. Raises StoppedError soon after `stopped` says so.
+        may be changed. Raises StoppedError soon after `stopped` returns True.
         """
         centres = faiss.IndexFlatIP(LATENT_SIZE)
         clustering = faiss.Clustering(LATENT_SIZE, lists)
         clustering.spherical = True
-        # Round by round, each beginning with the centres of the one before: so it can be stopped.
+        # One iteration at a time, from the centres of the one before, so that it can be stopped.
         clustering.niter = 1
         clustering.min_points_per_centroid = 1
         clustering.max_points_per_centroid = len(sample)
@@ -143,7 +143,7 @@ class TrainedIndex:
         return trained
 
     def add(self, vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
-        """Add rows of unit length [N, 200]; of thousands slow."""
+        """Add rows of unit length [N, 200]; slow for thousands."""
         self._rows.put(ids, vectors)
         self._index.add_with_ids(vectors, ids)
 
@@ -173,8 +173,8 @@ class TrainedIndex:
             queries: [N, 200], of unit length.
             count: how many rows a query.
             selector: faiss' IDSelector of the rows that may be found, or None.
-            share: how many of the rows it lets through; the fewer, the more lists are looked at.
-            quick: looks through few lists: finds what is very like a query, not all that is.
+            share: of the rows that it selects; the fewer, the more lists are scanned.
+            quick: scans few lists: finds the most similar rows only.
         """
         probe_share = _QUICK_SHARE if quick else _PROBE_SHARE
         parameters = faiss.SearchParametersIVF()

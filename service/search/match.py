@@ -1,4 +1,4 @@
-"""Which films a clip comes from, by the embeddings of its frames."""
+"""Finds the films that a clip comes from, by the embeddings of its frames."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -29,18 +29,18 @@ from service.storage.threads import StorageThreads
 
 log = structlog.get_logger(__name__)
 
-LEAST_CONFIDENCE = 0.5
-"""Matches below it are not answered."""
+MIN_CONFIDENCE = 0.5
+"""Matches with less confidence are not returned."""
 
 _CANDIDATES = 20
 """Of each of the clip's frames."""
 _STILL_SIMILARITY = 0.97
-"""Frames that are all so alike to the first show a still picture."""
+"""If all frames are this similar to the first, the clip is a still picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedClip:
-    """What was made of a clip's frames, in one way of cutting its bars off."""
+    """The embeddings of a clip's frames, for one way of cropping its bars."""
 
     seconds: NDArray[np.float64]
     """From the clip's first picture, [N], increasing."""
@@ -52,13 +52,13 @@ class EncodedClip:
     """Seconds, of the clip."""
 
     def warning(self) -> str:
-        """Say why the clip can have no sure answer; empty where it can."""
+        """Why the clip may not have a reliable match, or empty."""
         flat = is_flat(self.detail)
         if flat.all():
             return "the clip is black or of one colour: nothing can be recognised in its pictures"
         seen = self.embeddings[~flat]
         if len(seen) < 2 or float((seen @ seen[0]).min()) > _STILL_SIMILARITY:
-            return "the clip is still: it shows one picture, which may stand in more than one place"
+            return "the clip is a still picture, which may match in more than one place"
         if flat.mean() > 0.5:
             return "most of the clip is black or of one colour; only the rest could be compared"
         return ""
@@ -85,7 +85,7 @@ class ClipFound:
 
 
 class ClipMatcher:
-    """Finds where clips come from. A coroutine of one event loop."""
+    """Matches clips with films; for one event loop."""
 
     def __init__(
         self, search: Search, films: Films, latents: Latents, threads: StorageThreads
@@ -102,12 +102,12 @@ class ClipMatcher:
         count: int,
         films: Collection[str] | None = None,
     ) -> list[ClipFound]:
-        """Return at most `count` matches, the surest first; none where the clip is a stranger.
+        """Return at most `count` matches, highest confidence first; none for an unknown clip.
 
         Args:
             digest: of the model that made the embeddings.
-            variants: the clip with its bars cut off, and as it is where it has some: the library's
-                film may have the same. The better one answers.
+            variants: the clip with its bars cropped and, if it has bars, uncropped, since the
+                library's film may have them too. The better variant is used.
             count: how many matches.
             films: only films with these ids; None: all.
         """
@@ -121,7 +121,7 @@ class ClipMatcher:
         judged, clip = best
         found: list[ClipFound] = []
         for alignment in judged:
-            if alignment.confidence < LEAST_CONFIDENCE or len(found) == count:
+            if alignment.confidence < MIN_CONFIDENCE or len(found) == count:
                 break
             film = await self._threads.run(self._films.find, alignment.place.film)
             if film is not None and film.uid == alignment.place.film_uid:
@@ -147,7 +147,7 @@ class ClipMatcher:
         return judge([one for one in alignments if one is not None])
 
     def _align(self, digest: str, clip: ClipFrames, place: Place) -> Alignment | None:
-        """Look at a place closely, reading what is around it."""
+        """Verify a place against the film's stored rows."""
         parts = []
         try:
             for own, start, stop in windows(clip, place):
@@ -183,7 +183,7 @@ def _surest(judged: Sequence[Alignment]) -> float:
 
 
 def _found(film: Film, alignment: Alignment, clip: EncodedClip, duration: float) -> ClipFound:
-    """Turn frames into times: each frame lasts until the clip's next one that was looked at."""
+    """Convert frames to times: each frame lasts until the clip's next compared one."""
     seen = np.flatnonzero(~is_flat(clip.detail))
     first, last = int(seen[alignment.first]), int(seen[alignment.last])
     ends = np.append(clip.seconds[1:], max(clip.duration, float(clip.seconds[-1])))

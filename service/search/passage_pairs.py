@@ -1,4 +1,4 @@
-"""Where two films, or one film twice, show the same: from hints to spans exact to the frame."""
+"""Finds passages with the same content in two films, or twice in one, exact to the frame."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,9 +10,9 @@ from service.library.latents import Latents, LatentsManifest
 from service.search.candidates import unit
 
 GAP_SECONDS = 0.5
-"""A passage goes on over so much that is not alike: a flash, a few frames lost."""
+"""Largest gap in a passage without similar frames: a flash, a few lost frames."""
 _OFFSET_SECONDS = 1.25
-"""How far a hint's offset may be wrong: both sides are indexed once a second."""
+"""Largest error of a hint's offset: both sides are indexed once a second."""
 _ANCHORS = 8
 _PAD_SECONDS = 4.0
 _CHUNK_SECONDS = 60.0
@@ -20,7 +20,7 @@ _CHUNK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Two indexed moments that look alike."""
+    """Two indexed frames that look alike."""
 
     first: float
     """In seconds of the first film; likewise the other."""
@@ -29,7 +29,7 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class FilmRange:
     """A passage of a film, in seconds from its first frame."""
 
     film: str
@@ -40,17 +40,17 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class PassagePairs:
-    """Two passages that show the same."""
+class PassagePair:
+    """Two passages with the same content."""
 
-    first: Stretch
-    second: Stretch
+    first: FilmRange
+    second: FilmRange
     similarity: float
-    """The mean of the frames that lie on each other."""
+    """The mean over the matching frames."""
 
     @property
     def seconds(self) -> float:
-        """How long they are."""
+        """Their length."""
         return float(self.first.stop - self.first.start)
 
 
@@ -60,23 +60,23 @@ class _Frames:
     embeddings: NDArray[np.float32]
 
 
-class Pair:
-    """Two films, maybe the same one, whose frames are laid on each other. Blocks."""
+class FilmPair:
+    """Compares the frames of two films, which may be the same one. Blocks."""
 
     def __init__(
         self, latents: Latents, first: LatentsManifest, second: LatentsManifest, minimum: float
     ) -> None:
-        """`minimum`: frames at least so similar are alike."""
+        """`minimum`: similarity of matching frames."""
         self._latents = latents
         self._first = first
         self._second = second
         self._minimum = minimum
 
-    def pairs(self, hints: list[Hint]) -> PassagePairs | None:
-        """Return the passage that hints at about one offset lie in; raises DamagedError.
+    def pairs(self, hints: list[Hint]) -> PassagePair | None:
+        """Return the passage around hints of about one offset; raises DamagedError.
 
-        Of one film the two never overlap: what repeats itself at once is cut at the first return,
-        and a shot that changes slowly or not at all is no repetition of itself.
+        In one film the two never overlap: an immediate repetition ends at its second start, and a
+        static or slowly changing shot does not repeat itself.
         """
         offset = self._offset(sorted(hints, key=lambda hint: -hint.similarity)[:_ANCHORS])
         if offset is None:
@@ -89,7 +89,7 @@ class Pair:
             if found is None:
                 return None
             begins_at_edge = found[0] == 0 and seconds[0] > max(0.0, -offset) + GAP_SECONDS
-            ends_at_edge = found[1] == len(seconds) and self._goes_on_after(seconds[-1], offset)
+            ends_at_edge = found[1] == len(seconds) and self._continues_after(seconds[-1], offset)
             if not begins_at_edge and not ends_at_edge:
                 break
             pad *= 2
@@ -98,14 +98,14 @@ class Pair:
             stop = start + int(np.searchsorted(seconds[start:stop], seconds[start] + offset - 1e-6))
             if stop <= start or self._is_one_shot(seconds[start], seconds[start] + offset):
                 return None
-        return PassagePairs(
-            self._stretch(self._first, seconds[start], seconds[stop - 1]),
-            self._stretch(self._second, seconds[start] + offset, seconds[stop - 1] + offset),
+        return PassagePair(
+            self._passage(self._first, seconds[start], seconds[stop - 1]),
+            self._passage(self._second, seconds[start] + offset, seconds[stop - 1] + offset),
             float(np.nanmean(similarity[start:stop])),
         )
 
     def _is_one_shot(self, start: float, stop: float) -> bool:
-        """Say whether a frame of the first film looks like all that follow up to another."""
+        """Return whether a frame of the first film looks like all that follow up to another."""
         first = self._read(self._first, start, start + 1e-3)
         at = start
         while at < stop:
@@ -119,12 +119,12 @@ class Pair:
             at = end
         return True
 
-    def _goes_on_after(self, last: float, offset: float) -> bool:
+    def _continues_after(self, last: float, offset: float) -> bool:
         ends = min(float(self._first.duration), float(self._second.duration) - offset)
         return last < ends - GAP_SECONDS
 
     def _offset(self, anchors: list[Hint]) -> float | None:
-        """Return by how much the second film is later where the anchors' frames fit best."""
+        """Return the second film's offset at which the anchors' frames match best."""
         best = anchors[0]
         around = self._read(
             self._second, best.second - _OFFSET_SECONDS, best.second + _OFFSET_SECONDS
@@ -149,9 +149,9 @@ class Pair:
     def _along(
         self, start: float, stop: float, offset: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the first film's frames' times and similarity to those `offset` later.
+        """Return times of the first film's frames, and similarities to those `offset` later.
 
-        Only where the second film has frames, read a minute at a time.
+        Only where the second film has frames; read a minute at a time.
         """
         start = max(0.0, -offset, start)
         stop = min(stop, float(self._first.duration), float(self._second.duration) - offset)
@@ -171,7 +171,7 @@ class Pair:
     def _longest(
         self, seconds: NDArray[np.float64], similarity: NDArray[np.float64], low: float, high: float
     ) -> tuple[int, int] | None:
-        """Return the longest run of frames that are alike which touches a stretch of time."""
+        """Return the longest run of similar frames that touches a time range."""
         alike = np.flatnonzero(similarity >= self._minimum)
         if not len(alike):
             return None
@@ -184,14 +184,14 @@ class Pair:
         ]
         return max(near, key=lambda run: seconds[run[1] - 1] - seconds[run[0]], default=None)
 
-    def _stretch(self, manifest: LatentsManifest, first: float, last: float) -> Stretch:
-        """Return the passage from the frame at about one time to that at about another."""
+    def _passage(self, manifest: LatentsManifest, first: float, last: float) -> FilmRange:
+        """Return the passage between the frames at two approximate times."""
         half = Fraction(1, 2000)
         low, _ = self._latents.rows_between(manifest, _fraction(first) - half, None)
         _, high = self._latents.rows_between(manifest, None, _fraction(last) + half)
         pts = self._latents.pts(manifest, low, min(high + 1, manifest.rows))
         end = int(pts[-1]) if high < manifest.rows else manifest.end_pts
-        return Stretch(
+        return FilmRange(
             manifest.film,
             manifest.film_uid,
             manifest.seconds(int(pts[0])),
@@ -199,7 +199,7 @@ class Pair:
         )
 
     def _read(self, manifest: LatentsManifest, start: float, stop: float) -> _Frames:
-        """Return the frames that begin in a stretch of time, in seconds."""
+        """Return the frames that begin in a time range, in seconds."""
         low, high = self._latents.rows_between(
             manifest, _fraction(max(0.0, start)), _fraction(max(0.0, stop))
         )
@@ -213,7 +213,7 @@ def _fraction(seconds: float) -> Fraction:
 
 
 def _nearest(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return for each wanted time the place of the nearest of increasing times."""
+    """Return the index of the nearest of increasing times for each wanted time."""
     after = np.clip(np.searchsorted(times, wanted), 1, max(1, len(times) - 1))
     after = np.minimum(after, len(times) - 1)
     before = np.maximum(after - 1, 0)

@@ -1,7 +1,7 @@
-"""Keeps the indexes up with the library: new films are added, deleted ones dropped.
+"""Keeps the indexes in sync with the library: adds new films, drops deleted ones.
 
-An index is a cache of what the store has. Every few seconds the store is asked which films have
-latents of each model that is ready; what this process itself adds or deletes is known at once.
+An index is a cache of the store. Every few seconds the store is polled for the films with latents
+of each ready model; this process's own changes are applied at once.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from service.storage.threads import StorageThreads
 log = structlog.get_logger(__name__)
 
 _KEPT_SECONDS = 600.0
-"""An index outlives its model's readiness by so much: Triton may only have started again."""
+"""How long an index is kept after its model stopped being ready: Triton may only be restarting."""
 _DAMAGED_SECONDS = 300.0
-"""After how long a film whose stored rows are damaged is looked at again."""
+"""Retry delay for a film whose stored rows are damaged."""
 
 Result = TypeVar("Result")
 
 
 class IndexRefresher:
-    """The indexes of all models that are ready, by digest."""
+    """The indexes of all ready models, by digest."""
 
     def __init__(
         self,
@@ -56,20 +56,20 @@ class IndexRefresher:
         self._exact_rows = exact_rows
         self._indexes: dict[str, RowIndex] = {}
         self._last_ready: dict[str, float] = {}
-        self._noticed: deque[tuple[str, str]] = deque()
+        self._changed: deque[tuple[str, str]] = deque()
         self._damaged: dict[tuple[str, str], float] = {}
         self._training: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
-        # One changes indexes, the other trains them meanwhile.
+        # One thread changes indexes, the other trains them meanwhile.
         self._changing = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._trainer = ThreadPoolExecutor(1, "train-index", initializer=_on_half_the_cores)
         self.library_films = 0
-        """How many films the library had when it was last looked at."""
+        """Number of films in the library at the last poll."""
 
     def get(self, digest: str) -> RowIndex:
-        """Return a model's index; an empty one that is filled from now on where there is none."""
+        """Return a model's index; a missing one is created, and filled in the background."""
         self._last_ready[digest] = time.monotonic()
         if digest not in self._indexes:
             self._indexes[digest] = RowIndex(exact_rows=self._exact_rows)
@@ -77,25 +77,25 @@ class IndexRefresher:
         return self._indexes[digest]
 
     def notice(self, film: str, digest: str) -> None:
-        """Have a film's new latents of a model indexed at once. From any thread."""
-        self._noticed.append((film, digest))
+        """Index a film's new latents of a model at once. Thread-safe."""
+        self._changed.append((film, digest))
         self._wake_up()
 
     def forget(self, film: str, uid: str) -> None:
-        """Have a film that was deleted found no more, at once. From any thread."""
+        """Drop a deleted film at once. Thread-safe."""
         for index in list(self._indexes.values()):
             index.hide(film, uid)
         self._wake_up()
 
     async def keep(self) -> None:
-        """Keep the indexes up with the library, until cancelled."""
+        """Keep the indexes in sync with the library until cancelled."""
         self._loop = asyncio.get_running_loop()
         answers = True
         try:
             while True:
                 self._wake.clear()
                 try:
-                    await self._look()
+                    await self._poll()
                     answers = True
                 except ServiceError as error:
                     if answers:
@@ -108,8 +108,8 @@ class IndexRefresher:
             self._changing.shutdown(wait=False, cancel_futures=True)
             self._trainer.shutdown(wait=False, cancel_futures=True)
 
-    async def _look(self) -> None:
-        await self._add_noticed()
+    async def _poll(self) -> None:
+        await self._add_changed()
         for version in self._wanted():
             index = self.get(version.digest)
             catalog = {
@@ -118,32 +118,32 @@ class IndexRefresher:
             for film in index.films.keys() - catalog:
                 index.hide(film)
             for film in sorted(catalog - index.films.keys()):
-                await self._add_noticed()
+                await self._add_changed()
                 await self._add(film, version.digest)
-            await self._run(index.tidy)
+            await self._run(index.compact)
             labels = version.name, str(version.version)
             metrics.INDEX_ROWS.labels(*labels).set(len(index))
             metrics.INDEX_FILMS.labels(*labels).set(len(index.films))
         self.library_films = await self._threads.run(lambda: sum(1 for _ in self._films.ids()))
 
     def _wanted(self) -> list[ModelVersion]:
-        """Return the versions that are ready, one a digest, and drop what is of others."""
+        """Return the ready versions, one for each digest, and drop other indexes."""
         versions = {
             version.digest: version for model in self._models.list() for version in model.versions
         }
         if versions:
             self._last_ready.update(dict.fromkeys(versions, time.monotonic()))
         else:
-            # Triton is gone, and will be back.
+            # Triton is gone, and is expected back.
             self._last_ready = dict.fromkeys(self._indexes, time.monotonic())
         for digest in list(self._indexes):
             if time.monotonic() - self._last_ready[digest] > _KEPT_SECONDS:
                 del self._indexes[digest]
         return list(versions.values())
 
-    async def _add_noticed(self) -> None:
-        while self._noticed:
-            film, digest = self._noticed.popleft()
+    async def _add_changed(self) -> None:
+        while self._changed:
+            film, digest = self._changed.popleft()
             if digest in self._indexes:
                 await self._add(film, digest)
 
@@ -158,7 +158,7 @@ class IndexRefresher:
             if manifest is None or index.films.get(film) == manifest.film_uid:
                 return
             rows = await self._threads.run(self._latents.index_rows, manifest)
-            # Deleted since: what was read must not come back after it was forgotten.
+            # Deleted meanwhile: do not add it again.
             if not await self._threads.run(self._films.exists, film, manifest.film_uid):
                 return
         except DamagedError as error:
@@ -166,7 +166,7 @@ class IndexRefresher:
             log.warning("a film cannot be indexed", film=film, error=error.message)
             return
         await self._run(index.add, film, manifest.film_uid, rows)
-        if await self._run(index.settle):
+        if await self._run(index.move_rows):
             task = asyncio.create_task(self._train(index))
             self._training.add(task)
             task.add_done_callback(self._training.discard)
@@ -177,7 +177,7 @@ class IndexRefresher:
         try:
             await loop.run_in_executor(self._trainer, index.train, lambda: self._stopped)
         except Exception:
-            # What there is goes on to be searched as it is.
+            # The current index stays in use.
             log.exception("an index could not be trained", rows=len(index))
             return
         seconds = time.monotonic() - began
@@ -190,7 +190,7 @@ class IndexRefresher:
 
     def _wake_up(self) -> None:
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop was closed, and the service ends
+            with suppress(RuntimeError):  # the loop is closed: the service is shutting down
                 self._loop.call_soon_threadsafe(self._wake.set)
 
 

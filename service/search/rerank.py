@@ -1,4 +1,4 @@
-"""From candidates, about one a second, to passages, exact to the frame: read from the store."""
+"""Re-ranks candidates by exact similarity, into passages exact to the frame."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -12,19 +12,19 @@ from service.library.latents import Latents, LatentsManifest
 from service.search.index import RowIndex
 from service.search.spans import reaches_out, spans
 
-_WIDEST = 64
-"""Indexed rows, about seconds, by which a passage's known part is last widened: what goes on for
-more than about two minutes around its candidates may be reported as several passages."""
+_MAX_REACH = 64
+"""Last step in indexed rows (about seconds) by which a passage is extended: one that extends over
+more than about two minutes around its candidates may be reported as several."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is looked for, in the films of one model."""
+    """A query to the films of one model."""
 
     digest: str
     """The model's, "sha256:…"."""
     embeddings: NDArray[np.float32]
-    """[Q, 200], of unit length; a frame is as similar as it is to the nearest."""
+    """[Q, 200], of unit length; a frame's similarity is that to the nearest."""
     films: frozenset[str] | None = None
     """Only films with these ids; None: all."""
     start: Fraction | None = None
@@ -34,12 +34,12 @@ class Question:
     minimum: float = 0.0
     """Only frames at least so similar."""
     own: tuple[str, str, int] | None = None
-    """The frame that is asked about, as film id, uid and row: it is among the answers."""
+    """The query's own frame, as film id, uid and row; it is among the results."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A stretch of a film in which every frame looks like what is looked for."""
+    """A range of frames of a film that all match the query."""
 
     film: str
     """The film's id."""
@@ -61,25 +61,25 @@ def passages(
 ) -> list[Passage]:
     """Return the passages of a film around some rows, in order. Blocks.
 
-    All frames around the candidates are compared, and further ones for as long as a passage goes
-    on. Raises DamagedError.
+    Compares all frames around the candidates, and further ones while a passage continues. Raises
+    DamagedError.
     """
     film = _Film(latents, index, manifest, question)
-    stretches = [film.around(row, row, 1) for row in rows]
+    ranges = [film.around(row, row, 1) for row in rows]
     reach = 1
     while True:
-        stretches = _merged(stretches)
-        found = [film.similarity(stretch) for stretch in stretches]
-        if reach > _WIDEST:
+        ranges = _merged(ranges)
+        found = [film.similarity(range_) for range_ in ranges]
+        if reach > _MAX_REACH:
             break
         wider = []
-        for (low, high), similarity in zip(stretches, found, strict=True):
+        for (low, high), similarity in zip(ranges, found, strict=True):
             before, after = reaches_out(similarity, question.minimum)
             around = film.around(low, high - 1, reach)
             wider.append((around[0] if before else low, around[1] if after else high))
-        if wider == stretches:
+        if wider == ranges:
             break
-        stretches, reach = wider, 2 * reach
+        ranges, reach = wider, 2 * reach
     return [
         Passage(
             manifest.film,
@@ -89,13 +89,13 @@ def passages(
             low + span.best,
             span.similarity,
         )
-        for (low, _), similarity in zip(stretches, found, strict=True)
+        for (low, _), similarity in zip(ranges, found, strict=True)
         for span in spans(similarity, question.minimum)
     ]
 
 
 class _Film:
-    """The similarity of a film's frames to a question, read where it is asked for."""
+    """The similarity of a film's frames to a query, read lazily."""
 
     def __init__(
         self, latents: Latents, index: RowIndex, manifest: LatentsManifest, question: Question
@@ -113,7 +113,7 @@ class _Film:
     def around(self, first: int, last: int, reach: int) -> tuple[int, int]:
         """Return the rows from `reach` indexed ones before `first` to as many after `last`.
 
-        Only rows that may be answered with; none as an empty stretch.
+        Only rows that the query allows; an empty range if there are none.
         """
         film, uid = self._manifest.film, self._manifest.film_uid
         before = self._index.window(film, uid, first, reach)
@@ -122,12 +122,12 @@ class _Film:
         high = min(self._high, after[1] if after else last + 1)
         return low, max(low, high)
 
-    def similarity(self, stretch: tuple[int, int]) -> NDArray[np.float32]:
-        """Return the similarity of the rows of a stretch, 0 to 1."""
-        low, high = stretch
+    def similarity(self, range_: tuple[int, int]) -> NDArray[np.float32]:
+        """Return the similarity of a range of rows, 0 to 1."""
+        low, high = range_
         unknown = low + np.flatnonzero(np.isnan(self._known[low:high]))
-        # Part by part, each as a whole: a request costs more than the bytes of a part's other
-        # rows, and those are often asked for next.
+        # Whole parts at a time: a request costs more than the bytes of a part's other rows, and
+        # those are often needed next.
         for part in sorted({bisect_right(self._starts, row) - 1 for row in unknown.tolist()}):
             start = self._starts[part]
             stop = start + self._manifest.parts[part].rows
@@ -141,7 +141,7 @@ def similarity_of(
 ) -> NDArray[np.float32]:
     """Return the similarity of rows [N, 200] to the nearest of embeddings [Q, 200]: [N], 0 to 1.
 
-    That of a row does not depend on which others are with it, to the last bit.
+    Bit-exact whatever other rows are in the batch.
     """
     lengths = np.sqrt((rows * rows).sum(axis=1))
     cosines = np.stack([(rows * embedding).sum(axis=1) for embedding in embeddings]).max(axis=0)
@@ -149,10 +149,10 @@ def similarity_of(
     return similarity
 
 
-def _merged(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return stretches in order, those that overlap or touch as one, without empty ones."""
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the ranges in order, overlapping and adjacent ones merged, without empty ones."""
     merged: list[tuple[int, int]] = []
-    for low, high in sorted(stretches):
+    for low, high in sorted(ranges):
         if low == high:
             continue
         if merged and low <= merged[-1][1]:

@@ -1,1 +1,1 @@
-"""The local Triton: started from the wheel, watched, fed with models, and swept up after."""
+"""The local Triton: started from the wheel, supervised, loaded with models, and cleaned up."""

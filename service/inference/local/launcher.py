@@ -1,8 +1,8 @@
-"""Becomes another program that cannot outlive the process that started it.
+"""Executes a program that is killed when its parent process dies.
 
 Run by file name in a bare interpreter: `python -I -S launcher.py PARENT_PID PROGRAM ARGUMENT...`.
-A signal at the parent's death is asked for in the child itself, before it becomes the program:
-asking in a fork of the (threaded) service would not be safe.
+PDEATHSIG is set in the child before the exec: setting it in a fork of the (threaded) service would
+not be safe.
 """
 
 import ctypes
@@ -43,14 +43,14 @@ class _Program(ctypes.Structure):
 
 
 def main() -> None:
-    """Ask for SIGKILL at the parent's death, then become the program."""
+    """Set SIGKILL at the parent's death, then execute the program."""
     parent, program = int(sys.argv[1]), sys.argv[2]
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        # It died before the signal was asked for.
+        # The parent died before PDEATHSIG was set.
         os._exit(1)
-    # A group of its own: the terminal's Ctrl-C is for the service, which drains first, and the
-    # whole group can be ended at once.
+    # A separate process group: Ctrl-C must only reach the service, which drains first, and the
+    # whole group can be killed at once.
     os.setpgid(0, 0)
     _keep_to_its_user()
     os.execv(program, sys.argv[2:])  # noqa: S606

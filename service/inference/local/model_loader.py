@@ -1,7 +1,7 @@
-"""Has the local Triton load what lies in its repositories, and keeps it loaded.
+"""Loads the models of the repositories into the local Triton, and keeps them loaded.
 
-With explicit control Triton looks at a repository only when told to. Whether to tell it is all that
-is learned from the folders here; what is then ready, and what it is, the registry asks Triton.
+With explicit model control Triton reads a repository only on request. The folders here only decide
+when to load; which versions are ready, the registry learns from Triton.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from service.inference.models import DECODER_SUFFIX, ENCODER_SUFFIX, Models
 
 log = structlog.get_logger(__name__)
 
-_ASK_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 _LOAD_SECONDS = 120.0
 _LOADS_AT_ONCE = 2
 _RETRY_SECONDS = 60.0
 
 Listing = tuple[tuple[str, ...], ...]
-"""What a model's two folders hold: versions, and the configurations' times of change."""
+"""The content of a model's two folders: versions, and the configurations' modification times."""
 
 
 class ModelLoader:
-    """Keeps what lies in the repositories loaded."""
+    """Keeps the models of the repositories loaded."""
 
     def __init__(
         self, triton: InferenceServerClient, models: Models, repositories: Sequence[Path]
@@ -40,17 +40,17 @@ class ModelLoader:
         self._failed: dict[str, tuple[Listing, float]] = {}
 
     def forget(self) -> None:
-        """Take note that Triton is a new one, with nothing loaded."""
+        """Reset after a restart of Triton, which has nothing loaded."""
         self._loaded.clear()
         self._failed.clear()
 
     async def keep_loaded(self, every_seconds: float) -> None:
-        """Look and load again and again; returns only when cancelled."""
-        before: dict[str, Listing] = await asyncio.to_thread(self._look)
+        """Load new models periodically; returns only when cancelled."""
+        before: dict[str, Listing] = await asyncio.to_thread(self._list_folders)
         while True:
-            now = await asyncio.to_thread(self._look)
-            # A folder that changes just now is looked at once more first: a publication moves two
-            # folders and writes two files, and loading between them would load twice.
+            now = await asyncio.to_thread(self._list_folders)
+            # Wait until a folder stops changing: a publication moves two folders and writes two
+            # files, and loading in between would load twice.
             settled = {
                 name: listing for name, listing in now.items() if before.get(name) == listing
             }
@@ -60,11 +60,11 @@ class ModelLoader:
             await asyncio.sleep(every_seconds)
 
     async def _forget_unloaded(self) -> None:
-        """Ask Triton for what is loaded: somebody else may have had it unload a model."""
+        """Ask Triton which models are loaded: another client may have unloaded one."""
         if not self._loaded:
             return
         try:
-            index = await self._triton.get_model_repository_index(client_timeout=_ASK_SECONDS)
+            index = await self._triton.get_model_repository_index(client_timeout=_TIMEOUT_SECONDS)
         except InferenceServerException:
             # Without an answer nothing is known.
             return
@@ -86,7 +86,7 @@ class ModelLoader:
                     await self._load_pair(name)
                 except InferenceServerException as error:
                     if status_of(error) is grpc.StatusCode.UNAVAILABLE:
-                        # Triton is gone, the model is not at fault: as soon as it is back.
+                        # Triton is gone, so the model is not at fault: retry when it is back.
                         self._loaded.pop(name, None)
                     else:
                         self._failed[name] = (listing, clock + _RETRY_SECONDS)
@@ -103,7 +103,7 @@ class ModelLoader:
         )
 
     async def _load_pair(self, name: str) -> None:
-        # Decoder first: a version counts once both are ready, and the encoder's card tells of it.
+        # Decoder first: a version is ready once both are, and the encoder has its card.
         for model in (name + DECODER_SUFFIX, name + ENCODER_SUFFIX):
             try:
                 await self._triton.load_model(model, client_timeout=_LOAD_SECONDS)
@@ -112,7 +112,7 @@ class ModelLoader:
                 raise
             log.info("model loaded", model=model)
 
-    def _look(self) -> dict[str, Listing]:
+    def _list_folders(self) -> dict[str, Listing]:
         found: dict[str, Listing] = {}
         for repository in self._repositories:
             for folder in sorted(repository.glob(f"*{ENCODER_SUFFIX}")):
@@ -125,7 +125,7 @@ class ModelLoader:
 
 
 def _listing(folder: Path) -> tuple[str, ...]:
-    """Return the versions and the configuration's time of change; empty where one is missing."""
+    """Return the versions and the configuration's modification time; empty if one is missing."""
     try:
         versions = sorted(entry.name for entry in folder.iterdir() if entry.name.isdecimal())
         changed = (folder / "config.pbtxt").stat().st_mtime_ns

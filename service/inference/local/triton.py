@@ -1,4 +1,4 @@
-"""A Triton of the service's own: started from the wheel, kept alive, ended with the service."""
+"""The local Triton: started from the wheel, restarted when it exits, stopped with the service."""
 
 import asyncio
 import os
@@ -31,16 +31,16 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _LAST_BACKOFF_SECONDS = 30.0
 _EXIT_LOOK_SECONDS = 0.1
 _STEADY_SECONDS = 60.0
-"""After so long a life, the next restart is quick again."""
+"""Uptime after which the restart backoff is reset."""
 
 
 class LocalTriton:
-    """A child process that is started again whenever it ends. Used on the main thread's loop."""
+    """A child process that is restarted whenever it exits. For the main thread's event loop."""
 
     def __init__(self, repositories: Sequence[Path]) -> None:
-        """Find the wheel and take a workspace, which `stop` gives back.
+        """Find the wheel and create a workspace, which `stop` removes.
 
-        Raises LocalTritonError where the wheel is missing.
+        Raises LocalTritonError if the wheel is missing.
         """
         self._wheel = find_wheel()
         self._repositories = repositories
@@ -54,19 +54,19 @@ class LocalTriton:
         return address(self._workspace.folder)
 
     async def start(self) -> None:
-        """Start Triton and wait until it answers; raises LocalTritonError when it does not."""
+        """Start Triton and wait until it answers; raises LocalTritonError if it does not."""
         for repository in self._repositories:
             if not repository.exists():
-                log.warning("model repository did not exist, made empty", path=str(repository))
+                log.warning("model repository did not exist, created", path=str(repository))
                 repository.mkdir(parents=True)
         assemble_backends(self._wheel, self._workspace.folder)
         if not await self._start_once():
             raise LocalTritonError(
-                "Triton does not start; it said:\n" + "\n".join(self._last_lines)
+                "Triton does not start; its last output:\n" + "\n".join(self._last_lines)
             )
 
     async def keep_alive(self, *, on_end: Callable[[], None], on_start: Callable[[], None]) -> None:
-        """Start Triton again whenever it ends; returns only when cancelled."""
+        """Restart Triton whenever it exits; returns only when cancelled."""
         backoff = _FIRST_BACKOFF_SECONDS
         while True:
             started = time.monotonic()
@@ -89,12 +89,12 @@ class LocalTriton:
                 on_start()
 
     def restart(self) -> None:
-        """End this Triton, of which a part is lost; `keep_alive` starts the next one."""
+        """Kill this Triton, which lost a stub process; `keep_alive` starts the next one."""
         if self._process is not None and self._process.returncode is None:
             self._end_group()
 
     async def stop(self) -> None:
-        """End Triton and its stubs at once (they hold nothing to save) and remove its traces."""
+        """Kill Triton and its stubs (they have no state to save) and remove the workspace."""
         if self._process is not None and self._process.returncode is None:
             self._end_group()
             await self._process.wait()
@@ -150,13 +150,13 @@ class LocalTriton:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _exited(self) -> int | None:
-        """Wait for the end of the Triton that runs now, if any; return its exit code.
+        """Wait until the running Triton, if any, exits; return its exit code.
 
-        `process.wait()` waits for the end of its output as well, which a stub that was at work when
-        Triton died keeps open for ever.
+        `process.wait()` also waits for the end of the output, which a stub that was busy when
+        Triton died keeps open forever.
         """
         process = self._process
-        # asyncio has no event for the exit alone.
+        # asyncio has no event for the exit only.
         while process is not None and process.returncode is None:  # noqa: ASYNC110
             await asyncio.sleep(_EXIT_LOOK_SECONDS)
         return process.returncode if process is not None else None

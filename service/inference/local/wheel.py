@@ -1,4 +1,4 @@
-"""The Triton that the wheel `nvidia-pytriton` carries: where it lies and how it is started."""
+"""The Triton in the wheel `nvidia-pytriton`: its paths, command line and environment."""
 
 import importlib.util
 import os
@@ -15,16 +15,16 @@ _LAUNCHER = Path(__file__).with_name("launcher.py")
 _BACKENDS = "backends"
 _SOCKET = "t.sock"
 _PORT = 8001
-"""Triton puts a port behind whatever it listens on: here it becomes a part of the file's name."""
+"""Triton appends a port to its address: for a Unix socket it becomes part of the file's name."""
 _LONGEST_SOCKET_PATH = 107
-"""Linux keeps 108 bytes for it, and a zero ends it."""
+"""Linux has 108 bytes for it, with a terminating zero."""
 _PASSED_ON = (
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
     "OMP_WAIT_POLICY",
     "TMPDIR",
 )
-"""What of the service's environment is meant for Triton and its models as well."""
+"""Environment variables that are passed on to Triton and its models."""
 
 
 class LocalTritonError(Exception):
@@ -33,35 +33,35 @@ class LocalTritonError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """The parts of the wheel that are used."""
+    """Paths in the wheel."""
 
     triton: Path
     libraries: Path
 
 
 def find_wheel() -> Wheel:
-    """Return where the wheel's Triton lies; raises LocalTritonError where it is not installed."""
+    """Return the wheel's paths; raises LocalTritonError if it is not installed."""
     spec = importlib.util.find_spec("pytriton")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         wheel = Wheel(Path(place) / "tritonserver", Path(place).parent / "nvidia_pytriton.libs")
         if (wheel.triton / "bin/tritonserver").exists() and wheel.libraries.exists():
             return wheel
     raise LocalTritonError(
-        "no Triton Inference Server: REFILM_TRITON_ADDRESS is not set, and the wheel that carries "
-        f"a local one is not installed. Install it with `pip install --no-deps {WHEEL}` (x86-64 "
+        "no Triton Inference Server: REFILM_TRITON_ADDRESS is not set, and the wheel with a local "
+        f"one is not installed. Install it with `pip install --no-deps {WHEEL}` (x86-64 "
         "Linux), or set REFILM_TRITON_ADDRESS to a server's gRPC address"
     )
 
 
 def assemble_backends(wheel: Wheel, folder: Path) -> Path:
-    """Put the Python backend, its stub and the stand-in for libtorch together below `folder`."""
+    """Assemble the Python backend, its stub and the "pytorch" backend below `folder`."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = wheel.triton / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.exists():
-        raise LocalTritonError(f"the wheel {WHEEL} carries no stub for Python {version}; use 3.11")
+        raise LocalTritonError(f"the wheel {WHEEL} has no stub for Python {version}; use 3.11")
     if not _BACKEND.exists():
         raise LocalTritonError(
-            f"{_BACKEND} is missing; the service with a local Triton runs from a checkout"
+            f"{_BACKEND} is missing; a local Triton needs the service to run from a checkout"
         )
     backends = folder / _BACKENDS
     shutil.copytree(wheel.triton / "backends/python", backends / "python")
@@ -74,14 +74,14 @@ def assemble_backends(wheel: Wheel, folder: Path) -> Path:
 def address(folder: Path) -> str:
     """Return the gRPC address of a Triton that listens in `folder`.
 
-    Raises LocalTritonError where the folder's path is too long for a Unix socket.
+    Raises LocalTritonError if the folder's path is too long for a Unix socket.
     """
     socket = folder / f"{_SOCKET}:{_PORT}"
     excess = len(os.fsencode(socket)) - _LONGEST_SOCKET_PATH
     if excess > 0:
         raise LocalTritonError(
             f"the path {socket} of the local Triton's socket is {excess} bytes too long; set "
-            "TMPDIR to a folder with a shorter one"
+            "TMPDIR to a folder with a shorter path"
         )
     return f"unix:{socket}"
 
@@ -89,10 +89,10 @@ def address(folder: Path) -> str:
 def command(
     wheel: Wheel, folder: Path, repositories: Sequence[Path], shared_memory_prefix: str
 ) -> list[str]:
-    """Return the command that becomes a Triton which ends with the calling process.
+    """Return the command of a Triton that is killed when the calling process dies.
 
-    It listens in `folder`, where `assemble_backends` put its backends: whoever can enter that can
-    have it run any code. Raises LocalTritonError where the folder's path is too long for a socket.
+    It listens in `folder`, with the backends of `assemble_backends`: whoever has access to that
+    folder can run any code. Raises LocalTritonError if its path is too long for a socket.
     """
     return [
         sys.executable,
@@ -104,7 +104,7 @@ def command(
         *(f"--model-repository={path.resolve()}" for path in repositories),
         f"--backend-directory={folder / _BACKENDS}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
-        # The service loads models itself; completing configurations would cost 10 s a model.
+        # The service loads models itself; auto-completing configurations takes 10 s a model.
         "--model-control-mode=explicit",
         "--disable-auto-complete-config",
         "--allow-http=false",
@@ -116,9 +116,9 @@ def command(
 
 
 def environment(wheel: Wheel) -> dict[str, str]:
-    """Return the environment in which Triton and its stubs find Python and their libraries.
+    """Return the environment for Triton and its stubs: paths of Python and libraries.
 
-    Nothing else of the service's own is in it: a model is code, and must not read its secrets.
+    Without the rest of the service's environment: a model is code, and must not read its secrets.
     """
     libraries = [str(sysconfig.get_config_var("LIBDIR")), str(wheel.libraries)]
     return {

@@ -1,8 +1,8 @@
-"""The folder and the shared memory of a local Triton, removed even where its owner was killed.
+"""The folder and shared memory of a local Triton, removed even after its owner was killed.
 
-Every local Triton's shared memory carries its owner's token in its name. The owner holds a lock on
-a file of that name for as long as it lives; the kernel releases it however the owner dies. Whoever
-can take the lock of another token knows that its owner is dead, in whichever container it lived.
+A local Triton's shared memory has its owner's token in its name. The owner holds a lock on a file
+of that name; the kernel releases it when the owner dies. A token whose lock can be acquired has a
+dead owner, in whichever container it ran.
 """
 
 import fcntl
@@ -23,14 +23,14 @@ class Workspace:
     """One local Triton's shared memory and temporary folder."""
 
     def __init__(self) -> None:
-        """Take a fresh token and remove what dead owners left."""
+        """Take a new token and remove what dead owners left."""
         sweep()
         while True:
             self.name = _PREFIX + secrets.token_hex(6)
             self._lock_file = SHARED_MEMORY / (self.name + _LOCK)
             self._lock = os.open(self._lock_file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            # Another's sweep may have come between the two; then the file is gone.
+            # Another process's sweep may have removed the file in between.
             if self._lock_file.exists():
                 break
             os.close(self._lock)
@@ -40,15 +40,15 @@ class Workspace:
 
     @property
     def shared_memory_prefix(self) -> str:
-        """What the names of all shared memory regions must begin with."""
+        """The prefix of the names of all shared memory regions."""
         return self.name + "_"
 
     def remove_shared_memory(self) -> None:
-        """Remove the regions of a Triton that has ended."""
+        """Remove the regions; Triton must have exited."""
         _remove_regions(self.name)
 
     def remove(self) -> None:
-        """Remove everything; the Triton has ended."""
+        """Remove everything; Triton must have exited."""
         self.remove_shared_memory()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock_file.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ class Workspace:
 
 
 def sweep() -> None:
-    """Remove what owners that are dead left behind; those alive are not disturbed."""
+    """Remove what dead owners left behind; live ones are not disturbed."""
     for lock_file in SHARED_MEMORY.glob(f"{_PREFIX}*{_LOCK}"):
         with suppress(OSError):
             _sweep_one(lock_file)
@@ -83,7 +83,7 @@ def _sweep_one(lock_file: Path) -> None:
 
 
 def _end_programs_in(folder: Path) -> None:
-    """End stubs that outlived their Triton: one that was at work can wait for it for ever."""
+    """Kill stubs that outlived their Triton: a busy one may wait for it forever."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if (process / "exe").readlink().is_relative_to(folder):

@@ -35,7 +35,7 @@ def filled(films: int, *, exact_rows: int = 10**6, flat: int = 0) -> RowIndex:
     index = RowIndex(exact_rows=exact_rows)
     for number in range(films):
         index.add(f"f{number:03}", f"u{number}", index_rows(vectors(number), flat))
-        if index.settle():
+        if index.move_rows():
             index.train(lambda: False)
     return index
 
@@ -114,7 +114,7 @@ def test_a_hidden_film_leaves_its_places_to_others() -> None:
     assert index.search(query, 5)[0][0].film == "f003"
     index.hide("f003", "u3")
     at_once = index.search(query, 5)[0]
-    index.tidy()
+    index.compact()
     later = index.search(query, 5)[0]
 
     assert len(at_once) == len(later) == 5
@@ -141,11 +141,11 @@ def test_films_come_and_go_while_it_is_searched() -> None:
         try:
             for number in range(3, 40):
                 index.add(f"f{number:03}", f"u{number}", index_rows(vectors(number)))
-                if index.settle():
+                if index.move_rows():
                     index.train(lambda: False)
                 if number % 3 == 0:
                     index.hide(f"f{number - 1:03}")
-                    index.tidy()
+                    index.compact()
         finally:
             done.set()
         assert all(one.result() > 0 for one in searching)
@@ -154,12 +154,12 @@ def test_films_come_and_go_while_it_is_searched() -> None:
 def test_training_stops_when_told_to() -> None:
     index = RowIndex(exact_rows=100)
     index.add("f000", "u0", index_rows(vectors(0)))
-    assert index.settle()
+    assert index.move_rows()
 
     index.train(lambda: True)
 
     assert index.search(vectors(0)[:1], 1)[0][0].row == 0
-    assert index.settle(), "and is asked for again"
+    assert index.move_rows(), "and is asked for again"
 
 
 def test_the_rows_between_are_those_a_row_stands_for() -> None:

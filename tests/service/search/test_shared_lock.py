@@ -16,13 +16,13 @@ class Holder(threading.Thread):
 
     def __init__(self, take: Callable[[], AbstractContextManager[None]]) -> None:
         super().__init__(daemon=True)
-        self._take = take
+        self._acquire = take
         self.has = threading.Event()
         self._may_go = threading.Event()
         self.start()
 
     def run(self) -> None:
-        with self._take():
+        with self._acquire():
             self.has.set()
             assert self._may_go.wait(SECONDS)
 
