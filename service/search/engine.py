@@ -227,7 +227,7 @@ class Search:
             stop = None if question.stop is None else float(question.stop)
             selection = await self.run(lambda: index.select(question.films, start, stop))
         is_chosen = depth > 0
-        depth = depth or min(DEEPEST, max(_LEAST_DEPTH, _DEPTH_A_HIT * wanted))
+        depth = depth or min(DEEPEST, max(_MIN_DEPTH, _DEPTH_A_HIT * wanted))
         while True:
             found = await self.run(
                 lambda depth=depth: index.search(question.embeddings, depth, selection)  # type: ignore[misc] # bound at once
