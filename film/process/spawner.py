@@ -257,8 +257,10 @@ class _Server:
 
     def _take(self, report: dict[str, Any], descriptors: list[int]) -> None:
         if "ended" in report:
-            child = self._children.pop(report["ended"])
-            child._close(Ended(report["status"], report["cpu_seconds"], report["memory_bytes"]))
+            child = self._children.pop(report["ended"], None)
+            if child is not None:
+                used = report["cpu_seconds"], report["memory_bytes"]
+                child._close(Ended(report["status"], *used))
         elif "ready" in report:
             self._started.set_result(Protection(**report["ready"]))
         else:
@@ -266,6 +268,13 @@ class _Server:
             if "error" in report:
                 if answer is not None and not answer.done():
                     answer.set_exception(SpawnError(f"no child can be forked: {report['error']}"))
+                return
+            if not descriptors:
+                # There was no place for one, so the child cannot be watched.
+                with suppress(ProcessLookupError):
+                    os.kill(report["child"], signal.SIGKILL)
+                if answer is not None and not answer.done():
+                    answer.set_exception(SpawnError("too many descriptors are open"))
                 return
             child = Child(report["child"], descriptors[0])
             self._children[child.pid] = child

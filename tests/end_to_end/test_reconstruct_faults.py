@@ -55,8 +55,12 @@ def refused(answer: Answer, field: str, reason: str) -> None:
         ([SETTINGS, chunk(bytes(2**20 + 1))], "chunk", "INVALID_CHUNK_SIZE"),
         ([SETTINGS], "chunk", "EMPTY_FILM"),
         (
-            [pb.ReconstructVideoRequest(settings=pb.ReconstructVideoSettings(layout=99))],
-            "settings.layout",
+            [
+                pb.ReconstructVideoRequest(
+                    settings=pb.ReconstructVideoSettings(rendition=pb.RenditionSettings(layout=99))
+                )
+            ],
+            "settings.rendition.layout",
             "INVALID_SETTING",
         ),
     ],

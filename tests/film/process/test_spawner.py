@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,31 @@ async def test_who_is_cancelled_while_a_child_starts_leaves_none_behind(spawner:
         await asyncio.wait(starting)
         async with child(spawner) as (other, _):
             # Requests are served in order, so those before this one have been.
+            kept = {str(started.pid), str(other.pid)}
+            await asyncio.to_thread(
+                wait_for, lambda: set(_children(server)) == kept or None, "only those kept"
+            )
+
+
+async def test_a_child_that_cannot_be_watched_is_an_error_and_ends(
+    spawner: Spawner, monkeypatch: pytest.MonkeyPatch
+):
+    async with child(spawner) as (started, _):
+        server = _status(started.pid)["PPid"]
+        received = socket.recv_fds
+
+        def without_descriptors(*arguments: object):
+            packet, descriptors, *rest = received(*arguments)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return packet, [], *rest
+
+        # As where the process has as many descriptors open as it may.
+        monkeypatch.setattr(socket, "recv_fds", without_descriptors)
+        with pytest.raises(SpawnError, match="too many descriptors"):
+            await spawner.spawn(MAIN, [0], RIGHTS)
+        monkeypatch.undo()
+        async with child(spawner) as (other, _):
             kept = {str(started.pid), str(other.pid)}
             await asyncio.to_thread(
                 wait_for, lambda: set(_children(server)) == kept or None, "only those kept"
