@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -28,7 +29,7 @@ def fail(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, mess
     context.abort_with_status(rich(code, message, details))
 
 
-def film_message(film_id: str, data: bytes = b"", title: str = "", **more: object) -> pb.Film:
+def film_message(film_id: str, data: bytes = b"", title: str = "", **more: Any) -> pb.Film:
     return pb.Film(
         name=f"films/{film_id}",
         uid=f"uid-{film_id}",
@@ -53,15 +54,15 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
 
     def __init__(self) -> None:
         self.address = ""
-        self.requests: list[Message] = []
+        self.requests: list[Any] = []
         self.films: dict[str, pb.Film] = {}
         self.bytes: dict[str, bytes] = {}
         self.uploads: dict[str, bytearray] = {}
         self.uploaded: dict[str, str] = {}
-        self.writers: dict[str, object] = {}
+        self.writers: dict[str, Any] = {}
         self.openings: list[pb.UploadFilmOpening] = []
         self.jobs: dict[str, Iterator[pb.Reconstruction]] = {}
-        self.answers: dict[str, object] = {}
+        self.answers: dict[str, Any] = {}
         self.page_size = 50
         self.folder = ""
         self.looks = 20
@@ -72,7 +73,7 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
         self.after_commit: Callable[[int], object] = lambda size: None
         self.before_answer: Callable[[], object] = lambda: None
 
-    def keep(self, film_id: str, data: bytes, title: str = "", **more: object) -> pb.Film:
+    def keep(self, film_id: str, data: bytes, title: str = "", **more: Any) -> pb.Film:
         """Put a film, a rendition or the like into the library."""
         film = self.films[f"films/{film_id}"] = film_message(film_id, data, title, **more)
         self.bytes[film.name] = data
@@ -327,7 +328,7 @@ def passage(kind: type, start: int, end: int, **more: object) -> object:
     return kind(start_time=Duration(seconds=start), end_time=Duration(seconds=end), **more)
 
 
-def job(state: int, frames: int = 0, **more: object) -> pb.Reconstruction:
+def job(state: pb.ReconstructionState.ValueType, frames: int = 0, **more: Any) -> pb.Reconstruction:
     """Return a job as it stands once."""
     return pb.Reconstruction(
         model=IDENTITY,
@@ -420,6 +421,6 @@ class Cable:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def questions_of(library: Library, kind: type[Message]) -> list[Message]:
+def questions_of(library: Library, kind: type[Message]) -> list[Any]:
     """Return the requests of one kind, in their order."""
     return [request for request in library.requests if isinstance(request, kind)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -31,7 +32,7 @@ Responses = Iterator[pb.ReconstructVideoResponse]
 Requests = Iterator[pb.ReconstructVideoRequest]
 
 
-def response(**payload: object) -> pb.ReconstructVideoResponse:
+def response(**payload: Any) -> pb.ReconstructVideoResponse:
     return pb.ReconstructVideoResponse(**payload)
 
 

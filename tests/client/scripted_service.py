@@ -1,7 +1,8 @@
 """A gRPC service whose answers each test writes itself."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 from google.protobuf import any_pb2
@@ -37,12 +38,12 @@ class ScriptedService(autoencoder_pb2_grpc.AutoencoderServiceServicer):
 
     def __init__(self) -> None:
         self.address = ""
-        self.requests: list[Message] = []
+        self.requests: list[Any] = []
         self.cancelled = threading.Event()
         self.on_encode: Callable[..., object] = _unimplemented
         self.on_decode: Callable[..., object] = _unimplemented
-        self.on_encode_stream: Callable[..., Iterable[object]] = _unimplemented
-        self.on_reconstruct: Callable[..., Iterable[object]] = _unimplemented
+        self.on_encode_stream: Callable[..., Any] = _unimplemented
+        self.on_reconstruct: Callable[..., Any] = _unimplemented
         self.on_list: Callable[..., object] = _unimplemented
 
     def Encode(self, request, context):

@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from refilm.cli import main
@@ -24,14 +25,15 @@ class Shell:
         # The second word of `reconstructions` is a command as well.
         words = [command, rest.pop(0)] if command == "reconstructions" else [command]
         assert main([*words, "--address", self.address, *rest]) == code, self._capture.readouterr()
-        return tuple(self._capture.readouterr())
+        written = self._capture.readouterr()
+        return written.out, written.err
 
-    def json(self, *arguments: str | Path, code: int = 0) -> list[dict[str, object]]:
+    def json(self, *arguments: str | Path, code: int = 0) -> list[dict[str, Any]]:
         """Run a command with --json; return the objects it wrote, a line each."""
         return [json.loads(line) for line in self(*arguments, "--json", code=code)[0].splitlines()]
 
 
-def kinds(facts: dict[str, object]) -> dict[str, str]:
+def kinds(facts: dict[str, Any]) -> dict[str, str]:
     """Return the types of an object's fields: its schema."""
     return {name: type(value).__name__ for name, value in facts.items()}
 

@@ -2,6 +2,7 @@
 
 import threading
 from array import array
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -295,7 +296,9 @@ def test_models_come_from_all_pages(scripted: ScriptedService) -> None:
     assert version.card == {"frames": 10, "metrics": {"psnr": 21.5}}
 
 
-def _echo(requests: object, context: grpc.ServicerContext) -> object:
+def _echo(
+    requests: Iterable[pb.EncodeStreamRequest], context: grpc.ServicerContext
+) -> Iterator[pb.EncodeStreamResponse]:
     index = 0
     for request in requests:
         if request.WhichOneof("payload") == "frame":
@@ -339,7 +342,7 @@ def test_what_the_callers_frames_raise_is_raised(
         assert started.wait(60)
         raise KeyError("the caller's own")
 
-    def answer(requests: object, context: grpc.ServicerContext) -> object:
+    def answer(requests, context):
         started.set()
         yield from _echo(requests, context)
 

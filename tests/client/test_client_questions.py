@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +89,7 @@ def test_a_search_asks_by_what_it_is_given(library: Library, tmp_path: Path) -> 
                 assert asked.moment == pb.FilmMoment(
                     film="films/bunny", time=Duration(seconds=1, nanos=500_000_000)
                 )
+        wrong: Any
         for wrong, error in (
             (3, TypeError),
             (("films/bunny", -1), ValueError),

@@ -58,16 +58,16 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = shutil.copytree(
         ROOT / "client", folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info")
     )
-    build = ["wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source]
-    subprocess.run([sys.executable, "-m", "pip", *build], check=True)
+    options = ["-q", "--no-deps", "--no-build-isolation", "-w"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, folder, source], check=True)
     (wheel,) = folder.glob("refilm-*.whl")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     with zipfile.ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if name.startswith(("tools", "tests"))]
         assert "refilm/py.typed" in archive.namelist()
-    install = ["install", "-q", "--disable-pip-version-check", wheel]
-    subprocess.run([python, "-m", "pip", *install], check=True)
+    quietly = ["-q", "--disable-pip-version-check"]
+    subprocess.run([python, "-m", "pip", "install", *quietly, wheel], check=True)
     return python
 
 

@@ -77,7 +77,7 @@ def tracked_changes() -> str:
 
 
 def frame_times(path: Path) -> list[float]:
-    with av.open(str(path)) as container:
+    with av.open(str(path), "r") as container:
         return [frame.time for frame in container.decode(video=0) if frame.time is not None]
 
 
@@ -196,7 +196,7 @@ def test_a_film_of_one_s_own_is_learned_interrupted_gone_on_with_and_reused(
     assert paths.pop("live preview") == paths_named(out)["live preview"]
     assert set(paths) == {"reconstruction", "beside the original", "contact sheet"}
     for what in ("reconstruction", "beside the original"):
-        with av.open(str(paths[what])) as container:
+        with av.open(str(paths[what]), "r") as container:
             assert [stream.codec_context.name for stream in container.streams.audio] == ["aac"]
         assert frame_times(paths[what]) == pytest.approx(frame_times(film))
     with Image.open(paths["contact sheet"]) as sheet:

@@ -56,7 +56,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frames_and_size(path: Path) -> tuple[int, int, int]:
-    with av.open(path) as container:
+    with av.open(path, "r") as container:
         pictures = list(container.decode(video=0))
     return len(pictures), pictures[0].width, pictures[0].height
 

@@ -45,7 +45,7 @@ def run(command: str, folder: Path, address: str = "") -> None:
 
 
 def frames_of(path: Path) -> int:
-    with av.open(str(path)) as container:
+    with av.open(str(path), "r") as container:
         return sum(1 for _ in container.decode(video=0))
 
 

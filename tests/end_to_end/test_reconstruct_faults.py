@@ -4,6 +4,7 @@ import io
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import grpc
@@ -16,6 +17,8 @@ from tests.film.clips import Clip, Track, make_clip, picture
 from tests.support.reconstruct import Answer, call, read_film, reconstruct
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
+UNKNOWN: Any = 99
+"""No value of an enum."""
 SETTINGS = pb.ReconstructVideoRequest(settings=pb.ReconstructVideoSettings())
 
 
@@ -77,7 +80,7 @@ def test_what_is_no_film_is_refused(channel: grpc.Channel) -> None:
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
-def test_a_still_picture_is_refused(format: str, channel: grpc.Channel) -> None:
+def test_a_still_picture_is_refused(format: Any, channel: grpc.Channel) -> None:
     image = encode_image(picture(1), format)
     refused(reconstruct(channel, image), "chunk", "NO_MOVING_PICTURE")
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,7 +21,7 @@ class Variant:
     """A clip, and what shall become of its sound."""
 
     suffix: str
-    clip: dict[str, object] = field(default_factory=dict)
+    clip: dict[str, Any] = field(default_factory=dict)
     copied: bool = True
 
 

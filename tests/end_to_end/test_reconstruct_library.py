@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import grpc
@@ -142,12 +143,12 @@ def test_of_a_film_that_breaks_off_nothing_is_kept(library: LibraryFilms, clip: 
     wait_for(lambda: not service.metric("refilm_reconstructions_running"), "the film's end")
 
 
-def endless(film: bytes, **fields: object) -> Iterator[pb.ReconstructVideoRequest]:
+def endless(film: bytes, **fields: Any) -> Iterator[pb.ReconstructVideoRequest]:
     yield from requests(film, settings(**fields))
     threading.Event().wait(60)
 
 
-def settings(**fields: object) -> pb.ReconstructVideoSettings:
+def settings(**fields: Any) -> pb.ReconstructVideoSettings:
     return pb.ReconstructVideoSettings(**fields)
 
 
@@ -254,7 +255,7 @@ def ended(reconstruction: library_pb2.Reconstruction) -> library_pb2.Reconstruct
 def damaged(path: Path, after: float) -> bytes:
     """Return a film whose packets from a time on are zeroes."""
     film = bytearray(path.read_bytes())
-    with av.open(path) as container:
+    with av.open(path, "r") as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.size and packet.pts * packet.time_base >= after:
                 film[packet.pos : packet.pos + packet.size] = bytes(packet.size)

@@ -38,7 +38,8 @@ def test_the_service_is_killed_and_goes_on(
     reference = library.add(film, "reference")
     service = library.serve()
     uninterrupted = read_film(watch(service, reference).output)
-    films, name, kept = 0, "", {}
+    films, name = 0, ""
+    kept: dict[str, bytes] = {}
     kills = Kills("kill -9 of the service during a reconstruction")
     for chance in kills:
         if not name:

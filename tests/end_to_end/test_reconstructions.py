@@ -3,8 +3,9 @@
 import itertools
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,6 +21,7 @@ from tests.support.status import CallError, error_of
 from tests.support.watching import LibraryFilms, Watching, watch
 
 FRAMES = 1440
+NO_SIZE: Any = 9
 QUEUED = pb.RECONSTRUCTION_STATE_QUEUED
 RUNNING = pb.RECONSTRUCTION_STATE_RUNNING
 SUCCEEDED = pb.RECONSTRUCTION_STATE_SUCCEEDED
@@ -56,7 +58,7 @@ class Calls:
     def __init__(self, library: LibraryFilms, service: ServiceProcess) -> None:
         self._stub = library.client(service).stub
 
-    def start(self, film: str, **fields: object) -> pb.Reconstruction:
+    def start(self, film: str, **fields: Any) -> pb.Reconstruction:
         request = pb.StartReconstructionRequest(film=film, **fields)
         return self._stub.StartReconstruction(request, timeout=60).reconstruction
 
@@ -88,7 +90,7 @@ class Calls:
             if not token:
                 return pages
 
-    def wait_for(self, name: str, state: int) -> pb.Reconstruction:
+    def wait_for(self, name: str, state: pb.ReconstructionState.ValueType) -> pb.Reconstruction:
         def look() -> pb.Reconstruction | None:
             found = self.get(name)
             return found if found.state == state else None
@@ -338,7 +340,7 @@ def test_reconstructions_are_listed_by_film_and_page(
     ],
 )
 def test_faulty_requests_are_refused(
-    one_film: Calls, call: object, expected: tuple[str, str]
+    one_film: Calls, call: Callable[[Calls], object], expected: tuple[str, str]
 ) -> None:
     error: CallError = error_of(lambda: call(one_film))
     assert (error.code.name, error.reason) == expected

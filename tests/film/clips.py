@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.filter
@@ -43,7 +44,7 @@ def picture(
     return image
 
 
-def number_of(image: NDArray[np.uint8]) -> int:
+def number_of(image: NDArray[Any]) -> int:
     """Read the number off a picture of `picture`, at whatever size it is now."""
     height, width = image.shape[:2]
     row = image[height // 8].astype(np.int64).mean(axis=1)
@@ -242,7 +243,7 @@ def _mark_interlaced(frame: av.VideoFrame) -> av.VideoFrame:
         graph.add_buffer(
             width=frame.width,
             height=frame.height,
-            format=frame.format.name,
+            format=frame.format,
             time_base=Fraction(1, 1000),
         ),
         graph.add("setfield", "tff"),

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -26,8 +27,8 @@ HDR_HLG = Colour(matrix=9, primaries=9, transfer=18)
 FRAGMENTED = "frag_keyframe+empty_moov+default_base_moof"
 
 
-def _clip(name: str, file: str, **options: object) -> None:
-    def make(folder: Path, **others: object) -> Path:
+def _clip(name: str, file: str, **options: Any) -> None:
+    def make(folder: Path, **others: Any) -> Path:
         return make_clip(folder / file, **(options | others)).path
 
     MAKERS[name] = LONGER[name] = make
@@ -133,7 +134,7 @@ def _two_pictures(folder: Path) -> Path:
     return path
 
 
-def _joined(folder: Path, *parts: dict[str, object]) -> Path:
+def _joined(folder: Path, *parts: dict[str, Any]) -> Path:
     """Join transport streams, as recordings are joined: bytes after bytes."""
     path = folder / "joined.ts"
     with path.open("wb") as out:
@@ -297,7 +298,7 @@ def _tail_damaged(folder: Path) -> Path:
 def _damage(path: Path, share: float) -> Path:
     """Overwrite the payload of every picture from a share of the film on; the container stays."""
     data = bytearray(path.read_bytes())
-    with av.open(path) as film:
+    with av.open(path, "r") as film:
         packets = [packet for packet in film.demux(video=0) if packet.size]
         for packet in packets[round(len(packets) * share) :]:
             start = data.find(bytes(packet), packet.pos)

@@ -40,7 +40,7 @@ class Output:
     facts: FilmFacts
 
     def open(self) -> av.container.InputContainer:
-        return av.open(BytesIO(self.data))
+        return av.open(BytesIO(self.data), "r")
 
     def pictures(self) -> list[Packet]:
         with self.open() as container:
@@ -66,13 +66,13 @@ def packets(container: av.container.InputContainer, index: int) -> list[Packet]:
 
 def source_sound(path: Path, track: int = 0) -> list[Packet]:
     """Read a film's sound packets."""
-    with av.open(path) as container:
+    with av.open(path, "r") as container:
         return packets(container, container.streams.audio[track].index)
 
 
 def samples(file: Path | BytesIO) -> tuple[Fraction, NDArray[np.float32]]:
     """Decode the first sound track: when its first sample is heard, and the left channel."""
-    with av.open(file) as container:
+    with av.open(file, "r") as container:
         stream = container.streams.audio[0]
         frames = list(container.decode(stream))
         resampler = av.AudioResampler(format="fltp")

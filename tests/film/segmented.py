@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -39,7 +40,7 @@ class Run:
     facts: FilmFacts
     init: bytes | None
     segments: list[Segment]
-    pictures: list[tuple[object, ...]] = field(repr=False)
+    pictures: list[tuple[Any, ...]] = field(repr=False)
     """For each batch with pictures: times, durations, digests of the pictures, where it begins."""
     error: str
     """What the reader raised at the end."""
@@ -71,7 +72,7 @@ def run(
     `change` has every sound packet in its hands, as the reader counts them.
     """
     settings = settings or OutputSettings()
-    pictures: list[tuple[object, ...]] = []
+    pictures: list[tuple[Any, ...]] = []
     error = ""
     with (
         path.open("rb") as file,
@@ -102,13 +103,13 @@ def run(
         return Run(reader.facts, writer.init, segments, pictures, error, warnings, writer.origin)
 
 
-def go_on(path: Path, whole: Run, after: int, **options: object) -> Run:
+def go_on(path: Path, whole: Run, after: int, **options: Any) -> Run:
     """Do again what comes after a number of segments, as another process would."""
     stored = json.dumps(whole.segments[after - 1].resume.to_json())
     return run(path, resume=ResumePoint.from_json(json.loads(stored)), **options)
 
 
-def assert_resumes_anywhere(path: Path, **options: object) -> Run:
+def assert_resumes_anywhere(path: Path, **options: Any) -> Run:
     """Check that the film is the same to the last bit after whichever segment work was cut.
 
     Of a film with many segments a dozen are tried.
@@ -139,7 +140,7 @@ def _points(segments: list[Segment]) -> list[ResumePoint]:
     ]
 
 
-def _from(batches: list[tuple[object, ...]], frames: int) -> list[tuple[object, ...]]:
+def _from(batches: list[tuple[Any, ...]], frames: int) -> list[tuple[Any, ...]]:
     passed = 0
     for number, each in enumerate(batches):
         if passed == frames:
@@ -148,12 +149,12 @@ def _from(batches: list[tuple[object, ...]], frames: int) -> list[tuple[object, 
     raise AssertionError("a batch crosses the beginning of a segment")
 
 
-def _described(batch: FilmBatch) -> tuple[object, ...]:
+def _described(batch: FilmBatch) -> tuple[Any, ...]:
     digests = [_digest(batch.frames)]
     if batch.pictures is not None:
         digests += map(_digest, batch.pictures)
     return batch.pts.tolist(), batch.durations.tolist(), digests, batch.reading
 
 
-def _digest(pixels: NDArray[object]) -> str:
+def _digest(pixels: NDArray[Any]) -> str:
     return sha256(pixels.tobytes()).hexdigest()

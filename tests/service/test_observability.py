@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -42,7 +43,7 @@ def test_without_a_model_nothing_is_served(tmp_path: Path) -> None:
 
 
 def test_reflection_tells_of_every_service(service: ServiceProcess) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol=AUTOENCODER),
@@ -65,8 +66,8 @@ def test_a_call_is_counted_and_logged_once_under_its_request_id(service: Service
     }
     ok = service.metric("grpc_server_handled_total", grpc_code="OK", **labels)
     frames = service.metric("refilm_frames_encoded_total", model="pca")
-    answer, call = service.stub.Encode.with_call(ENCODE, metadata=[("x-request-id", "test-7")])
-    assert ("x-request-id", "test-7") in [(m.key, m.value) for m in call.trailing_metadata()]
+    answer, call = service.stub.Encode.with_call(ENCODE, metadata=(("x-request-id", "test-7"),))
+    assert ("x-request-id", "test-7") in list(call.trailing_metadata())
     for name, count in before.items():
         assert service.metric(name, **labels) == count + 1
     assert service.metric("grpc_server_handled_total", grpc_code="OK", **labels) == ok + 1
@@ -75,7 +76,7 @@ def test_a_call_is_counted_and_logged_once_under_its_request_id(service: Service
     assert service.metric("refilm_model_version_ready", model="pca", digest=digest) == 1
     assert service.metric("refilm_triton_up") == 1
 
-    def lines() -> list[dict[str, object]]:
+    def lines() -> list[dict[str, Any]]:
         return [line for line in service.log_lines("call") if line["request_id"] == "test-7"]
 
     (line,) = wait_for(lines, "the call's log line")
@@ -95,7 +96,7 @@ def test_a_refused_call_is_counted_by_its_code(service: ServiceProcess) -> None:
 
 
 def test_a_method_that_is_not_there_is_unimplemented(service: ServiceProcess) -> None:
-    call = service.channel.unary_unary(f"/{AUTOENCODER}/Nothing")
+    call: Any = service.channel.unary_unary(f"/{AUTOENCODER}/Nothing")
     assert error_of(lambda: call(b"")).code is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -131,7 +132,7 @@ def test_a_caller_who_leaves_in_the_middle_of_an_answer_is_logged_as_well(
 ) -> None:
     """And so counted out of the drain, which would otherwise wait for it in vain."""
 
-    def lines() -> list[dict[str, object]]:
+    def lines() -> list[dict[str, Any]]:
         method = f"{AUTOENCODER}/DecodeStream"
         return [line for line in service.log_lines("call") if line["method"] == method]
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -98,7 +99,8 @@ def workspace_name(service: ServiceProcess) -> str:
 def test_a_killed_triton_is_replaced_and_meanwhile_calls_say_so(start: Start) -> None:
     service = start()
     with service.connect() as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == SERVING
         stream = OpenStream(service.stub)
         stream.encode()
@@ -167,7 +169,8 @@ def test_the_first_signal_drains_and_loses_nothing(start: Start) -> None:
     stream = OpenStream(service.stub)
     stream.encode()
     with service.connect() as channel:
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == SERVING
         service.process.send_signal(signal.SIGTERM)
         assert next(watch).status == NOT_SERVING

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import grpc
 from refilm.v1 import library_pb2 as pb
@@ -53,7 +54,7 @@ class LibraryClient:
     def __init__(self, channel: grpc.Channel) -> None:
         self.stub = pb_grpc.LibraryServiceStub(channel)
 
-    def upload(self, film: bytes, write_offset: int = 0, **settings: object) -> pb.Film:
+    def upload(self, film: bytes, write_offset: int = 0, **settings: Any) -> pb.Film:
         """Send a film, from an offset on; keyword arguments are fields of UploadSettings."""
         messages = upload_messages(film, write_offset, **settings)
         return self.stub.UploadFilm(messages, timeout=TIMEOUT).film
@@ -67,7 +68,7 @@ class LibraryClient:
             assert error.code() == grpc.StatusCode.NOT_FOUND
             return 0
 
-    def go_on(self, film: bytes, **settings: object) -> pb.Film:
+    def go_on(self, film: bytes, **settings: Any) -> pb.Film:
         """Send what is not committed of a film."""
         return self.upload(film, self.committed(str(settings["upload_id"])), **settings)
 
@@ -75,11 +76,11 @@ class LibraryClient:
         """Get a film."""
         return self.stub.GetFilm(pb.GetFilmRequest(name=name), timeout=TIMEOUT).film
 
-    def page(self, **fields: object) -> pb.ListFilmsResponse:
+    def page(self, **fields: Any) -> pb.ListFilmsResponse:
         """Get a page of films; keyword arguments are fields of ListFilmsRequest."""
         return self.stub.ListFilms(pb.ListFilmsRequest(**fields), timeout=TIMEOUT)
 
-    def all(self, **fields: object) -> list[pb.Film]:
+    def all(self, **fields: Any) -> list[pb.Film]:
         """Get all pages."""
         films: list[pb.Film] = []
         token = ""
@@ -118,7 +119,7 @@ class LibraryClient:
 
 
 def upload_messages(
-    film: bytes, write_offset: int = 0, **settings: object
+    film: bytes, write_offset: int = 0, **settings: Any
 ) -> Iterator[pb.UploadFilmRequest]:
     """An opening, and the film from an offset on in chunks."""
     yield opening(write_offset, **settings)
@@ -126,7 +127,7 @@ def upload_messages(
         yield pb.UploadFilmRequest(chunk=film[start : start + CHUNK])
 
 
-def opening(write_offset: int = 0, **settings: object) -> pb.UploadFilmRequest:
+def opening(write_offset: int = 0, **settings: Any) -> pb.UploadFilmRequest:
     """The first message of an upload."""
     return pb.UploadFilmRequest(
         opening=pb.UploadFilmOpening(
@@ -144,7 +145,7 @@ class HeldUpload:
         film: bytes,
         sent: int,
         write_offset: int = 0,
-        **settings: object,
+        **settings: Any,
     ) -> None:
         self._more = threading.Event()
         self._left = False

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ class LibraryStore:
     def open(self, **changes: str) -> ObjectStore:
         """Return the store, as the service would with these settings and changes to them."""
         # Names as fields, for not the process's environment must decide.
-        fields = {
+        fields: dict[str, Any] = {
             name.removeprefix("REFILM_").lower(): value
             for name, value in {**self.environment, **changes}.items()
         }

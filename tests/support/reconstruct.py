@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import grpc
-import numpy as np
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -145,7 +145,7 @@ class Film:
 
     times: list[Fraction]
     """Presentation times in seconds, one a frame."""
-    pictures: list[NDArray[np.uint8]]
+    pictures: list[NDArray[Any]]
     """[H, W, 3] RGB, as stored."""
     sample_aspect_ratio: Fraction
     sounds: list[Sound]
@@ -154,7 +154,7 @@ class Film:
 def read_film(film: bytes | Path, *, pictures: bool = True) -> Film:
     """Decode all pictures, and list all packets of sound."""
     source = io.BytesIO(film) if isinstance(film, bytes) else film
-    with av.open(source) as container:
+    with av.open(source, "r") as container:
         video = next(
             stream
             for stream in container.streams.video
@@ -173,6 +173,7 @@ def read_film(film: bytes | Path, *, pictures: bool = True) -> Film:
                 sound.times.append(packet.pts * packet.time_base)
                 sound.payloads.append(bytes(packet))
                 if sound.heard_from is None:
+                    heard: Any
                     for heard in packet.decode():
                         assert heard.pts is not None and heard.time_base is not None
                         sound.heard_from = heard.pts * heard.time_base

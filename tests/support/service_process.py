@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 import psutil
@@ -97,7 +97,7 @@ class ServiceProcess:
     def health(self, service: str = "") -> int:
         """Return its health now, as `HealthCheckResponse.ServingStatus`."""
         with self.connect() as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
             return answer.status
 
@@ -105,7 +105,7 @@ class ServiceProcess:
         """Wait until a service can answer: AutoencoderService, when a model can."""
         self._addresses()
         with self.connect() as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service=service)
             for answer in stub.Watch(request, timeout=START_SECONDS):
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
@@ -128,7 +128,7 @@ class ServiceProcess:
                 total += float(match[3])
         return total
 
-    def log_lines(self, event: str | None = None) -> list[dict[str, object]]:
+    def log_lines(self, event: str | None = None) -> list[dict[str, Any]]:
         """Return its log's JSON lines, those of one event or all."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"]
         return [line for line in lines if event is None or line["event"] == event]
@@ -189,7 +189,7 @@ class ServiceProcess:
         return wait_for(read, "the service's addresses")
 
 
-def wait_for(look: Callable[[], Value | None], what: str, seconds: float = START_SECONDS) -> Value:
+def wait_for(look: Callable[..., Value | None], what: str, seconds: float = START_SECONDS) -> Value:
     """Look until there is something true to return."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

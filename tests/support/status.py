@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import grpc
 from google.rpc import error_details_pb2 as details_pb
@@ -23,7 +24,7 @@ class CallError:
     """ErrorInfo's."""
 
 
-def error_of(call: Callable[[], object]) -> CallError:
+def error_of(call: Callable[..., object]) -> CallError:
     """Return how a call failed; a call that does not fail fails the test."""
     try:
         answer = call()
@@ -34,8 +35,8 @@ def error_of(call: Callable[[], object]) -> CallError:
 
 def parse_error(error: grpc.RpcError) -> CallError:
     """Return what a failed call said."""
-    status = rpc_status.from_call(error)
-    parts: dict[str, object] = {}
+    status = rpc_status.from_call(cast(grpc.Call, error))
+    parts: dict[str, Any] = {}
     for detail in status.details if status else ():
         info, bad = details_pb.ErrorInfo(), details_pb.BadRequest()
         resource, retry = details_pb.ResourceInfo(), details_pb.RetryInfo()

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from refilm.v1 import library_pb2 as pb
@@ -72,9 +72,9 @@ class LibraryFilms:
         """Return the keys of everything that is stored."""
         return [info.key for info in self.store.list(prefix)]
 
-    def records(self, name: str) -> dict[int, dict[str, object]]:
+    def records(self, name: str) -> dict[int, dict[str, Any]]:
         """Return the records of a film's whole segments by number, those of the newest attempts."""
-        found: dict[int, dict[str, object]] = {}
+        found: dict[int, dict[str, Any]] = {}
         for key in self.keys(f"{name}/renditions/"):
             match = _RECORD.fullmatch(key)
             if match is not None:
@@ -98,7 +98,7 @@ class Watching:
     """A caller who watches a film of the library, on a thread of its own."""
 
     def __init__(
-        self, service: ServiceProcess, name: str, *, paused_after: str = "", **settings: object
+        self, service: ServiceProcess, name: str, *, paused_after: str = "", **settings: Any
     ) -> None:
         """Begin to watch; after a message of the kind `paused_after` nothing is read for now."""
         self.answer = Answer()
@@ -146,6 +146,6 @@ class Watching:
         return self.answer
 
 
-def watch(service: ServiceProcess, name: str, **settings: object) -> Answer:
+def watch(service: ServiceProcess, name: str, **settings: Any) -> Answer:
     """Watch a film of the library to its end."""
     return Watching(service, name, **settings).end()

@@ -9,6 +9,7 @@ import argparse
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from trainer.distributed import process_group
 from trainer.loop import LoopSettings, fit
 from trainer.recipes.broad2016.recipe import Broad2016, Broad2016Config
 
-IDENTITY = {"recipe": "broad2016", "batch": 2}
+IDENTITY: dict[str, str | int | float] = {"recipe": "broad2016", "batch": 2}
 
 
 class MadeUpFrames:
@@ -51,8 +52,8 @@ class Announced(Broad2016):
         return losses
 
 
-def small(data: MadeUpFrames, **changes: object) -> Broad2016Config:
-    return Broad2016Config(channels=(2, 3, 4, 5), **changes)  # type: ignore[arg-type]
+def small(data: MadeUpFrames, **changes: Any) -> Broad2016Config:
+    return Broad2016Config(channels=(2, 3, 4, 5), **changes)
 
 
 def main() -> None:

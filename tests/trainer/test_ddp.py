@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from tests.trainer.test_loop import IDENTITY, PROCESS, ROOT, MadeUpFrames, assert_equal, final
+from tests.trainer.loop_process import IDENTITY, MadeUpFrames
+from tests.trainer.test_loop import PROCESS, ROOT, assert_equal, final
 from trainer import checkpoint
 from trainer.distributed import Group
 from trainer.loop import LoopSettings, fit
@@ -82,7 +84,7 @@ def _moments(state: object) -> list[torch.Tensor]:
     return [moment for moment in moments if moment.ndim > 1]
 
 
-def _learned(state: object) -> dict[str, object]:
+def _learned(state: object) -> dict[str, Any]:
     """Leave out what only the process that draws sample grids measures for them."""
     assert isinstance(state, dict)
     measured = ("running_mean", "running_var", "num_batches_tracked")

@@ -1,6 +1,7 @@
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,9 @@ def test_latents_of_few_bits_are_measured_as_such(
     one = evaluate(workshop, tmp_path, "--every", 10, "--bits", 1)
     whole = metrics_of(evaluated)
     assert (whole["bits"], eight["bits"], one["bits"]) == (None, 8, 1)
-    psnr = {each["bits"]: each["groups"]["fitted"]["psnr"]["mean"] for each in (whole, eight, one)}
+    psnr: dict[Any, float] = {
+        each["bits"]: each["groups"]["fitted"]["psnr"]["mean"] for each in (whole, eight, one)
+    }
     assert psnr[None] - 1 < psnr[8] <= psnr[None]
     assert psnr[1] < psnr[None] - 5
 

@@ -92,7 +92,8 @@ def test_it_learns_what_the_memory_does_not_know() -> None:
     assert float(told["psnr"]) == pytest.approx(psnr(one.reconstruct(truth), truth), abs=2)
 
 
-def test_for_frames_unseen_it_learns_from_parts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def remembered_by(one: Fidelity, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Return a list that fills with what a learner learns from."""
     shown: list[Tensor] = []
     one = Fidelity(memory(), SIZE, unseen=True)
     encode = one._encode_with_noise
@@ -117,7 +118,6 @@ def test_for_frames_unseen_it_learns_from_parts_as_well(monkeypatch: pytest.Monk
 
 
 def test_for_frames_seen_it_learns_from_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Tensor] = []
     one = Fidelity(memory(), SIZE)
     encode = one._encode_with_noise
     monkeypatch.setattr(

@@ -2,6 +2,7 @@ import argparse
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from trainer.prepare import Sampling, prepare
 from trainer.recipes.fidelity import perceptual as fidelity_perceptual
 from trainer.recipes.fidelity import recipe as fidelity
 from trainer.recipes.fidelity.perceptual import Discriminator, Perceptual, detail
+from trainer.recipes.fidelity.sizes import SIZES
 from trainer.run import Run
 from trainer.validate import validate
 
@@ -40,7 +42,7 @@ def weights(network: nn.Module) -> Tensor:
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fidelity.SIZES, "small", SIZE)
+        patch.setitem(SIZES, "small", SIZE)
         yield
 
 
@@ -83,7 +85,7 @@ def pictures(run: Path, shown: Tensor) -> Tensor:
     return generated
 
 
-def learned(run: Path) -> dict[str, object]:
+def learned(run: Path) -> dict[str, Any]:
     state = checkpoint.load(checkpoint.paths(run)[-1])["learner"]
     assert isinstance(state, dict)
     return state

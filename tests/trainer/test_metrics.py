@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ def noisy(seed: int, amount: float) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("amount", [0.0, 0.02, 0.3, 5.0])
 def test_ssim_and_ms_ssim_are_those_of_torchmetrics(amount: float) -> None:
     picture, truth = noisy(1, amount)
-    theirs = structural_similarity_index_measure(picture, truth, data_range=1.0, reduction="none")
+    theirs: Any = structural_similarity_index_measure(
+        picture, truth, data_range=1.0, reduction="none"
+    )
     assert torch.allclose(ssim(picture, truth), theirs, atol=1e-5)
     theirs = multiscale_structural_similarity_index_measure(
         picture,

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -300,7 +301,7 @@ def publish_and_die(repository: Path, place: str, count: int) -> None:
     original = getattr(publish_module, place)
     calls = 0
 
-    def dying(*arguments: object, **named: object) -> object:
+    def dying(*arguments: object, **named: Any) -> object:
         nonlocal calls
         calls += 1
         if calls == count:
@@ -345,10 +346,10 @@ def test_killed_at_any_step_what_was_published_stays_and_the_next_one_clears_up(
     names = [{entry.name for entry in half.iterdir()} for half in halves]
     assert names[0] == names[1]
     assert str(version) in names[0] and not any("staging" in name for name in names[0])
-    for half in halves:
+    for path in halves:
         listed = {
             key.rpartition(".")[2]
-            for key in config_of(tmp_path, half.name).parameters
+            for key in config_of(tmp_path, path.name).parameters
             if key.startswith("refilm.digest.")
         }
         assert listed == names[0] - {"config.pbtxt"}

@@ -137,7 +137,7 @@ def test_a_frames_latent_does_not_depend_on_its_batch(data: FrameDataset, tmp_pa
         settings = RefineSettings(steps=5, batch=batch)
         refine(model_of_run(run), data, tmp_path / "out", settings, lambda count: None)
         found.append(np.load(tmp_path / "out" / "latents.npy"))
-    assert np.allclose(*found, atol=1e-4)
+    assert np.allclose(found[0], found[1], atol=1e-4)
     assert not np.allclose(found[0], encoded(run, data), atol=1e-2)
 
 
@@ -154,7 +154,7 @@ def test_what_is_interrupted_leaves_the_earlier_refinement(
         if seen > len(data) + 4:
             raise KeyboardInterrupt
 
-    for earlier in ({}, {"latents.npy", "metrics.json"}):
+    for earlier in (set[str](), {"latents.npy", "metrics.json"}):
         before = {path.name: path.read_bytes() for path in out.glob("*")}
         assert before.keys() == set(earlier)
         seen = 0

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ JSON = st.recursive(
 )
 
 
-def answer(**fields: object) -> Answer:
+def answer(**fields: Any) -> Answer:
     return Answer.of(json.dumps(fields).encode())
 
 
@@ -152,7 +153,12 @@ def test_numbers_must_fill_their_bytes():
     data = bytearray(np.arange(3, dtype=np.int64).tobytes() + np.float32(1.5).tobytes())
     numbers, one = unpack_numbers(data, [(np.int64, 3), (np.float32, 1)])
     assert (numbers.tolist(), one.tolist()) == ([0, 1, 2], [1.5])
-    for kinds in ([(np.int64, 3)], [(np.int64, 4)], [(np.int64, 3), (np.float32, 2)]):
+    wrong: list[list[tuple[type[np.generic], int]]] = [
+        [(np.int64, 3)],
+        [(np.int64, 4)],
+        [(np.int64, 3), (np.float32, 2)],
+    ]
+    for kinds in wrong:
         with pytest.raises(ChannelError):
             unpack_numbers(data, kinds)
 

@@ -5,6 +5,7 @@ import os
 import signal
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,8 @@ async def test_segments_and_their_resume_points_are_the_same(processes: FilmProc
     async with processes.film(StoredFilm(clip.path)) as film:
         await film.open(OutputSettings(), segmented=True)
         await film.begin_segments(OutputSettings(), None)
-        segments, init = [], None
+        segments: list[Any] = []
+        init = None
         while (batch := await film.next()) is not None:
             assert len(batch.detail) == len(batch.pts)
             written = await film.write(batch, batch.frames)
@@ -127,7 +129,7 @@ async def test_segments_and_their_resume_points_are_the_same(processes: FilmProc
         resume = segments[0].resume
         await film.open(OutputSettings(), segmented=True, resume=resume)
         await film.begin_segments(OutputSettings(), resume)
-        again = []
+        again: list[Any] = []
         while (batch := await film.next()) is not None:
             again += (await film.write(batch, batch.frames)).segments
         again += (await film.close()).segments

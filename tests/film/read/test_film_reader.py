@@ -4,6 +4,7 @@ import gc
 import io
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -21,9 +22,9 @@ from tests.film.clips import Clip, Colour, Track, make_clip, number_of, picture
 from tests.film.format_clips import MAKERS
 
 
-def read(path: Path, **options: object) -> tuple[FilmFacts, NDArray[np.uint8], list[int], int]:
+def read(path: Path, **options: Any) -> tuple[FilmFacts, NDArray[np.uint8], list[int], int]:
     """Read a film whole: facts, model frames, times, number of sound packets."""
-    with path.open("rb") as file, FilmReader(file, **options) as reader:  # type: ignore[arg-type]
+    with path.open("rb") as file, FilmReader(file, **options) as reader:
         batches = list(reader.batches(7))
     frames = np.concatenate([batch.frames for batch in batches])
     pts = [int(time) for batch in batches for time in batch.pts]
@@ -98,7 +99,7 @@ def test_pictures_are_upright(rotation: int, hflip: bool, turn: object, tmp_path
     assert difference(batch.pictures[2], shown) < 3
 
 
-def _combing(image: NDArray[np.uint8]) -> float:
+def _combing(image: NDArray[Any]) -> float:
     """Tell how much neighbouring lines differ more than lines two apart."""
     wide = image.astype(int)
     return float(
@@ -115,7 +116,7 @@ def test_interlaced_pictures_lose_their_combs_and_keep_their_times(
         batches = list(reader.batches(5))
         assert reader.facts.interlaced
     pictures = [image for batch in batches for image in batch.pictures or []]
-    with av.open(path) as film:
+    with av.open(path, "r") as film:
         stored = list(film.decode(video=0))
     assert [int(time) for batch in batches for time in batch.pts] == [frame.pts for frame in stored]
     raw = np.mean([_combing(frame.to_ndarray(format="rgb24")[90:135]) for frame in stored[2:-2]])
@@ -142,7 +143,7 @@ def test_progressive_pictures_are_left_alone_among_interlaced_ones(tmp_path: Pat
 def test_hdr_grey_stays_grey_and_is_mapped_to_the_range_of_tones(
     transfer: int, tmp_path: Path
 ) -> None:
-    options = {"codec": "ffv1", "pix_fmt": "yuv420p10le", "frames": 1}
+    options: dict[str, Any] = {"codec": "ffv1", "pix_fmt": "yuv420p10le", "frames": 1}
     colour = Colour(matrix=9, primaries=9, transfer=transfer)
     hdr = make_clip(tmp_path / "hdr.mkv", colour=colour, **options)
     plain = make_clip(tmp_path / "sdr.mkv", colour=Colour(), **options)
@@ -179,7 +180,7 @@ def test_sound_packets_come_whole_and_in_order(tmp_path: Path) -> None:
         sound = [packet for batch in reader.batches(10) for packet in batch.sound]
         given = [(p.stream_index, p.pts, bytes(p)) for p in sound]
         assert [stream.index for stream in reader.sound_streams] == [1, 2]
-    with av.open(clip.path) as film:
+    with av.open(clip.path, "r") as film:
         held = [(p.stream_index, p.pts, bytes(p)) for p in film.demux(audio=(0, 1)) if p.size]
     assert given == held
 

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ WAIT = 60
 FRAMES = 360
 BATCH = 16
 
-STREAMED = {
+STREAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "mp4, index first": ("a.mp4", {"movflags": "faststart", "sound": [Track()]}),
     "mp4, fragmented": (
         "a.mp4",

@@ -175,7 +175,7 @@ def test_side_by_side_shows_source_left_and_reconstruction_right(
         for part in reader.batches(8):
             writer.write(part, np.stack([picture(900, 256, 144)] * len(part.frames)))
 
-    with av.open(BytesIO(b"".join(chunks))) as container:
+    with av.open(BytesIO(b"".join(chunks)), "r") as container:
         shown = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
     half = shown[0].shape[1] // 2
     assert [number_of(image[:, :half]) for image in shown] == list(range(8))
@@ -232,7 +232,7 @@ def test_bytes_leave_within_two_seconds_of_film() -> None:
 
     assert len(chunks) > 1, "only the header left"
     # What is there already plays.
-    with av.open(BytesIO(b"".join(chunks))) as container:
+    with av.open(BytesIO(b"".join(chunks)), "r") as container:
         assert sum(1 for _ in container.decode(video=0)) >= 10
 
 

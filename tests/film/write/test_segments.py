@@ -6,6 +6,7 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -97,7 +98,7 @@ def test_points_tell_how_far_the_film_is(example: Run) -> None:
 def test_every_segment_plays_by_itself_behind_the_header(example: Run) -> None:
     assert example.init is not None
     for segment in example.segments:
-        with av.open(BytesIO(example.init + segment.data)) as container:
+        with av.open(BytesIO(example.init + segment.data), "r") as container:
             frames = list(container.decode(video=0))
         assert len(frames) == segment.frames
         assert frames[0].key_frame
@@ -199,7 +200,7 @@ def test_what_is_promised_of_a_written_film_holds(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     settings: OutputSettings,
-    options: dict[str, object],
+    options: dict[str, Any],
 ) -> None:
     shorten(monkeypatch)
     clip = make_clip(tmp_path / name, **({"frames": 48} | options))

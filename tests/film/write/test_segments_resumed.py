@@ -52,7 +52,7 @@ def test_every_kind_of_film(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_films_that_are_hard_to_enter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]
 ) -> None:
     shorten(monkeypatch)
     clip = make_clip(tmp_path / name, **({"frames": 96} | options))
@@ -76,10 +76,10 @@ def test_progressive_pictures_after_interlaced_ones(
     """The deinterlacer, once it has begun, stays: a reader that goes on must know that it had."""
     shorten(monkeypatch)
     path = tmp_path / "film.ts"
-    later = {"container_options": {"output_ts_offset": "1.2"}, "frames": 72}
+    later: dict[str, Any] = {"container_options": {"output_ts_offset": "1.2"}, "frames": 72}
     with path.open("wb") as out:
         for name, options in (("1.ts", {"interlaced": True}), ("2.ts", later)):
-            options = options | {"codec": "mpeg2video", "options": {"g": "6"}}
+            options = {**options, "codec": "mpeg2video", "options": {"g": "6"}}
             part = make_clip(tmp_path / name, container="mpegts", **options)
             out.write(part.path.read_bytes())
 

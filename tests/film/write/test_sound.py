@@ -236,7 +236,7 @@ def test_sound_that_never_comes_or_ends_early_holds_nothing_back(
             assert number - 2 * fragments <= 3, "seconds of film are kept back"
         writer.close()
 
-    with av.open(BytesIO(b"".join(chunks))) as container:
+    with av.open(BytesIO(b"".join(chunks)), "r") as container:
         assert abs(container.duration - 20 * 10**6) < 10**6 / 24
         assert sum(1 for _ in container.decode(video=0)) == 24 * 20
 
@@ -257,7 +257,7 @@ def test_sound_stored_long_before_its_pictures_is_not_kept(tmp_path: Path) -> No
             writer.write(part, part.frames)
         writer.close()
 
-    with av.open(BytesIO(b"".join(chunks))) as container:
+    with av.open(BytesIO(b"".join(chunks)), "r") as container:
         assert sum(1 for _ in container.decode(video=0)) == 24 * 30
 
 

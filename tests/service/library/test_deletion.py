@@ -4,6 +4,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 import pytest
@@ -134,7 +135,7 @@ def test_a_deletion_that_was_cut_is_ended_by_whoever_comes(
     add_latents(object_store, film, PCA, random_rows(300))
     cut = CutStore(object_store, step)
     with pytest.raises(ConnectionError):
-        Deletion(cut, films).delete(film.id, "request")
+        Deletion(cast(ObjectStore, cut), films).delete(film.id, "request")
     # Whole, or not there: and gone for good once somebody asks again.
     if films.find(film.id) is not None:
         assert object_store.get(layout.film_source(film.id)) == b"bytes"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def keys(store: ObjectStore) -> list[str]:
     return [info.key for info in store.list("")]
 
 
-def run(store: ObjectStore, older_than: timedelta, **options: bool) -> list[Leftover]:
+def run(store: ObjectStore, older_than: timedelta, **options: Any) -> list[Leftover]:
     return list(Sweep(store, older_than=older_than, **options).run())
 
 
@@ -53,7 +54,7 @@ def films(object_store: ObjectStore) -> Iterator[Films]:
 def leave_rests(store: ObjectStore, films: Films) -> dict[str, list[str]]:
     """Leave what each kind of interrupted work leaves; return the keys."""
     before = set(keys(store))
-    rests = {}
+    rests: dict[str, Any] = {}
 
     def left(kind: str) -> None:
         rests[kind] = sorted(set(keys(store)) - before - {k for r in rests.values() for k in r})

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from typing import Any
 
 import grpc
 import pytest
@@ -75,7 +76,11 @@ def test_what_is_uploaded_is_there_to_the_byte(library: Library, size: int) -> N
 
 @pytest.mark.parametrize("sent", [0, PART - 1, PART, PART + 1, SIZE])
 def test_a_cut_upload_goes_on_from_the_committed_size(library: Library, sent: int) -> None:
-    settings = {"upload_id": "cut", "film_id": "cut", "digest": digest_of(FILM)}
+    settings: dict[str, Any] = {
+        "upload_id": "cut",
+        "film_id": "cut",
+        "digest": digest_of(FILM),
+    }
     held = HeldUpload(library.client, FILM, sent, **settings)
     held.wait_committed()
     held.cut()
@@ -113,7 +118,7 @@ def test_a_cut_upload_without_an_id_leaves_nothing(library: Library) -> None:
 
 
 def test_a_finished_upload_may_be_sent_again(library: Library) -> None:
-    settings = {"upload_id": ".twice", "title": "Twice"}
+    settings: dict[str, Any] = {"upload_id": ".twice", "title": "Twice"}
     film = library.client.upload(FILM, **settings)
     for offset in (0, PART, SIZE):
         assert library.client.upload(FILM, offset, **settings) == film
@@ -202,7 +207,7 @@ def test_more_bytes_than_announced_leave_nothing(library: Library) -> None:
 
 
 def test_fewer_bytes_than_announced_are_kept_to_go_on(library: Library) -> None:
-    settings = {"upload_id": "short", "film_size_bytes": SIZE}
+    settings: dict[str, Any] = {"upload_id": "short", "film_size_bytes": SIZE}
     failed = error_of(lambda: library.client.upload(FILM[: PART + 99], **settings))
     assert (failed.code, failed.reason) == (grpc.StatusCode.DATA_LOSS, "FILM_TRUNCATED")
     assert library.client.committed("short") == PART
@@ -251,7 +256,7 @@ def test_a_films_id_is_used_once(library: Library) -> None:
     ],
 )
 def test_settings_that_cannot_be_name_their_field(
-    library: Library, field: str, reason: str, settings: dict[str, str]
+    library: Library, field: str, reason: str, settings: dict[str, Any]
 ) -> None:
     failed = error_of(lambda: library.client.upload(FILM, **settings))
     assert (failed.code, failed.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)

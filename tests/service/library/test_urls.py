@@ -1,6 +1,7 @@
 """Films that go to the store directly, by URL; and stores that have no URLs."""
 
 import urllib.request
+from typing import Any
 
 import grpc
 import pytest
@@ -95,7 +96,7 @@ def test_the_size_put_must_be_the_one_announced(bucket_library: Library) -> None
     assert _complete(bucket_library, "sized").size_bytes == SIZE
 
 
-def _upload_url(library: Library, **settings: object) -> str:
+def _upload_url(library: Library, **settings: Any) -> str:
     request = pb.CreateUploadUrlRequest(settings=pb.UploadSettings(**settings))
     return library.client.stub.CreateUploadUrl(request, timeout=TIMEOUT).url
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from film.limits import FilmLimits
@@ -34,7 +34,9 @@ class HeldReads(FolderStore):
         super().__init__(folder)
         self.may_go_on = threading.Event()
 
-    def read(self, key: str, start: int = 0, size: int | None = None) -> Iterator[bytes]:
+    def read(
+        self, key: str, start: int = 0, size: int | None = None
+    ) -> Generator[bytes, None, None]:
         if key.endswith("/source"):
             self.may_go_on.wait(SECONDS)
         yield from super().read(key, start, size)

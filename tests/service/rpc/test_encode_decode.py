@@ -1,6 +1,7 @@
 """Encode and Decode through the real service and the real Triton."""
 
 import io
+from typing import Any, cast
 
 import grpc
 import numpy as np

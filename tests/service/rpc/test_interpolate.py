@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 import grpc
@@ -151,7 +152,7 @@ def test_a_film_shows_every_step_at_its_time(
         question.frame_rate.numerator, question.frame_rate.denominator = rate
     _, rest = answered(library, question)
     assert all(0 < len(response.chunk) <= 2**20 for response in rest)
-    with av.open(io.BytesIO(b"".join(response.chunk for response in rest))) as container:
+    with av.open(io.BytesIO(b"".join(response.chunk for response in rest)), "r") as container:
         video = container.streams.video[0]
         assert (video.width, video.height, len(container.streams)) == (256, 144, 1)
         frames = list(container.decode(video))
@@ -223,7 +224,7 @@ def test_a_film_without_latents_is_refused(library: Library) -> None:
 BAD_LATENT = pb.InterpolationEnd(latent=latent([0.0] * 199))
 BAD_DIGEST = pb.InterpolationEnd(latent=latent([0.0] * 200, "x"))
 BAD_NAME = pb.InterpolationEnd(moment=pb.FilmMoment(film="x"))
-FAULTS = {
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "too few steps": ({"steps": 1}, "steps"),
     "too many steps": ({"steps": 1001}, "steps"),
     "no beginning": ({"start": None}, "start"),

@@ -2,7 +2,9 @@
 
 import io
 import time
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import grpc
 import numpy as np
@@ -191,7 +193,7 @@ def test_a_film_without_latents_is_refused_with_what_to_do(library: Library, met
     assert "reconstruct it" in error.message
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[dict[str, Any], str, str, Sequence[str]]] = {
     "no film": ({}, "INVALID_ARGUMENT", "NAME_REQUIRED", ["film"]),
     "no such name": ({"film": "listed"}, "INVALID_ARGUMENT", "INVALID_NAME", ["film"]),
     "no such film": ({"film": "films/nowhere"}, "NOT_FOUND", "FILM_NOT_FOUND", ()),
@@ -253,7 +255,7 @@ def test_damaged_latents_end_the_stream_as_data_loss_without_a_key(library: Libr
     name = library.film("damaged", library.models[1], random_rows(600), part_rows=(100,))
     manifest = Latents(library.store).find("damaged", library.models[1].digest)
     library.store.delete([manifest.parts[4].key])
-    received = []
+    received: list[Any] = []
     error = error_of(
         lambda: received.extend(library.stub.ListLatents(pb.ListLatentsRequest(film=name)))
     )

@@ -1,7 +1,9 @@
 """Films that can be searched, and services that search them."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from refilm.v1 import latents_pb2 as pb
 from refilm.v1 import latents_pb2_grpc
 
@@ -33,12 +35,12 @@ class SearchLibrary:
     def stub(self, replica: int = 0) -> latents_pb2_grpc.LatentsServiceStub:
         return latents_pb2_grpc.LatentsServiceStub(self.services[replica].channel)
 
-    def search(self, replica: int = 0, **request: object) -> pb.SearchFramesResponse:
+    def search(self, replica: int = 0, **request: Any) -> pb.SearchFramesResponse:
         """Search; keyword arguments are fields of SearchFramesRequest."""
         message = pb.SearchFramesRequest(**request)
         return self.stub(replica).SearchFrames(message, timeout=TIMEOUT_SECONDS)
 
-    def duplicates(self, replica: int = 0, **request: object) -> pb.FindDuplicatesResponse:
+    def duplicates(self, replica: int = 0, **request: Any) -> pb.FindDuplicatesResponse:
         message = pb.FindDuplicatesRequest(**request)
         return self.stub(replica).FindDuplicates(message, timeout=TIMEOUT_SECONDS)
 
@@ -55,7 +57,7 @@ class SearchLibrary:
         wait_for(indexed, f"{', '.join(films)} in the index")
 
 
-def all_pages(library: SearchLibrary, **request: object) -> list[pb.SearchHit]:
+def all_pages(library: SearchLibrary, **request: Any) -> list[pb.SearchHit]:
     """Go through all pages of a search; return all hits."""
     hits: list[pb.SearchHit] = []
     token = ""
@@ -67,7 +69,7 @@ def all_pages(library: SearchLibrary, **request: object) -> list[pb.SearchHit]:
             return hits
 
 
-def seconds(duration: object) -> float:
+def seconds(duration: Duration) -> float:
     return duration.ToMicroseconds() / 1e6
 
 

@@ -1,5 +1,7 @@
 """FindDuplicates over a socket: passages planted in films, found again to the frame."""
 
+from typing import Any
+
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -114,7 +116,7 @@ def test_pages_make_the_whole_list(library: SearchLibrary) -> None:
     ],
 )
 def test_faults_are_named(
-    library: SearchLibrary, fields: dict[str, object], field: str, reason: str
+    library: SearchLibrary, fields: dict[str, Any], field: str, reason: str
 ) -> None:
     error = error_of(lambda: library.duplicates(**fields))
 

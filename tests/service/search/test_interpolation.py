@@ -40,7 +40,7 @@ def angle(one, other) -> float:
 def test_spherical_steps_are_even_in_angle_and_length(first, last, count) -> None:
     lengths = [np.linalg.norm(first.astype(np.float64)), np.linalg.norm(last.astype(np.float64))]
     found = interpolate(first, last, count, Mode.SPHERICAL)
-    expected = np.linspace(*lengths, count)
+    expected = np.linspace(lengths[0], lengths[1], count)
     assert np.allclose(np.linalg.norm(found.astype(np.float64), axis=1), expected, atol=1e-3)
     if min(lengths) > 0:
         step = angle(first, last) / (count - 1)

@@ -1,5 +1,7 @@
 """The trained index: rows that are put come back, those that are removed do not."""
 
+from functools import partial
+
 import faiss
 import numpy as np
 import pytest
@@ -98,5 +100,5 @@ def test_training_ends_when_it_is_stopped(index: TrainedIndex, rows: NDArray[np.
     for rounds in (0, 5, 10):
         asked = 0
         with pytest.raises(StoppedError):
-            TrainedIndex.train(rows, 16, lambda rounds=rounds: after(rounds), index)
+            TrainedIndex.train(rows, 16, partial(after, rounds), index)
         assert asked == rounds + 1

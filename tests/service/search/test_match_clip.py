@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import av
 import grpc
@@ -61,11 +62,11 @@ class MatchLibrary:
         distort(EXAMPLE_FILM, path, distortion, first=first, last=last)
         return path.read_bytes()
 
-    def match(self, clip: bytes, **settings: object) -> pb.MatchClipResponse:
+    def match(self, clip: bytes, **settings: Any) -> pb.MatchClipResponse:
         return self.stub.MatchClip(requests(clip, **settings), timeout=120)
 
 
-def requests(clip: bytes, **settings: object) -> Iterator[pb.MatchClipRequest]:
+def requests(clip: bytes, **settings: Any) -> Iterator[pb.MatchClipRequest]:
     yield pb.MatchClipRequest(settings=pb.MatchClipSettings(**settings))
     for first in range(0, len(clip), MIB // 4):
         yield pb.MatchClipRequest(chunk=clip[first : first + MIB // 4])
@@ -138,7 +139,7 @@ def encoded(path: Path, pictures: Iterator[NDArray[np.uint8]]) -> bytes:
 
 
 def film_pictures(first: int, count: int) -> Iterator[NDArray[np.uint8]]:
-    with av.open(str(EXAMPLE_FILM)) as container:
+    with av.open(str(EXAMPLE_FILM), "r") as container:
         for number, frame in enumerate(container.decode(video=0)):
             if first <= number < first + count:
                 yield frame.to_ndarray(format="rgb24").view(np.uint8)
@@ -263,7 +264,7 @@ def test_a_deleted_film_is_not_matched(match_library: MatchLibrary) -> None:
     ],
 )
 def test_what_is_no_clip_is_refused(
-    match_library: MatchLibrary, messages: list[dict[str, object]], code: str, reason: str
+    match_library: MatchLibrary, messages: list[dict[str, Any]], code: str, reason: str
 ) -> None:
     sent = [pb.MatchClipRequest(**message) for message in messages]
     error = error_of(lambda: match_library.stub.MatchClip(iter(sent), timeout=60))

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from refilm.v1 import latents_pb2 as pb
 
 from service.errors import OverloadedError
 from service.inference import Model, ModelVersion
+from service.inference.models import Models
 from service.library import layout
 from service.library.deletion import Deletion
 from service.library.films import Films
@@ -47,7 +49,7 @@ class Kept:
         self.films, self.latents = Films(self.store), Latents(self.store)
         self.threads = StorageThreads()
         self.indexes = IndexRefresher(
-            OneModel(),
+            cast(Models, OneModel()),
             self.films,
             self.latents,
             self.threads,

@@ -1,5 +1,7 @@
 """SearchFrames over a socket: pictures, latents and moments, pages, and what is wrong with them."""
 
+from typing import Any
+
 import grpc
 import numpy as np
 import pytest
@@ -138,7 +140,7 @@ def test_similarity_has_a_least(library: SearchLibrary) -> None:
 
 
 def test_pages_make_the_whole_list(library: SearchLibrary) -> None:
-    query = {"frame": raw(picture(OFTEN[0], 1.0)), "min_similarity": 0.2}
+    query: dict[str, Any] = {"frame": raw(picture(OFTEN[0], 1.0)), "min_similarity": 0.2}
     whole = library.search(page_size=100, **query)
     assert not whole.next_page_token and len(whole.hits) >= 7, whole.hits
 
@@ -162,7 +164,7 @@ def test_a_token_belongs_to_its_query(library: SearchLibrary) -> None:
         {"frame": frame, "films": ["films/first"]},
         {"frame": frame, "page_token": "nonsense"},
     ):
-        request = {"page_token": token, **changed}
+        request: dict[str, Any] = {"page_token": token, **changed}
         error = error_of(lambda request=request: library.search(**request))
         assert (error.code, error.reason, list(error.fields)) == (
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -243,7 +245,7 @@ def test_each_model_has_its_own_films(library: SearchLibrary) -> None:
     ],
 )
 def test_faults_are_named(
-    library: SearchLibrary, request_fields: dict[str, object], field: str, reason: str
+    library: SearchLibrary, request_fields: dict[str, Any], field: str, reason: str
 ) -> None:
     error = error_of(lambda: library.search(**request_fields))
 

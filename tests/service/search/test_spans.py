@@ -39,7 +39,7 @@ def test_passages_hold_what_is_near_their_best(values: list[float], minimum: flo
 def test_a_fade_is_one_passage() -> None:
     fade = np.linspace(1.0, 0.0, 50)
 
-    assert spans(fade) == [Span(0, 5, 0, 1.0)]
+    assert spans(fade.astype(np.float32)) == [Span(0, 5, 0, 1.0)]
 
 
 def test_a_passage_may_go_on_beyond_what_is_known() -> None:

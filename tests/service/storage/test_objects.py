@@ -280,5 +280,5 @@ def test_a_read_that_is_given_up_leaves_the_store_usable(object_store: ObjectSto
     for _ in range(40):
         pieces = object_store.read("film")
         next(pieces)
-        pieces.close()  # type: ignore[attr-defined]
+        pieces.close()
     assert object_store.get("film") == pattern(8 * MIB)

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from operator import methodcaller
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -262,9 +263,7 @@ def test_an_upload_that_was_never_completed_is_found_and_freed(store: ObjectStor
     inner = store._store
     assert isinstance(inner, S3Store)
     for key in ("films/a/source", "films/a/source", "films/b/source"):
-        inner._client.request(
-            lambda client, key=key: client._create_multipart_upload(inner._bucket, key, {})
-        )
+        inner._client.request(methodcaller("_create_multipart_upload", inner._bucket, key, {}))
     found = list(store.abandoned(timedelta(seconds=-60)))
     assert len(set(found)) == 3
     assert list(store.abandoned(HOUR)) == []

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from service.__main__ import main
 from service.settings import Settings
@@ -46,7 +47,9 @@ def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     empty.touch()
     for file, message in ((tmp_path / "missing", "cannot read"), (empty, "is empty")):
         settings = Settings(
-            s3_endpoint="http://127.0.0.1:1", s3_access_key="access", s3_secret_key_file=file
+            s3_endpoint="http://127.0.0.1:1",
+            s3_access_key=SecretStr("access"),
+            s3_secret_key_file=file,
         )
         with pytest.raises(StoreSettingsError, match=f"REFILM_S3_SECRET_KEY_FILE: .*{message}"):
             open_store(settings)
@@ -54,6 +57,8 @@ def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 def test_secrets_are_not_shown() -> None:
     settings = Settings(
-        s3_endpoint="http://127.0.0.1:1", s3_access_key="access", s3_secret_key=SECRET
+        s3_endpoint="http://127.0.0.1:1",
+        s3_access_key=SecretStr("access"),
+        s3_secret_key=SecretStr(SECRET),
     )
     assert SECRET not in repr(settings) + str(settings.model_dump())
