@@ -38,7 +38,7 @@ demo: setup ## reconstruct a film through 200 numbers a frame; FILM=path [MINUTE
 	@$(BIN)/python examples/demo.py $(if $(FILM),"$(FILM)") $(if $(MINUTES),--minutes "$(MINUTES)")
 
 check: static ## style, types, import rules and the unit tests: under two minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not process and not slow"
 
 lint: static ## everything that is checked without running it: as in check, and the contract
 	npx --no-install buf lint

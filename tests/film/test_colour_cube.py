@@ -5,6 +5,8 @@ import pytest
 
 from film.read.colour_cube import make_cube, shipped_cubes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", sorted(shipped_cubes()))
 def test_shipped_cubes_are_what_is_computed(kind: tuple[int, int]):

@@ -31,6 +31,8 @@ from trainer.recipes.broad2016.recipe import NOISE, Broad2016, Broad2016Config
 from trainer.run import Run
 from trainer.validate import validate
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)  # networks this small only wait for a second one
 
 SMALL = Broad2016Config(channels=(4, 6, 8, 10))

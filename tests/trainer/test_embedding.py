@@ -8,6 +8,8 @@ from tests.support.models import TinyEncoder
 from trainer.embedding import fit_whitening
 from trainer.export import Whitening, to_frames, to_pictures
 
+pytestmark = pytest.mark.slow
+
 
 def film(count: int, seed: int) -> Tensor:
     """Frames of `count` different scenes."""

@@ -20,6 +20,8 @@ from trainer.recipes.fidelity.recipe import Fidelity
 from trainer.run import Run
 from trainer.validate import validate
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 

@@ -13,6 +13,8 @@ from trainer.recipes.fidelity import memory as fidelity_memory
 from trainer.recipes.fidelity.clusters import fit_clusters, frames_to_cluster
 from trainer.recipes.fidelity.memory import Memory, MemorySize, fit_memory
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 # Parts of every scene are unseen, as a film's held-out blocks are.

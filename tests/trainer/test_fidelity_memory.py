@@ -38,6 +38,8 @@ from trainer.recipes.fidelity.packing import BLOCK_COLUMNS, BLOCK_ROWS
 from trainer.recipes.fidelity.sizes import SIZES, Size
 from trainer.recipes.pca import PcaDecoder, PcaEncoder, find_components
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 

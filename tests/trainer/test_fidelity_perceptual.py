@@ -23,6 +23,8 @@ from trainer.recipes.fidelity.sizes import SIZES
 from trainer.run import Run
 from trainer.validate import validate
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)  # networks this small only wait for a second one
 
 

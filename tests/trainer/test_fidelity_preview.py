@@ -23,6 +23,8 @@ from trainer.recipes.fidelity.memory import Memory, fit_memory
 from trainer.recipes.fidelity.preview import MemoryPreview
 from trainer.recipes.fidelity.recipe import Fidelity
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 
 

@@ -211,6 +211,7 @@ def test_a_triton_that_reads_another_repository_is_told(triton: Triton) -> None:
         load(triton.address, "known", 2)
 
 
+@pytest.mark.process
 def test_no_triton_at_the_address_is_told() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -25,6 +25,8 @@ from tests.film.clips import Track, make_clip, number_of
 from tests.film.outputs import Output, batch, facts, reconstruct
 from tests.film.segmented import Run, run, shorten
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:

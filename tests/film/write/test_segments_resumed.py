@@ -22,6 +22,8 @@ from tests.film.outputs import Output
 from tests.film.read.test_formats import AWKWARD, READ, REFUSED
 from tests.film.segmented import Run, assert_resumes_anywhere, go_on, run, shorten
 
+pytestmark = pytest.mark.slow
+
 BEGUN = [name for name, row in REFUSED.items() if row["pictures"] != "0"]
 
 

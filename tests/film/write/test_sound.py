@@ -18,6 +18,8 @@ from film.write.film_writer import FilmWriter
 from tests.film.clips import Track, make_clip
 from tests.film.outputs import Output, Packet, reconstruct, samples, source_sound
 
+pytestmark = pytest.mark.slow
+
 ONE_SAMPLE = Fraction(1, 44100)
 
 
