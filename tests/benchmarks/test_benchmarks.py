@@ -9,8 +9,8 @@ import pytest
 from benchmarks import encode, frame_store, library, memory, reconstruct, search_scaling
 from benchmarks.environment import Environment
 from benchmarks.packets import copy_film
-from benchmarks.report import Machine, Ratio, Report, Row, Table, write
-from benchmarks.rounds import interleave, ratio
+from benchmarks.report import Machine, Report, Row, Table, write
+from benchmarks.rounds import Ratio, interleave, ratio
 from tests.film.clips import Track, make_clip
 from tests.support.reconstruct import read_film
 from tests.support.service_process import ServiceProcess

@@ -323,7 +323,7 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
         return job
 
 
-def passage(kind: type, start: int, end: int, **more: object) -> object:
+def passage(kind: type[Any], start: int, end: int, **more: Any) -> Any:
     """Return a message with a start and an end."""
     return kind(start_time=Duration(seconds=start), end_time=Duration(seconds=end), **more)
 

@@ -1,7 +1,7 @@
 """A gRPC service whose answers each test writes itself."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc

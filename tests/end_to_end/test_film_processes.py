@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -22,7 +23,7 @@ CODECS = ("libav", "libsw", "libx264", "libpng", "libjpeg", "libwebp", "libtiff"
 
 
 @contextmanager
-def in_work(service: ServiceProcess, film: Path) -> Iterator[tuple[grpc.Call, int]]:
+def in_work(service: ServiceProcess, film: Path) -> Iterator[tuple[Any, int]]:
     """A film of which the last bytes do not come, so that its process goes on until it ends."""
     data = film.read_bytes()
     over = threading.Event()

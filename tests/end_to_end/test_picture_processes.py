@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -24,7 +25,7 @@ EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 JPEG = encode_image(
     np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8), "jpeg"
 )
-BOMBS = {
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "endless JPEG": (bombs.endless_jpeg, "PICTURE_LIMIT_SECONDS"),
     "PNG of 50,000 x 50,000": (bombs.large_png, "PICTURE_LIMIT_PIXELS"),
     "WebP of 16,000 x 16,000": (bombs.huge_webp, "PICTURE_LIMIT_PIXELS"),
@@ -93,7 +94,7 @@ def test_a_bomb_is_its_callers_error_alone(quick: ServiceProcess, call: str, bom
         with quick.connect() as channel:
             stub = pb_grpc.AutoencoderServiceStub(channel)
             while not over.is_set() or len(others) < 3:
-                others.append(len(stub.Encode(encode(JPEG)).latent))
+                others.append(len(stub.Encode(encode(JPEG)).latent.floats.values))
 
     other = threading.Thread(target=go_on)
     other.start()
@@ -119,9 +120,7 @@ def test_a_picture_over_a_limit_is_not_sent_again(quick: ServiceProcess) -> None
     with pytest.raises(grpc.RpcError) as refused:
         quick.stub.Encode(encode(bombs.large_png()))
     assert parse_error(refused.value).code is EXHAUSTED
-    assert ("grpc-retry-pushback-ms", "-1") in [
-        (key, value) for key, value in refused.value.trailing_metadata()
-    ]
+    assert ("grpc-retry-pushback-ms", "-1") in list(refused.value.trailing_metadata())
 
 
 def picture_processes(service: ServiceProcess) -> list[psutil.Process]:
@@ -148,7 +147,7 @@ def test_a_callers_deadline_ends_the_work(service: ServiceProcess, tmp_path: Pat
         wait_for(
             lambda: slow.metric("refilm_picture_processes_replaced_total") == 2, "both replaced"
         )
-        assert len(slow.stub.Encode(encode(JPEG)).latent) == 200
+        assert len(slow.stub.Encode(encode(JPEG)).latent.floats.values) == 200
 
 
 def test_a_picture_in_work_does_not_outlive_two_signals(
@@ -167,7 +166,7 @@ def test_a_picture_in_work_does_not_outlive_two_signals(
             process.wait(10)
 
 
-def kill(process: psutil.Process) -> None:
+def kill(process: psutil.Process, _: object = None) -> None:
     with suppress(psutil.NoSuchProcess):
         process.kill()
 
@@ -183,10 +182,10 @@ def test_kills_of_picture_processes_leave_nothing_behind(quick: ServiceProcess) 
     for _ in range(20):
         calls = [quick.stub.Encode.future(encode(JPEG)) for _ in range(6)]
         victim = chance.choice(picture_processes(quick))
-        chance.choice(calls).add_done_callback(lambda _, victim=victim: kill(victim))
+        chance.choice(calls).add_done_callback(partial(kill, victim))
         for call in calls:
             try:
-                assert len(call.result().latent) == 200
+                assert len(call.result().latent.floats.values) == 200
             except grpc.RpcError as error:
                 assert parse_error(error).reason == "PICTURE_PROCESS_LOST"
                 lost += 1

@@ -14,6 +14,7 @@ from refilm.v1 import autoencoder_pb2 as pb
 
 from film.image import encode_image
 from tests.film.clips import Clip, Track, make_clip, picture
+from tests.support.messages import LOOK
 from tests.support.reconstruct import Answer, call, read_film, reconstruct
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

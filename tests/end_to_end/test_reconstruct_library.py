@@ -22,6 +22,8 @@ from tests.support.status import error_of
 from tests.support.watching import LibraryFilms, watch
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
+UNKNOWN: Any = 9
+"""No value of an enum."""
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def settings(**fields: Any) -> pb.ReconstructVideoSettings:
 @pytest.mark.parametrize(
     ("fields", "field", "reason"),
     [
-        ({"rendition": LOOK(layout=9)}, "settings.rendition.layout", "INVALID_SETTING"),
+        ({"rendition": LOOK(layout=UNKNOWN)}, "settings.rendition.layout", "INVALID_SETTING"),
         ({"store": pb.StoreSettings(film_id="No!")}, "settings.store.film_id", "INVALID_FILM_ID"),
         ({"store": pb.StoreSettings(title="T" * 201)}, "settings.store.title", "INVALID_TITLE"),
     ],
@@ -182,7 +184,7 @@ def test_faulty_settings_are_refused(
             "INVALID_NAME",
         ),
         (
-            {"rendition": watched(film="films/film", settings=LOOK(layout=9))},
+            {"rendition": watched(film="films/film", settings=LOOK(layout=UNKNOWN))},
             "rendition.settings.layout",
             "INVALID_SETTING",
         ),
@@ -191,7 +193,7 @@ def test_faulty_settings_are_refused(
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_faulty_request_to_watch_is_refused(
-    stored_clip: tuple[ServiceProcess, bytes], target: dict[str, object], field: str, reason: str
+    stored_clip: tuple[ServiceProcess, bytes], target: dict[str, Any], field: str, reason: str
 ) -> None:
     service, _ = stored_clip
     stub = library_pb2_grpc.LibraryServiceStub(service.channel)

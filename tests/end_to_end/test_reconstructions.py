@@ -115,7 +115,7 @@ def test_a_started_reconstruction_survives_the_service_that_worked_on_it(
     name = library.add(example_film.read_bytes())
     one = library.serve()
     calls = Calls(library, one)
-    job = calls.start(name, settings=LOOK(layout=1))
+    job = calls.start(name, settings=LOOK(layout=LOOK.LAYOUT_RECONSTRUCTION))
     assert job.state in (QUEUED, RUNNING)
     assert (job.estimated_frames, model_of(job.model)[0]) == (FRAMES, "pca")
     assert job.settings.quality == LOOK.QUALITY_STANDARD
@@ -234,7 +234,10 @@ def test_who_waits_is_told_when_it_is_cancelled_or_the_service_ends(
     name = library.add(example_film.read_bytes())
     service = library.serve()
     calls = Calls(library, service)
-    cancelled, kept = calls.start(name), calls.start(name, settings=LOOK(layout=2))
+    cancelled, kept = (
+        calls.start(name),
+        calls.start(name, settings=LOOK(layout=LOOK.LAYOUT_SIDE_BY_SIDE)),
+    )
     waiting = calls.watch(cancelled.name)
     assert next(waiting).state in (QUEUED, RUNNING)
     calls.cancel(cancelled.name)
@@ -246,7 +249,7 @@ def test_who_waits_is_told_when_it_is_cancelled_or_the_service_ends(
     service.process.send_signal(signal.SIGTERM)
     error = error_of(lambda: list(waiting))
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-    assert error.retry_after == 1
+    assert error.retry_seconds == 1
 
 
 def test_jobs_wait_for_a_place_and_leave_one_to_callers(
@@ -323,7 +326,7 @@ def test_reconstructions_are_listed_by_film_and_page(
             ("NOT_FOUND", "MODEL_NOT_FOUND"),
         ),
         (
-            lambda calls: calls.start("films/film", settings=LOOK(picture_size=9)),
+            lambda calls: calls.start("films/film", settings=LOOK(picture_size=NO_SIZE)),
             ("INVALID_ARGUMENT", "INVALID_SETTING"),
         ),
         (

@@ -5,7 +5,6 @@ import errno
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 

@@ -120,7 +120,7 @@ def reconstruct(
     channel: grpc.Channel,
     film: bytes | Path,
     look: pb.RenditionSettings | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> Answer:
     """Reconstruct a film; keyword arguments are fields of ReconstructVideoSettings."""
     data = film.read_bytes() if isinstance(film, Path) else film

@@ -94,14 +94,22 @@ def test_it_learns_what_the_memory_does_not_know() -> None:
     assert float(told["psnr"]) == pytest.approx(psnr(one.reconstruct(truth), truth), abs=2)
 
 
-def remembered_by(one: Fidelity, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+def shown_to(one: Fidelity, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Return a list that fills with what a learner learns from."""
     shown: list[Tensor] = []
-    one = Fidelity(memory(), SIZE, unseen=True)
     encode = one._encode_with_noise
-    monkeypatch.setattr(
-        one, "_encode_with_noise", lambda truth: shown.append(truth) or encode(truth)
-    )
+
+    def recorded(truth: Tensor) -> tuple[Tensor, Tensor]:
+        shown.append(truth)
+        return encode(truth)
+
+    monkeypatch.setattr(one, "_encode_with_noise", recorded)
+    return shown
+
+
+def test_for_frames_unseen_it_learns_from_parts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Fidelity(memory(), SIZE, unseen=True)
+    shown = shown_to(one, monkeypatch)
     truth = some_frames(4).clone()
     truth[:, :, :128], truth[:, :, 128:] = 40, 200  # dark on the left, light on the right
     torch.manual_seed(0)
@@ -121,10 +129,7 @@ def remembered_by(one: Fidelity, monkeypatch: pytest.MonkeyPatch) -> list[Tensor
 
 def test_for_frames_seen_it_learns_from_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Fidelity(memory(), SIZE)
-    encode = one._encode_with_noise
-    monkeypatch.setattr(
-        one, "_encode_with_noise", lambda truth: shown.append(truth) or encode(truth)
-    )
+    shown = shown_to(one, monkeypatch)
     one.step(some_frames(2))
     assert torch.equal(to_frames(shown[0]), some_frames(2))
 

@@ -70,7 +70,7 @@ def test_only_one_cluster_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setattr(module, name, value)
     held: list[int] = []
-    real = clusters.principal
+    real = fidelity_memory.principal
 
     def principal(rows: Tensor, count: int, **given: Tensor) -> tuple[Tensor, Tensor]:
         held.append(len(rows))

@@ -7,10 +7,11 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -112,7 +113,7 @@ async def held_up(pool: PicturePool) -> tuple["asyncio.Task[object]", int]:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
-async def test_files_are_read_and_written_as_here(pool: PicturePool, kind: str):
+async def test_files_are_read_and_written_as_here(pool: PicturePool, kind: Any):
     file = encode_image(drawing(), kind)
     frame = await pool.read(file, None)
     assert np.array_equal(frame, to_model_frame(decode_image(file)))
@@ -162,7 +163,7 @@ async def test_several_are_read_at_once_and_more_wait(pool: PicturePool):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-async def test_of_an_animated_picture_the_first_one_counts(pool: PicturePool, kind: str):
+async def test_of_an_animated_picture_the_first_one_counts(pool: PicturePool, kind: Any):
     frame = await pool.read(bombs.animated(kind, frames=5, side=100), None)
     assert np.array_equal(np.unique(frame.reshape(-1, 3), axis=0), [[255, 0, 0]])
 
@@ -219,7 +220,7 @@ def test_no_picture_has_a_process_load_what_it_has_not_loaded():
 # Limits, and bombs.
 
 
-LIMITED = {
+LIMITED: dict[str, tuple[Callable[[], bytes], PictureLimits, str]] = {
     "endless JPEG": (bombs.endless_jpeg, replace(LIMITS, seconds=1.0), "seconds"),
     "PNG of 50,000 x 50,000": (bombs.large_png, LIMITS, "pixels"),
     "WebP of 16,000 x 16,000": (bombs.huge_webp, LIMITS, "pixels"),

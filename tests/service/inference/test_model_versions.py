@@ -47,7 +47,8 @@ def growing(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Itera
 
 
 def latest(service: ServiceProcess, name: str = "pca") -> int:
-    return service.stub.GetModel(pb.GetModelRequest(name=f"models/{name}")).model.latest_version
+    model = service.stub.GetModel(pb.GetModelRequest(name=f"models/{name}")).model
+    return int(model.latest_version.rpartition("/")[2])
 
 
 def names(service: ServiceProcess) -> list[str]:

@@ -64,7 +64,7 @@ def test_a_deleted_film_is_gone_on_every_replica_at_once(
             failed = error_of(call)
             assert (failed.code, failed.reason) == (grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND")
         got = client.stub.GetUpload(pb.GetUploadRequest(name="uploads/gone"), timeout=TIMEOUT)
-        assert not got.HasField("film")
+        assert not got.upload.HasField("film")
     # Nothing but the note that it was, and how its upload ended.
     left = [key for key in library.stored() if "gone" in key]
     assert left == ["deleted/gone.json", "uploads/gone/end.json", "uploads/gone/upload.json"]

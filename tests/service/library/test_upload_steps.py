@@ -22,11 +22,11 @@ SETTINGS = UploadSettings("cut", "cut", "Cut", len(FILM))
 MANY = 1000
 
 
-def uploads(store: object) -> Uploads:
+def uploads(store: Any) -> Uploads:
     return Uploads(store, Films(store), film_bytes=2**30, probe=probe_here)
 
 
-def upload(store: object, data: bytes = FILM) -> Film:
+def upload(store: Any, data: bytes = FILM) -> Film:
     begun = uploads(store).open(SETTINGS)
     begun.write(data)
     return begun.finish()

@@ -58,8 +58,8 @@ def test_encode_equals_the_module_bit_for_bit(service: ServiceProcess, encoder) 
         answer = service.stub.Encode(pb.EncodeRequest(frame=raw(frame), include_embedding=True))
         with torch.inference_mode():
             latents, embeddings = encoder(torch.from_numpy(frame[np.newaxis]))
-        assert np.array_equal(np.float32(answer.latent.floats.values), latents[0].numpy())
-        assert np.array_equal(np.float32(answer.embedding.values), embeddings[0].numpy())
+        assert np.array_equal(np.array(answer.latent.floats.values, np.float32), latents[0].numpy())
+        assert np.array_equal(np.array(answer.embedding.values, np.float32), embeddings[0].numpy())
 
 
 def test_decode_equals_the_module_within_a_grey_level(service: ServiceProcess, decoder) -> None:
@@ -191,7 +191,7 @@ def test_a_faulty_latent_is_refused_by_name(
 
 
 def test_an_unknown_image_format_is_refused(service: ServiceProcess) -> None:
-    request = pb.DecodeRequest(latent=latent_message([0.0] * 200), format=99)
+    request = pb.DecodeRequest(latent=latent_message([0.0] * 200), format=cast(Any, 99))
     error = error_of(lambda: service.stub.Decode(request))
     assert (error.code, error.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["format"])
 

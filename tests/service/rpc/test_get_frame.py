@@ -2,6 +2,7 @@
 
 import io
 from fractions import Fraction
+from typing import Any
 
 import grpc
 import numpy as np
@@ -29,7 +30,7 @@ def name(library: Library) -> str:
     return NAME.format(layout.hexadecimal(library.models[2].digest))
 
 
-def get(library: Library, name: str, seconds: Fraction, **fields: object) -> pb.GetFrameResponse:
+def get(library: Library, name: str, seconds: Fraction, **fields: Any) -> pb.GetFrameResponse:
     time = Duration()
     time.FromNanoseconds(round(seconds * 10**9))
     stub = library_pb2_grpc.LibraryServiceStub(library.service.channel)
@@ -79,6 +80,6 @@ def test_unasked_it_is_a_jpeg(library: Library, name: str) -> None:
 def test_what_cannot_be_shown_is_refused(
     library: Library, name: str, fields: dict[str, object], code: str, reason: str
 ) -> None:
-    asked = {"name": name, "seconds": Fraction(0), **fields}
+    asked: dict[str, Any] = {"name": name, "seconds": Fraction(0), **fields}
     error = error_of(lambda: get(library, **asked))
     assert (error.code, error.reason) == (getattr(grpc.StatusCode, code), reason)

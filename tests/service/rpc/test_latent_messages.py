@@ -1,5 +1,7 @@
 """Latents of requests: as floats, and in a byte each."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from refilm.v1 import autoencoder_pb2 as pb
@@ -13,7 +15,7 @@ NUMBERS = np.arange(200, dtype=np.uint8)
 MODEL = ModelVersion("pca", 1, "sha256:" + "0" * 64, "pca", {})
 
 
-def coded(ranges: list[tuple[float, float]], values: bytes = NUMBERS.tobytes()) -> pb.Latent:
+def coded(ranges: Sequence[tuple[float, float]], values: bytes = NUMBERS.tobytes()) -> pb.Latent:
     return pb.Latent(
         bytes=pb.ByteLatent(
             values=values,
@@ -27,7 +29,7 @@ def test_what_goes_out_comes_in_again() -> None:
     message = latent_message(values, MODEL.digest)
     assert message.model_digest == MODEL.digest
     assert np.array_equal(latent(message, "latent"), values)
-    assert np.array_equal(np.float32(embedding_message(values).values), values)
+    assert np.array_equal(np.array(embedding_message(values).values, np.float32), values)
 
 
 def test_bytes_are_what_they_stand_for() -> None:

@@ -47,8 +47,8 @@ def test_a_stream_encodes_in_order_and_equals_the_module(
         latents, embeddings = (part.numpy() for part in encoder(torch.from_numpy(FRAMES)))
     # Whatever batches Triton made of them: within 1e-4 of the latents' scale.
     for found, expected in (
-        (np.float32([answer.latent.floats.values for answer in answers]), latents),
-        (np.float32([answer.embedding.values for answer in answers]), embeddings),
+        (np.array([answer.latent.floats.values for answer in answers], np.float32), latents),
+        (np.array([answer.embedding.values for answer in answers], np.float32), embeddings),
     ):
         assert np.abs(found - expected).max() <= 1e-4 * expected.std()
 
