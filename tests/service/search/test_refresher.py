@@ -19,7 +19,7 @@ from service.library.latents import Latents
 from service.library.library import Library
 from service.limit import Limit
 from service.rpc.search_frames import SearchCalls
-from service.search.duplicates import Wanted, find_duplicates
+from service.search.duplicates import DuplicateQuery, find_duplicates
 from service.search.ivf_index import StoppedError
 from service.search.refresher import IndexRefresher
 from service.storage.folder import FolderStore
@@ -164,7 +164,7 @@ def test_a_search_for_duplicates_can_be_given_up(tmp_path: Path) -> None:
     manifest = kept.latents.find("film", PCA.digest)
     index = kept.indexes.get(PCA.digest)
     index.add("film", manifest.film_uid, kept.latents.index_rows(manifest))
-    wanted = Wanted(PCA.digest, None, 0.9, 2.0)
+    wanted = DuplicateQuery(PCA.digest, None, 0.9, 2.0)
 
     assert find_duplicates(kept.latents, index, wanted, lambda: False) == []
     with pytest.raises(StoppedError):
