@@ -14,7 +14,6 @@ from refilm.v1 import autoencoder_pb2 as pb
 
 from film.image import encode_image
 from tests.film.clips import Clip, Track, make_clip, picture
-from tests.support.messages import LOOK
 from tests.support.reconstruct import Answer, call, read_film, reconstruct
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -61,7 +60,9 @@ def refused(answer: Answer, field: str, reason: str) -> None:
         (
             [
                 pb.ReconstructVideoRequest(
-                    settings=pb.ReconstructVideoSettings(rendition=pb.RenditionSettings(layout=99))
+                    settings=pb.ReconstructVideoSettings(
+                        rendition=pb.RenditionSettings(layout=UNKNOWN)
+                    )
                 )
             ],
             "settings.rendition.layout",

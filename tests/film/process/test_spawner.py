@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,7 @@ async def test_a_child_that_cannot_be_watched_is_an_error_and_ends(
         server = _status(started.pid)["PPid"]
         received = socket.recv_fds
 
-        def without_descriptors(*arguments: object):
+        def without_descriptors(*arguments: Any):
             packet, descriptors, *rest = received(*arguments)
             for descriptor in descriptors:
                 os.close(descriptor)
