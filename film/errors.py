@@ -20,7 +20,7 @@ class NoPictureError(FilmError):
 
 
 class TruncatedFilmError(FilmError):
-    """The film breaks off; what came before was delivered."""
+    """The film is truncated; what came before was delivered."""
 
     reason = "FILM_TRUNCATED"
 

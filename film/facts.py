@@ -22,7 +22,7 @@ class SoundTrack:
     """Samples a second."""
     channels: int
     language: str
-    """ISO 639-2; empty where the container does not tell."""
+    """ISO 639-2; empty if the container does not tell."""
     action: SoundAction
 
 

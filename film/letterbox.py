@@ -40,7 +40,7 @@ class Bars:
     bottom: int = 0
 
     def __bool__(self) -> bool:
-        """Say whether there are any."""
+        """Return whether there are any."""
         return bool(self.left or self.top or self.right or self.bottom)
 
 
@@ -97,7 +97,7 @@ def _pair(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> tuple[int, 
 
 
 def _is_bar(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> bool:
-    """Say whether these rows, of which the first is the outermost, may be a bar."""
+    """Return whether these rows, of which the first is the outermost, may be a bar."""
     level = int(np.median(brightest[0]))
     dark = still & (np.abs(brightest - level) <= _NOISE)
     return level <= _DARKEST_LEVEL and float(np.median(dark.mean(axis=1))) >= _BAR_SHARE

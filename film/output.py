@@ -77,7 +77,7 @@ def output_size(facts: FilmFacts, settings: OutputSettings) -> tuple[int, int]:
 def picture_size(facts: FilmFacts, settings: OutputSettings) -> tuple[int, int] | None:
     """Return the size of the source pictures that the reader must supply beside the model frames.
 
-    None where none are needed: side by side at the model's size shows the model frames themselves.
+    None if none are needed: side by side at the model's size shows the model frames themselves.
     """
     if settings.layout is Layout.RECONSTRUCTION or settings.size is Size.MODEL:
         return None

@@ -1,4 +1,4 @@
-"""Segments, the whole pieces in which a film is reconstructed, and how to go on after one.
+"""Segments, the whole pieces in which a film is reconstructed, and how to resume after one.
 
 Where segments begin follows from the pictures' times alone, so that work that was interrupted makes
 the same segments again. After each one stands a `ResumePoint`: all that is needed to go on there.
@@ -37,7 +37,7 @@ class SegmentPlan:
         self._first: int | None = None
 
     def begins(self, pts: int) -> bool:
-        """Say whether one begins with the picture at `pts`; to be asked for each, in order."""
+        """Return whether one begins with the picture at `pts`; to be asked for each, in order."""
         if self._first is not None:
             length = FIRST_SECONDS if self.begun == 1 else LATER_SECONDS
             if (pts - self._first) * self._time_base < length:
@@ -132,4 +132,4 @@ class Segment:
     first_pts: int
     """Its first picture's time in the film's time base."""
     resume: ResumePoint
-    """How to go on after it."""
+    """How to resume after it."""

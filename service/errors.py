@@ -96,7 +96,7 @@ class LimitError(ClientSideError):
 
 
 class DataLossError(ClientSideError):
-    """The film or picture breaks off or is damaged; what could be decoded was delivered."""
+    """The film or picture is truncated or is damaged; what could be decoded was delivered."""
 
     code = grpc.StatusCode.DATA_LOSS
     reason = "FILM_TRUNCATED"

@@ -1,4 +1,4 @@
-"""How many of one kind may be in work at once: what the service takes on, and what it refuses."""
+"""Limits on what may be in progress at once; more is refused."""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -51,7 +51,7 @@ class Limit:
         return self.taken >= self.places
 
     def enter(self) -> None:
-        """Take a place; raises OverloadedError where there is none."""
+        """Take a place; raises OverloadedError if there is none."""
         if self.is_full:
             raise OverloadedError(
                 f"{self.taken} {self._what}, as many as this service takes at once; {self._advice}",
@@ -104,7 +104,7 @@ class Limits:
             ),
             uploads=Limit(
                 settings.max_uploads,
-                "uploads are under way",
+                "uploads are in progress",
                 setting="max_uploads",
                 reason="TOO_MANY_UPLOADS",
             ),
@@ -116,20 +116,20 @@ class Limits:
             ),
             single_calls=Limit(
                 settings.max_calls_waiting,
-                "single calls are in work or wait",
+                "single calls are in progress or wait",
                 setting="max_calls_waiting",
                 retry_after=1.0,
                 advice="try again, or use one stream",
             ),
             searches=Limit(
                 settings.max_searches,
-                "searches are in work",
+                "searches are in progress",
                 setting="max_searches",
                 retry_after=1.0,
             ),
             duplicate_searches=Limit(
                 settings.max_duplicate_searches,
-                "searches for duplicates are in work",
+                "searches for duplicates are in progress",
                 setting="max_duplicate_searches",
                 retry_after=10.0,
             ),

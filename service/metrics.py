@@ -15,7 +15,7 @@ CALL_SECONDS = Histogram(
     _CALL,
     buckets=_SECONDS,
 )
-CALLS_RUNNING = Gauge("refilm_calls_running", "RPCs in work.", ("grpc_method",))
+CALLS_RUNNING = Gauge("refilm_calls_running", "RPCs in progress.", ("grpc_method",))
 
 FRAMES_ENCODED = Counter(
     "refilm_frames_encoded_total", "Frames that Triton encoded.", ("model", "version")
@@ -53,8 +53,10 @@ RECONSTRUCTION_QUEUE = Gauge(
     "Frames that wait in front of a stage, of all reconstructions together.",
     ("stage",),
 )
-RECONSTRUCTIONS_RUNNING = Gauge("refilm_reconstructions_running", "Films in work.")
-WORKS_RUNNING = Gauge("refilm_works_running", "Renditions of library films in work here.")
+RECONSTRUCTIONS_RUNNING = Gauge("refilm_reconstructions_running", "Films in progress.")
+RENDITION_JOBS_RUNNING = Gauge(
+    "refilm_rendition_jobs_running", "Renditions of library films in progress here."
+)
 SEGMENTS = Counter(
     "refilm_segments_total",
     "Segments of library films: made here, or found whole and reused by work that went on.",

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     max_calls_waiting: int = Field(
         default=256,
         ge=1,
-        description="Encode and Decode calls that may be in work or wait; more are refused with "
+        description="Encode and Decode calls in progress or waiting; more are refused with "
         "RESOURCE_EXHAUSTED.",
     )
     max_wait_seconds: float = Field(
@@ -97,18 +97,18 @@ class Settings(BaseSettings):
     max_reconstructions: int = Field(
         default=4,
         ge=1,
-        description="Films in work at once, sent ones and those of the library; more are refused.",
+        description="Films in progress at once, callers' and the library's; more are refused.",
     )
     max_clips: int = Field(
         default=8, ge=1, description="Clips that MatchClip works on at once; more are refused."
     )
     max_searches: int = Field(
-        default=32, ge=1, description="SearchFrames calls in work at once; more are refused."
+        default=32, ge=1, description="SearchFrames calls in progress at once; more are refused."
     )
     max_duplicate_searches: int = Field(
         default=2,
         ge=1,
-        description="FindDuplicates calls in work at once, a thread each; more are refused.",
+        description="FindDuplicates calls in progress at once, a thread each; more are refused.",
     )
     max_interpolated_films: int = Field(
         default=8,
@@ -250,7 +250,7 @@ class Settings(BaseSettings):
         "ended.",
     )
     drain_seconds: float = Field(
-        default=30.0, ge=0, description="How long running calls may go on after SIGTERM."
+        default=30.0, ge=0, description="How long running calls may continue after SIGTERM."
     )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto`: console on a terminal, JSON elsewhere."

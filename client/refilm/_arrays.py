@@ -51,7 +51,7 @@ def read_npy(file: IO[bytes]) -> tuple[array[Any], tuple[int, ...]]:
 
     Raises:
         ValueError: It is no .npy file, or holds something else than float32, float64 or int64 in
-            C order, or breaks off.
+            C order, or is truncated.
     """
     start = file.read(8)
     if start[:6] != _MAGIC[:6] or start[6:7] not in (b"\x01", b"\x02"):
@@ -71,7 +71,7 @@ def read_npy(file: IO[bytes]) -> tuple[array[Any], tuple[int, ...]]:
     for length in shape:
         count *= length
     if len(data) != count * values.itemsize:
-        raise ValueError("this .npy file breaks off")
+        raise ValueError("this .npy file is truncated")
     values.frombytes(data)
     if sys.byteorder == "big":
         values.byteswap()

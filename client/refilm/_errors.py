@@ -7,7 +7,7 @@ RefilmError
     NotFoundError         what it names does not exist
     AlreadyExistsError    what it would create is there already, or was
     PreconditionError     what it asks for contradicts what the service has
-    DataLossError         a film breaks off or is damaged; what could be made of it was delivered
+    DataLossError         a film is truncated or is damaged; what could be made of it was delivered
   ServiceError            the service's side: the same request may succeed later
     UnavailableError      it cannot be reached, or what it stands on cannot answer
     OverloadedError       it has no room for the request
@@ -95,7 +95,7 @@ class PreconditionError(RequestError):
 
 
 class DataLossError(RequestError):
-    """A film breaks off or is damaged; what could be made of it was delivered.
+    """A film is truncated or is damaged; what could be made of it was delivered.
 
     Attributes:
         partial: Where `Client.reconstruct` kept the film up to there; None where it wrote to a

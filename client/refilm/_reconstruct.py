@@ -68,7 +68,7 @@ class ReconstructionCalls(Calls):
             timeout: Seconds; None for the client's `stream_timeout`.
 
         Raises:
-            DataLossError: The film breaks off or is damaged. What could be made of it is kept
+            DataLossError: The film is truncated or is damaged. What could be made of it is kept
                 beside `out` as "<stem>.partial<suffix>", which `partial` names.
             InvalidRequestError: It is no film, or has no moving picture.
             NotFoundError: The service has no such model.

@@ -41,7 +41,7 @@ E = TypeVar("E", bound=Enum)
 
 
 class Answer:
-    """A JSON object out of a child. Every method raises ChannelError where it is not as told."""
+    """A JSON object out of a child. Every method raises ChannelError if it is not as told."""
 
     def __init__(self, fields: object) -> None:
         self._fields: dict[str, Any]
@@ -58,7 +58,7 @@ class Answer:
             raise ChannelError("an answer is no JSON") from None
 
     def has(self, name: str) -> bool:
-        """Say whether there is such a field."""
+        """Return whether there is such a field."""
         return name in self._fields
 
     def integer(self, name: str, least: int, most: int) -> int:

@@ -30,7 +30,7 @@ class ColourCubes:
     async def get(self, transfer: int, primaries: int) -> bytes:
         """Return a table's bytes.
 
-        Raises FilmError where none can be made, SpawnError where no child can be started.
+        Raises FilmError if none can be made, SpawnError if no child can be started.
         """
         kind = (transfer, primaries)
         # One at a time: a machine's cores are for films.

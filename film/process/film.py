@@ -62,7 +62,7 @@ class FrameBatch:
     durations: NDArray[np.int64]
     """How long each picture is shown in the film's time base, [N]; 0: the film does not say."""
     detail: NDArray[np.float32]
-    """How much there is to see in each, [N], as `film.quality.frame_detail` says; empty where the
+    """How much there is to see in each, [N], as `film.quality.frame_detail` says; empty if the
     film is not read in segments."""
     number: int = 0
     slot: int = 0
@@ -279,7 +279,7 @@ class FilmProcess:
         await self._write(Kind.BEGIN_STREAM, {"output": settings_to_json(output)})
 
     async def begin_segments(self, output: OutputSettings, resume: ResumePoint | None) -> None:
-        """Begin to write segments of the film that is open; go on after `resume`."""
+        """Begin to write segments of the film that is open; resume after `resume`."""
         fields = {
             "output": settings_to_json(output),
             "resume": resume.to_json() if resume is not None else None,

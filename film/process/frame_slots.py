@@ -60,7 +60,7 @@ class FrameSlots:
     def copy_out(self, slot: int, count: int) -> NDArray[np.uint8]:
         """Return a copy of a slot's first frames, [count, 144, 256, 3] RGB.
 
-        Raises ValueError where there is no such slot, or it holds fewer.
+        Raises ValueError if there is no such slot, or it holds fewer.
         """
         self._check(slot, count)
         return self._frames[slot, :count].copy()
@@ -71,7 +71,7 @@ class FrameSlots:
         self._frames[slot, : len(frames)] = frames
 
     def close(self) -> None:
-        """Let go of the memory, and of the descriptor that Python keeps with it."""
+        """Release the memory, and the descriptor that Python keeps with it."""
         del self._frames
         self._memory.close()
 

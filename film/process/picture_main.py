@@ -39,7 +39,7 @@ def main(descriptors: Sequence[int]) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have malloc reuse memory: fetched anew for each picture it doubles small ones' time."""
+    """Have malloc reuse memory: fetched again for each picture it doubles small ones' time."""
     libc = ctypes.CDLL(None)
     with suppress(AttributeError):  # Not every C library has it.
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

@@ -1,6 +1,6 @@
 """A pool of warm processes that decode, scale and encode single pictures.
 
-Each has one picture in work at a time. One that takes too long or too much is killed, as is one
+Each has one picture in progress at a time. One that takes too long or too much is killed, as is one
 whose caller has left, and another takes its place: no thread is to be persuaded, nothing is left.
 """
 
@@ -69,10 +69,10 @@ class PicturePool:
 
         Args:
             spawner: has PICTURE_MAIN among its modules; to be closed after the pool.
-            processes: how many there are, and so pictures in work at once.
+            processes: how many there are, and so pictures in progress at once.
             limits: what one picture may take.
             max_waiting: pictures that may wait for a process; more are refused.
-            on_replaced: told when a process takes the place of one that was killed or died.
+            on_replaced: called when a process takes the place of one that was killed or died.
         """
         self._spawner = spawner
         self._processes = processes
@@ -80,7 +80,7 @@ class PicturePool:
         self._max_waiting = max_waiting
         self._on_replaced = on_replaced
         self._idle: asyncio.Queue[asyncio.Future[PictureProcess]] = asyncio.Queue()
-        """Processes with nothing in work, or that are being started."""
+        """Processes with nothing in progress, or that are being started."""
         self._starting: set[asyncio.Task[PictureProcess]] = set()
         self._alive: set[PictureProcess] = set()
         self._closed = False
@@ -93,7 +93,7 @@ class PicturePool:
         await asyncio.gather(*self._starting)
 
     async def close(self) -> None:
-        """End the processes, and what they have in work."""
+        """End the processes, and what they have in progress."""
         self._closed = True
         starting = list(self._starting)
         for task in starting:
@@ -185,7 +185,7 @@ class PicturePool:
             if isinstance(outcome, ImageError):
                 raise outcome
             return outcome
-        raise PictureProcessLostError("the process that had the picture in work was killed")
+        raise PictureProcessLostError("the process that had the picture in progress was killed")
 
     def _refusal(self, answer: Message) -> ImageError:
         fields = answer.fields()
@@ -262,7 +262,7 @@ class PicturePool:
 
 
 def _frames(answer: Message) -> NDArray[np.uint8]:
-    """Return the frames of an answer; raises ValueError where it has none."""
+    """Return the frames of an answer; raises ValueError if it has none."""
     frames = np.frombuffer(answer.payload, np.uint8)
     frames = frames.reshape(-1, MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH, 3)
     if not 1 <= len(frames) <= 2:

@@ -24,7 +24,7 @@ _FILE_BYTES = 2 * FRAME_BYTES
 """The most that one written frame may take; a PNG of noise takes a little more than the frame."""
 _ANSWER_BOUNDS = Bounds(json_bytes=1 << 12, payload_bytes=WRITTEN_AT_ONCE * _FILE_BYTES)
 _SOCKET_BYTES = 4 << 20
-"""Of large pictures, what may be under way; the system's default makes many small pieces."""
+"""Of large pictures, what may be in progress; the system's default makes many small pieces."""
 _STALLED_SECONDS = 10.0
 """A process that takes no processor time for so long was stopped by somebody."""
 _LOOK_SECONDS = 0.05
@@ -44,7 +44,7 @@ class PictureProcess:
     def __init__(self, child: Child, channel: ServiceChannel, limits: PictureLimits) -> None:
         self.child = child
         self.is_free = True
-        """Has nothing in work; set again by who took its answer for whole."""
+        """Has nothing in progress; set again by who took its answer for whole."""
         self.served = 0
         self._channel = channel
         self._limits = limits

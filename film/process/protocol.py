@@ -28,7 +28,7 @@ class Kind(IntEnum):
     """What a message is."""
 
     DONE = 1
-    """The answer to any request that was carried out."""
+    """The answer to any request that was executed."""
     FAILED = 2
     """The answer to one that could not be: `error`, `message`, and `limit` where one was met."""
 

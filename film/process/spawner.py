@@ -36,7 +36,7 @@ class Ended:
     """How a child ended."""
 
     status: int | None
-    """Its exit code, or minus the signal that killed it; None where the fork server died before it
+    """Its exit code, or minus the signal that killed it; None if the fork server died before it
     could tell."""
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
@@ -91,7 +91,7 @@ class Spawner:
 
         Args:
             mains: the modules whose `main` children run.
-            on_lost: told when a server died.
+            on_lost: called when a server died.
             isolated: False: modules are looked for in the working directory as well.
         """
         self._mains = tuple(mains)
@@ -284,7 +284,7 @@ class _Server:
                 answer.set_result(child)
 
     def _end(self) -> None:
-        """Take note that the server is gone, and that its children go with it."""
+        """Note that the server is gone, and that its children go with it."""
         if self.lost.done():
             return
         self.lost.set_result(None)

@@ -50,7 +50,7 @@ class SupervisedChild:
     async def start(
         cls, spawner: Spawner, main: str, descriptors: Sequence[int], limits: FilmLimits
     ) -> Self:
-        """Start a process; raises FilmProcessLostError where none can be."""
+        """Start a process; raises FilmProcessLostError if none can be."""
         rights = Rights(
             memory_bytes=int(limits.memory_bytes * _MEMORY_MARGIN), cpu_seconds=limits.cpu_seconds
         )

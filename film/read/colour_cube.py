@@ -1,7 +1,7 @@
 """All colours of a kind of picture, mapped to BT.709 once: the tables of tone mapping.
 
 A table takes seconds to compute and follows from two numbers alone. Those of HDR as it is made,
-PQ and HLG, come with the project: `python -m film.read.colour_cube` writes them anew.
+PQ and HLG, come with the project: `python -m film.read.colour_cube` writes them again.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class PictureDecoder:
         return frames
 
     def forget(self) -> None:
-        """Let go of all packets so far; the next one must be a key frame."""
+        """Drop all packets so far; the next one must be a key frame."""
         self._context.flush_buffers()
 
     def to_json(self) -> dict[str, int]:
@@ -77,7 +77,7 @@ class PictureDecoder:
         self.marred = self.lost_packets = 0
 
     def _check_memory(self) -> None:
-        """Raise MemoryError where there is none for another picture: decoders call that damage."""
+        """Raise MemoryError if there is none for another picture: decoders call that damage."""
         pixels = self._context.width * self._context.height
         bytearray(min(pixels, self._limits.picture_pixels) * _ROOM_BYTES)
 

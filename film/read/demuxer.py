@@ -80,7 +80,7 @@ class Demuxer:
     def _refuse_if_cut(self) -> None:
         broken = find_break(self._file)
         if broken is not None:
-            raise TruncatedFilmError(f"the film breaks off before its first picture: {broken}")
+            raise TruncatedFilmError(f"the film is truncated before its first picture: {broken}")
 
     def _start(self, sound: bool) -> None:
         stream = self._choose_picture()
@@ -195,7 +195,7 @@ class Demuxer:
         return packet
 
     def _count(self, packet: av.Packet[Stream]) -> None:
-        """Take note of a packet; raises FilmLimitError where too many come without a picture."""
+        """Note a packet; raises FilmLimitError where too many come without a picture."""
         since, limits = self._since_picture, self._limits
         since.packets += 1
         since.bytes += packet.size
@@ -219,7 +219,7 @@ class Demuxer:
         broken = find_break(self._file)
         if broken is not None:
             raise TruncatedFilmError(
-                f"the film breaks off after {self.decoder.pictures} pictures: {broken}"
+                f"the film is truncated after {self.decoder.pictures} pictures: {broken}"
             )
         if self.decoder.lost_in_a_row >= _BROKEN_TAIL:
             raise DamagedFilmError(
@@ -255,7 +255,7 @@ class Landmarks:
             self._keys.append((self.packets, packet.pts))
 
     def forget(self) -> None:
-        """Let go of what was noted: later pictures depend on more than the packets before them."""
+        """Drop what was noted: later pictures depend on more than the packets before them."""
         self._keys.clear()
 
     def before(self, pts: int) -> int:

@@ -81,7 +81,7 @@ class FilmReader:
         Raises:
             NotAFilmError: no film can be read from the bytes.
             NoPictureError: it has no moving picture.
-            TruncatedFilmError: it breaks off before its first picture.
+            TruncatedFilmError: it is truncated before its first picture.
             DamagedFilmError: none of its pictures can be decoded.
             FilmLimitError: its pictures are too large.
             ResumeError: the film has ended where it shall be read on.
@@ -144,7 +144,7 @@ class FilmReader:
         Everything that can be decoded is yielded before an error is raised.
 
         Raises:
-            TruncatedFilmError: the film breaks off.
+            TruncatedFilmError: the film is truncated.
             DamagedFilmError: it could not be decoded to its end.
             FilmLimitError: it holds more than allowed.
             ResumeError: it has no picture where it shall be read on.
@@ -288,9 +288,9 @@ class FilmReader:
     def _after_jump(
         self, pictures: Iterator[_Pair | None], point: ReadingPoint
     ) -> Generator[None, None, _Timed | None]:
-        """Pass over pictures decoded for others' sake; return the one to go on with.
+        """Skip pictures decoded for others' sake; return the one to go on with.
 
-        None where the pictures are not those that reading from the beginning gave.
+        None if the pictures are not those that reading from the beginning gave.
         """
         state = point.state
         if state["deinterlacing"]:

@@ -46,12 +46,12 @@ _WIDE_PRIMARIES = frozenset((9, 11, 12))
 
 
 def is_hdr(frame: av.VideoFrame) -> bool:
-    """Say whether a picture's tones are HDR: PQ or HLG."""
+    """Return whether a picture's tones are HDR: PQ or HLG."""
     return frame.color_trc in _HDR_TRANSFERS
 
 
 def needs_mapping(frame: av.VideoFrame) -> bool:
-    """Say whether a picture's tones or colours lie outside BT.709."""
+    """Return whether a picture's tones or colours lie outside BT.709."""
     return is_hdr(frame) or frame.color_primaries in _WIDE_PRIMARIES
 
 

@@ -1,6 +1,6 @@
 """Whether a film's container is whole, told from its outermost structure.
 
-FFmpeg reads as far as it gets and does not say that a film breaks off. Containers of known length
+FFmpeg reads as far as it gets and does not say that a film is truncated. Containers of known length
 do: MP4 in its boxes, Matroska in its elements, AVI in its chunks, ASF in its objects. Only headers
 are read here, never a payload.
 """
@@ -23,7 +23,7 @@ _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 
 
 def find_break(file: BinaryIO | io.RawIOBase) -> str | None:
-    """Say where a film that has all arrived breaks off.
+    """Say where a film that has all arrived is truncated.
 
     Args:
         file: the film, seekable; its position is moved.
@@ -45,7 +45,7 @@ def find_break(file: BinaryIO | io.RawIOBase) -> str | None:
 
 
 def has_mp4_index(file: BinaryIO | io.RawIOBase) -> bool:
-    """Say whether an MP4 that has all arrived has an index (moov) among its outer boxes."""
+    """Return whether an MP4 that has all arrived has an index (moov) among its outer boxes."""
     size = file.seek(0, io.SEEK_END)
     position = 0
     while position + 8 <= size:
@@ -59,7 +59,7 @@ def has_mp4_index(file: BinaryIO | io.RawIOBase) -> bool:
 
 
 def mp4_length_is_open(file: BinaryIO | io.RawIOBase) -> bool:
-    """Say whether an MP4 is fragmented and its header does not tell how long it is.
+    """Return whether an MP4 is fragmented and its header does not tell how long it is.
 
     FFmpeg then takes the fragments it has seen for the whole film. What is looked at must have
     arrived: all up to the end of the moov box. The file's position is kept.

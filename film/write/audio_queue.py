@@ -81,7 +81,7 @@ class QueuedTrack:
         return Fraction(unit.time, self.writer.rate)
 
     def clear(self) -> None:
-        """Let go of what waits."""
+        """Drop what waits."""
         self.queue.clear()
         self.bytes = 0
 
@@ -145,7 +145,7 @@ class AudioQueue:
             track.take(track.writer.finish())
 
     def reached(self, time: Fraction) -> bool:
-        """Say whether all sound before a time of the film is here."""
+        """Return whether all sound before a time of the film is here."""
         return all(track.reached > time for track in self)
 
     def add_to(self, container: OutputContainer) -> list[AudioStream]:
@@ -186,6 +186,6 @@ class AudioQueue:
             track.settled = True
 
     def clear(self) -> None:
-        """Let go of what waits."""
+        """Drop what waits."""
         for track in self:
             track.clear()

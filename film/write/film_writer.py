@@ -148,7 +148,7 @@ class FilmWriter:
             self._assembly.put_sound(self._tracks, until=None)
 
     def _may_go(self, time: Fraction) -> bool:
-        """Say whether a picture need not wait: all its sound is here, or it has waited enough."""
+        """Return whether a picture can be written: its sound is here, or it has waited enough."""
         return self._feed.newest - time >= _PATIENCE or self._tracks.reached(time)
 
     def _start(self) -> None:

@@ -188,6 +188,6 @@ class Mp4Assembler:
         self.muxer.end()
 
     def abandon(self) -> None:
-        """Let go of everything."""
+        """Drop everything."""
         self.muxer.abandon()
         self._pictures.clear()

@@ -51,7 +51,7 @@ class SegmentWriter:
         settings: OutputSettings,
         resume: ResumePoint | None = None,
     ) -> None:
-        """Set up; to go on after `resume`, with a reader that does as well.
+        """Set up; to resume after `resume`, with a reader that does as well.
 
         Raises:
             ResumeError: the point does not fit the film, or the film has ended there.
@@ -77,7 +77,7 @@ class SegmentWriter:
             try:
                 self._resume(resume)
             except (TypeError, KeyError, ValueError):
-                raise ResumeError("the film does not go on from this point") from None
+                raise ResumeError("the film does not continue from this point") from None
 
     @property
     def frames(self) -> int:
@@ -278,6 +278,6 @@ class _Piece:
     end_pts: int = 0
     """When its last picture's time is over; where the next one begins."""
     following: ReadingPoint | None = None
-    """The next one's beginning; None where the film ends."""
+    """The next one's beginning; None if the film ends."""
     last: dict[str, Any] = field(default_factory=dict)
     """How the film's pictures stood at its end: how many, the last one's time and duration."""

@@ -60,7 +60,7 @@ class SoundTrackWriter(Protocol):
         """The film has ended; return what is left."""
 
     def add_to(self, container: OutputContainer) -> AudioStream:
-        """Add the track to the output; raises ValueError or av.FFmpegError where it cannot be."""
+        """Add the track to the output; raises ValueError or av.FFmpegError if it cannot be."""
 
     def warnings(self) -> list[str]:
         """Say what was repaired or left out, one sentence each."""

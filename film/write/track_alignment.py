@@ -55,7 +55,7 @@ def align(
     Args:
         film_base: the film's time base.
         picture_base: the output picture's; one part of a whole second.
-        first: the first picture's time in it; None where no picture has come, but sound has.
+        first: the first picture's time in it; None if no picture has come, but sound has.
         tracks: of sound, in the output's order.
     """
     origin = _origin(film_base, picture_base, first, tracks)

@@ -24,7 +24,7 @@ SERVED = ModelShape(LATENT_SIZE, MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT)
 
 
 def model_shape(encoder: ModelConfig, decoder: ModelConfig) -> ModelShape | None:
-    """Return the shape on which both configurations agree; None where they are no such pair.
+    """Return the shape on which both configurations agree; None if they are no such pair.
 
     An encoder takes frames [height, width, 3] and gives latents and embeddings; its decoder takes
     latents and gives frames and embeddings.

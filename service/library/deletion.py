@@ -27,9 +27,9 @@ class DeletionNote:
     """A film that was deleted."""
 
     uid: str
-    """The film's; empty where its facts could not be read."""
+    """The film's; empty if its facts could not be read."""
     request: str
-    """A digest of the id of the request to delete it; empty where it had none."""
+    """A digest of the id of the request to delete it; empty if it had none."""
     time: Moment
 
 
@@ -37,7 +37,7 @@ _NOTE = RecordFormat(DeletionNote)
 
 
 class Deletion:
-    """Deletes films. Blocks; safe to call from any thread."""
+    """Deletes films. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore, films: Films) -> None:
         self._store = store

@@ -17,7 +17,7 @@ class Piece(NamedTuple):
 
 
 class SourceBytes:
-    """The bytes of a film. Blocks; safe to call from any thread."""
+    """The bytes of a film. Blocking and thread-safe."""
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class FilmExistsError(ClientSideError):
 
 
 class Films:
-    """All films. Blocks; safe to call from any thread."""
+    """All films. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -74,14 +74,14 @@ class Films:
         return film
 
     def find(self, film_id: str) -> Film | None:
-        """Return a film, or None where there is none; raises DamagedError."""
+        """Return a film, or None if there is none; raises DamagedError."""
         try:
             return Film.decode(self._store.get(layout.film_facts(film_id)), film_id)
         except ObjectNotFoundError:
             return None
 
     def exists(self, film_id: str, uid: str) -> bool:
-        """Say whether a film is (still) there: what every reader asks right before it answers.
+        """Return whether a film is (still) there: what every reader asks right before it answers.
 
         One small request to the store, never answered from memory: a film that was deleted on
         another replica is gone here too.
@@ -124,7 +124,7 @@ class Films:
     def add(self, film: Film) -> None:
         """Make a film exist, whose source is in place; again is the same.
 
-        Raises FilmExistsError where another has the id, or a film with it was deleted.
+        Raises FilmExistsError if another has the id, or a film with it was deleted.
         """
         if self.was_deleted(film.id):
             raise FilmExistsError(film.id)
@@ -138,7 +138,7 @@ class Films:
             raise FilmExistsError(film.id)
 
     def was_deleted(self, film_id: str) -> bool:
-        """Say whether there was a film with this id that was deleted."""
+        """Return whether there was a film with this id that was deleted."""
         return is_there(self._store, layout.deleted(film_id))
 
 

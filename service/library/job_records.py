@@ -77,7 +77,7 @@ _END = RecordFormat(JobEnd)
 
 
 class Jobs:
-    """The reconstructions of all films. Blocks; safe to call from any thread."""
+    """The reconstructions of all films. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -94,7 +94,7 @@ class Jobs:
         return found
 
     def find(self, name: JobName) -> Job | None:
-        """Return a job, or None where there is none that can be read."""
+        """Return a job, or None if there is none that can be read."""
         try:
             return _JOB.decode(self._store.get(_key(name)), film=name.film, id=name.job)
         except (ObjectNotFoundError, UnreadableRecordError):

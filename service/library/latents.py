@@ -57,7 +57,7 @@ class IndexRows(NamedTuple):
 
 
 class Latents(LatentsReader):
-    """The latents of all films. Blocks; safe to call from any thread."""
+    """The latents of all films. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__(store)
@@ -120,7 +120,7 @@ class Latents(LatentsReader):
         """Make an attempt the film's latents, unless another was faster; return what now is.
 
         Writes the index arrays first and the catalog's entry last. A loser drops its attempt.
-        Raises NotFoundError where the film was deleted meanwhile, or DamagedError.
+        Raises NotFoundError if the film was deleted meanwhile, or DamagedError.
         """
         film, digest = manifest.film, manifest.model.digest
         existing = self.find(film, digest)

@@ -86,7 +86,7 @@ class LatentsManifest:
         return max(0, bisect_right(self.parts, pts, key=lambda part: part.first_pts) - 1)
 
     def encode(self) -> bytes:
-        """Return it as stored; raises ValueError where a part is not one of these latents."""
+        """Return it as stored; raises ValueError if a part is not one of these latents."""
         return _FORMAT.encode(self, folder=layout.latents_folder(self.film, self.model.digest))
 
     @classmethod

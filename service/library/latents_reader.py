@@ -49,7 +49,7 @@ class NpyKind:
     def encode(self, array: NDArray[np.generic]) -> bytes:
         """Return the file of an array [N, *row_shape], converted to the element type.
 
-        Raises ValueError where the shape is another.
+        Raises ValueError if the shape is another.
         """
         if array.shape[1:] != self.row_shape or array.ndim != 1 + len(self.row_shape):
             raise ValueError(f"expected [N, {self.row_shape}], got {list(array.shape)}")
@@ -95,7 +95,7 @@ class LatentsChunk:
 
 
 class LatentsReader:
-    """Reads rows of committed latents. Blocks; safe to call from any thread."""
+    """Reads rows of committed latents. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store

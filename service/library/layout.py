@@ -14,7 +14,7 @@
     films/<film>/renditions/<rendition>/
         manifest.json                        the commit point: every segment with frames, digest
         <attempt>/init.mp4, 000001.m4s, ...
-        <attempt>/000001.json                a segment that is whole: how to go on from it
+        <attempt>/000001.json                a segment that is whole: how to continue from it
         lease/000001                         who works on it
     films/<film>/reconstructions/<id>/
         job.json, ended.json                 work that outlives calls

@@ -77,7 +77,7 @@ class Lease:
 
 
 class Leases:
-    """The leases of all renditions. Blocks; safe to call from any thread."""
+    """The leases of all renditions. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore, *, owner: str, seconds: float) -> None:
         """`owner` names this process; a lease is free `seconds` after its last heartbeat."""
@@ -86,7 +86,7 @@ class Leases:
         self.seconds = seconds
 
     def newest(self, film: str, rendition: str) -> LeaseState | None:
-        """Return the newest lease, held or not; None where there was none; raises DamagedError."""
+        """Return the newest lease, held or not; None if there was none; raises DamagedError."""
         key = _newest(self._store, _folder(film, rendition))
         if key is None:
             return None
@@ -117,7 +117,7 @@ class LeaseWatch:
         self._since = 0.0
 
     def is_free(self, newest: LeaseState | None) -> bool:
-        """Say whether a lease, as it was just seen, can be taken."""
+        """Return whether a lease, as it was just seen, can be taken."""
         if newest is None or newest.released:
             return True
         sign = (newest.number, newest.beats)

@@ -84,7 +84,7 @@ class RecordFormat(Generic[Record]):
         self._versioned = versioned
 
     def encode(self, record: Record, *, folder: str = "") -> bytes:
-        """Return a record as stored; raises ValueError where a key of it is not in `folder`."""
+        """Return a record as stored; raises ValueError if a key of it is not in `folder`."""
         fields = self._adapter.dump_python(
             record, mode="json", by_alias=True, exclude=self._in_key, context=folder
         )

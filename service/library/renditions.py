@@ -68,7 +68,7 @@ class RenditionManifest:
         return frozenset(map(layout.attempt_of, keys))
 
     def encode(self) -> bytes:
-        """Return it as stored; raises ValueError where a segment is not one of this rendition."""
+        """Return it as stored; raises ValueError if a segment is not one of this rendition."""
         return _FORMAT.encode(self, folder=layout.rendition_folder(self.film, self.rendition))
 
     @classmethod
@@ -85,7 +85,7 @@ _FORMAT = RecordFormat(RenditionManifest)
 
 
 class Renditions:
-    """The renditions of all films. Blocks; safe to call from any thread."""
+    """The renditions of all films. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -94,7 +94,7 @@ class Renditions:
     def commit(self, manifest: RenditionManifest) -> RenditionManifest:
         """Make an attempt the rendition, unless another was faster; return what now is.
 
-        A loser drops its attempt. Raises NotFoundError where the film was deleted meanwhile, or
+        A loser drops its attempt. Raises NotFoundError if the film was deleted meanwhile, or
         DamagedError.
         """
         self._store.create(_manifest_key(manifest.film, manifest.rendition), manifest.encode())
@@ -112,7 +112,7 @@ class Renditions:
         delete_below(self._store, folder)
 
     def find(self, film: str, rendition: str) -> RenditionManifest | None:
-        """Return a rendition by its id, or None where it is not finished; raises DamagedError."""
+        """Return a rendition by its id, or None if it is not finished; raises DamagedError."""
         try:
             return self._manifest(film, rendition)
         except ObjectNotFoundError:

@@ -1,6 +1,6 @@
 """The segments of a rendition in the making: each one whole once its record exists.
 
-A record says what the segment is and how to go on after it. Segments of several attempts (a killed
+A record says what the segment is and how to resume after it. Segments of several attempts (a killed
 service's, a slow replica's) may lie side by side; those that continue one another form a chain, and
 who goes on does so after the longest. Nothing is copied or written again.
 """
@@ -53,11 +53,11 @@ class SegmentRecord:
     segment: RenditionSegment
     init: InitSegment
     latents: LatentsPart | None
-    """None where the film's latents of this model were complete before."""
+    """None if the film's latents of this model were complete before."""
     begins: str
     """Where it began: the digest of the resume point before it; empty for the first."""
     resume: StoredResumePoint
-    """How to go on after it."""
+    """How to resume after it."""
     fault: SegmentFault | None
     """Of a last segment: what is wrong with the film, which cannot be decoded further."""
 
@@ -77,7 +77,7 @@ class SegmentRecord:
         return layout.attempt_of(self.segment.key)
 
     def fits(self, before: "SegmentRecord | None") -> bool:
-        """Say whether it goes on exactly where `before` (None: nothing) ended."""
+        """Return whether it goes on exactly where `before` (None: nothing) ended."""
         if before is None:
             return self.number == 1 and not self.begins
         return (
@@ -104,7 +104,7 @@ _FORMAT = RecordFormat(SegmentRecord)
 
 
 class SegmentRecords:
-    """Writes the segments of any rendition. Blocks; safe to call from any thread."""
+    """Writes the segments of any rendition. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store

@@ -76,7 +76,7 @@ class _Folder:
 
 
 class Sweep:
-    """Sweeps the library. Blocks; any number may run at the same time, on any replicas."""
+    """Sweeps the library. Blocks; any number may run concurrently, on any replicas."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Sweep:
                     delete_below(self._store, prefix)
 
     def _is_awaited(self, film: str) -> bool:
-        """Say whether an upload under way has the film's id."""
+        """Return whether an upload in progress has the film's id."""
         claim = self._ends.claimed_by(film)
         if claim is None:
             return False
@@ -209,7 +209,7 @@ class Sweep:
                 delete_below(self._store, f"{folder}{name}/")
 
     def _named_attempts(self, film: str, kind: str, made: str) -> frozenset[str]:
-        # Asked anew, not from a cache: what was committed a moment ago must count.
+        # Asked again, not from a cache: what was committed a moment ago must count.
         if kind == "renditions":
             rendition = Renditions(self._store).find(film, made)
             return frozenset() if rendition is None else rendition.attempts

@@ -3,7 +3,7 @@
 Bytes gather into parts of 8 MiB, each an object once it is full. A part's key says where it begins
 and the digest of all the film's bytes up to its end: parts of one film continue one another, and
 those of two callers who send different bytes under one upload's name never mix. So any number of
-streams may run at the same time, on any replicas: the one that is whole first wins.
+streams may run concurrently, on any replicas: the one that is whole first wins.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ PART_BYTES: Final = 8 * 2**20
 
 
 class Upload:
-    """One upload under way. Blocks; calls on several threads wait for one another, not `cancel`.
+    """One upload in progress. Blocks; calls on several threads wait for one another, not `cancel`.
 
     Where its errors say that the bytes cannot become a film, it has dropped itself.
     """
@@ -160,7 +160,7 @@ class Upload:
         if announced is not None and size < announced:
             self.keep()
             raise DataLossError(
-                f"the stream ended after {size} of the {announced} bytes announced; go on from the "
+                f"the stream ended after {size} of the {announced} announced; resume from the "
                 "committed size, with the same upload_id",
                 metadata={"committed_bytes": str(self.committed)},
             )
@@ -222,6 +222,6 @@ def stored_parts(store: ObjectStore, upload: str) -> list[Piece]:
 
 
 def check_cancelled(cancelled: threading.Event) -> None:
-    """Raise UploadCancelledError where an upload was cancelled."""
+    """Raise UploadCancelledError if an upload was cancelled."""
     if cancelled.is_set():
         raise UploadCancelledError("the upload was cancelled")

@@ -28,7 +28,7 @@ _CLAIM = RecordFormat(Claim, versioned=False)
 
 
 class UploadEnds:
-    """Ends uploads. Blocks; safe to call from any thread."""
+    """Ends uploads. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore, films: Films, probe: Probe = no_probe) -> None:
         """`probe` looks whether bytes are a film; without one, none is made of an upload."""
@@ -56,7 +56,7 @@ class UploadEnds:
     ) -> Film:
         """Make a film of stored parts, unless another stream did so or the upload was dropped.
 
-        Raises InvalidFieldError where they are no film, UploadCancelledError, and as `finish`.
+        Raises InvalidFieldError if they are no film, UploadCancelledError, and as `finish`.
         """
         facts = self._probe(SourceBytes(self._store, parts, upload_gone), cancelled)
         film = Film(
@@ -81,8 +81,8 @@ class UploadEnds:
     def finish(self, record: UploadRecord, end: UploadEnd, digest: str = "") -> Film:
         """Bring an upload that has ended to its film.
 
-        Raises UploadAbortedError where it was dropped, or became a film of other bytes than those
-        of `digest`; NotFoundError where the film was deleted.
+        Raises UploadAbortedError if it was dropped, or became a film of other bytes than those
+        of `digest`; NotFoundError if the film was deleted.
         """
         if end.film is None or end.uid != record.uid:
             raise upload_gone()
@@ -125,7 +125,7 @@ class UploadEnds:
         try:
             self._films.add(film)
         except FilmExistsError:
-            # Deleted while this was under way.
+            # Deleted while this was in progress.
             self._store.delete([layout.film_source(film.id)])
             raise film_not_found(film.id) from None
         return film

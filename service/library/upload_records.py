@@ -73,7 +73,7 @@ class UploadRecord:
 
     @classmethod
     def find(cls, store: ObjectStore, upload: str) -> "UploadRecord | None":
-        """Return the upload of a name in the bucket; None where there is none that can be read."""
+        """Return the upload of a name in the bucket; None if there is none that can be read."""
         try:
             return _RECORD.decode(store.get(layout.upload_record(upload)), upload=upload)
         except (ObjectNotFoundError, UnreadableRecordError):

@@ -46,7 +46,7 @@ class UploadProgress:
 
 
 class Uploads:
-    """All uploads. Blocks; safe to call from any thread."""
+    """All uploads. Blocking and thread-safe."""
 
     def __init__(
         self, store: ObjectStore, films: Films, *, film_bytes: int, probe: Probe = no_probe

@@ -88,8 +88,8 @@ class Pipeline:
         """Take the film through; each wait of this can be cancelled, and then all of it ends.
 
         Raises:
-            ServiceError: What went wrong. A film that breaks off is delivered as far as it goes.
-            ResumeError: It does not go on from where it shall.
+            ServiceError: What went wrong. A film that is truncated is delivered as far as it goes.
+            ResumeError: It does not continue from where it shall.
         """
         try:
             with told_of_process(self._source.fault):

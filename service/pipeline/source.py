@@ -32,7 +32,7 @@ class Source(Protocol):
         """
 
     def wait_for_end(self) -> None:
-        """Take note that nothing but the film's end is waited for."""
+        """Note that nothing but the film's end is waited for."""
 
     def fault(self, error: FilmError | None) -> ServiceError | None:
         """Return what is wrong with the film, given what its process found."""
@@ -148,7 +148,7 @@ class ArrivingSource:
             )
 
     def wait_for_end(self) -> None:
-        """Take note that nothing but the film's end is waited for."""
+        """Note that nothing but the film's end is waited for."""
         self._waits_for_end_since = time.monotonic()
 
     def fault(self, error: FilmError | None) -> ServiceError | None:

@@ -55,7 +55,7 @@ class Ingest:
         self._processes = processes
 
     async def open(self, settings: UploadSettings) -> Upload:
-        """Begin to keep a film; raises ClientSideError where its id is taken."""
+        """Begin to keep a film; raises ClientSideError if its id is taken."""
         return await self._library.threads.run(self._uploads.open, settings)
 
     async def run(
@@ -68,7 +68,7 @@ class Ingest:
         *,
         idle_seconds: float,
     ) -> None:
-        """Take a film through and keep it; of one that breaks off, nothing is kept."""
+        """Take a film through and keep it; of one that is truncated, nothing is kept."""
         await _IngestRun(
             self._library,
             self._inference,

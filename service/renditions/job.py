@@ -82,7 +82,7 @@ class RenditionJob:
 
     async def run(self) -> None:
         """Work until the rendition is complete, or cannot be; never raises but when cancelled."""
-        metrics.WORKS_RUNNING.inc()
+        metrics.RENDITION_JOBS_RUNNING.inc()
         try:
             await self._run()
         except ServiceError as error:
@@ -95,7 +95,7 @@ class RenditionJob:
             try:
                 await run_to_completion(self._clean_up())
             finally:
-                metrics.WORKS_RUNNING.dec()
+                metrics.RENDITION_JOBS_RUNNING.dec()
 
     def end_with(self, error: ServiceError) -> None:
         """Have the state tell `error` when this is cancelled."""
@@ -252,7 +252,7 @@ class RenditionJob:
         self.state.extend([record])
 
     async def _begin_anew(self) -> None:
-        """Forget segments that this version of the service cannot go on after."""
+        """Forget segments that this version of the service cannot resume after."""
         self._log.warning("segments are made again", segments=len(self.state.segments))
         keys = [record.key for record in self.state.segments]
         await self._writes.with_retries(self._library.store.delete, keys)
@@ -281,14 +281,14 @@ class RenditionJob:
 
 def _stopped() -> ServiceError:
     return UnavailableError(
-        "the reconstruction was stopped; ask again, and it goes on from its last whole segment",
+        "the reconstruction was stopped; ask again, and it continues from its last whole segment",
         reason="RECONSTRUCTION_STOPPED",
         retry_after=1.0,
     )
 
 
 def gone_astray() -> ServiceError:
-    """Return the error of who has segments that the work no longer goes on after."""
+    """Return the error of who has segments that the work no longer resumes after."""
     return UnavailableError(
         "the reconstruction was made again from an earlier point; ask again from its beginning",
         reason="RECONSTRUCTION_RESTARTED",

@@ -15,6 +15,6 @@ class ReconstructionSettings:
     output: OutputSettings
     include_latents: bool
     film_bytes: int | None
-    """The film's size as the caller announced it; None where it did not."""
+    """The film's size as the caller announced it; None if it did not."""
     store: UploadSettings | None = None
     """How the film shall be kept in the library; None: not."""

@@ -227,7 +227,7 @@ async def watch(registry: Registry, target: Target, *, include_latents: bool) ->
     """Begin to watch a rendition; joins its work where it is not complete.
 
     Raises:
-        OverloadedError: As many films are in work as are allowed.
+        OverloadedError: As many films are in progress as are allowed.
     """
     library = registry.library
     manifest = await library.threads.run(library.renditions.find, target.film.id, target.rendition)
@@ -244,7 +244,7 @@ def _facts(facts: FilmFacts, output: OutputSettings) -> FilmFacts:
 
 
 def _piece(state: JobState, place: int) -> _Piece | None:
-    """Return the segment at a place, from 0; None where it is not (yet) there."""
+    """Return the segment at a place, from 0; None if it is not (yet) there."""
     if place < len(state.segments):
         record = state.segments[place]
         return _Piece(record.segment, record.resume.position, record.latents)

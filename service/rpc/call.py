@@ -1,4 +1,4 @@
-"""The call in work: its context, and what is known of it for its log line and its answer."""
+"""The call in progress: its context, and what is known of it for its log line and its answer."""
 
 import re
 import uuid

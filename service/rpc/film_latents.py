@@ -90,7 +90,7 @@ class FilmLatents:
     async def read(self, film: Film, call: Callable[[], Result]) -> Result:
         """Return what `call` reads of a film, on a thread of storage's.
 
-        Raises as `call`, and NotFoundError where the film was deleted meanwhile.
+        Raises as `call`, and NotFoundError if the film was deleted meanwhile.
         """
         try:
             return await self._threads.run(call)

@@ -77,7 +77,7 @@ class _Field:
     """A field that films can be compared by."""
 
     get: Callable[[Film], object]
-    """Returns a value of what `read` returns, or None where the film has none."""
+    """Returns a value of what `read` returns, or None if the film has none."""
     read: Callable[[str], object]
     """Reads an argument; raises ValueError saying what would be right."""
     is_text: bool = False
@@ -115,7 +115,7 @@ class Filter:
         return not self.text.strip()
 
     def matches(self, film: Film) -> bool:
-        """Say whether a film is wanted."""
+        """Return whether a film is wanted."""
         assert isinstance(self._node, _Node)  # noqa: S101 - as above
         return self._node.matches(film)
 

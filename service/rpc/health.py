@@ -38,12 +38,12 @@ class Health(health_pb2_grpc.HealthServicer):
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
     def set_models(self, serving: bool) -> None:
-        """Tell whether a model can answer."""
+        """Return whether a model can answer."""
         self._models = serving
         self._notify()
 
     def set_store(self, serving: bool) -> None:
-        """Tell whether the library's store answers."""
+        """Return whether the library's store answers."""
         self._store = serving
         self._notify()
 

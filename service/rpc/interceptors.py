@@ -40,7 +40,7 @@ Response = TypeVar("Response")
 
 
 class Gate:
-    """Counts the calls in work, and lets no more in once it is closed."""
+    """Counts the calls in progress, and lets no more in once it is closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -50,7 +50,7 @@ class Gate:
 
     @property
     def running(self) -> int:
-        """Calls in work."""
+        """Calls in progress."""
         return self._running
 
     def enter(self) -> None:
@@ -71,7 +71,7 @@ class Gate:
             self._empty.set()
 
     async def emptied(self) -> None:
-        """Wait until no call is in work."""
+        """Wait until no call is in progress."""
         await self._empty.wait()
 
 

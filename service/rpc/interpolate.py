@@ -139,7 +139,7 @@ class InterpolateCalls:
     async def _model(
         self, request: pb.InterpolateRequest, ends: list[_Moment | _Given]
     ) -> ModelVersion:
-        """Return the model that decodes; raises DigestMismatchError where an end is not its own."""
+        """Return the model that decodes; raises DigestMismatchError if an end is not its own."""
         if messages.is_empty(request.model):
             model = self._models.resolve(digest=await self._digest_of(ends))
         else:

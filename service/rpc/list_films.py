@@ -29,7 +29,7 @@ ONLY_CALLER: Final = "local"
 """Whoever calls: this service does not tell callers apart, so all films are one caller's."""
 
 _AT_ONCE: Final = 16
-"""Films whose facts are asked for at the same time."""
+"""Films whose facts are asked for concurrently."""
 _LOOKED_AT: Final = 2000
 """Films that are looked at for one page, however few of them the filter wants."""
 

@@ -90,7 +90,7 @@ class ClipCalls:
         )
 
     async def _films(self, names: Sequence[str]) -> frozenset[str] | None:
-        """Return the ids of the films that are named, None where none is; each must exist."""
+        """Return the ids of the films that are named, None if none is; each must exist."""
         if len(names) > MAX_FILMS:
             raise InvalidFieldError(
                 "settings.films", f"are {len(names)}; at most {MAX_FILMS}", reason="TOO_MANY_FILMS"

@@ -39,7 +39,7 @@ def resolve(models: Models, selector: pb.ModelSelector, field: str = "model") ->
 
 
 def is_empty(selector: pb.ModelSelector) -> bool:
-    """Say whether a selector leaves the choice to the service."""
+    """Return whether a selector leaves the choice to the service."""
     return not selector.name and not selector.digest
 
 
@@ -93,7 +93,7 @@ def exact_duration(seconds: Fraction) -> Duration:
 def seconds_of(duration: Duration, field: str) -> Fraction:
     """Return a duration in seconds, exactly, negative or not.
 
-    `field` is its path in the request. Raises InvalidFieldError where it is no valid duration.
+    `field` is its path in the request. Raises InvalidFieldError if it is no valid duration.
     """
     seconds, nanos = duration.seconds, duration.nanos
     if abs(nanos) >= 10**9 or seconds * nanos < 0:
@@ -185,7 +185,7 @@ def resolve_for(
     """Return the model version of a request for a latent: the one that made it, where it says so.
 
     `field` and `latent_field` are the paths of the selector and the latent in the request. Raises
-    as `resolve`, and DigestMismatchError where the two mean different versions.
+    as `resolve`, and DigestMismatchError if the two mean different versions.
     """
     if latent.model_digest and is_empty(selector):
         digest = digest_of(latent.model_digest, f"{latent_field}.model_digest")
@@ -196,7 +196,7 @@ def resolve_for(
 
 
 def require_model(latent: pb.Latent, model: ModelVersion, field: str) -> None:
-    """Raise DigestMismatchError where a latent says that another model made it."""
+    """Raise DigestMismatchError if a latent says that another model made it."""
     digest = latent.model_digest
     if digest and digest_of(digest, f"{field}.model_digest") != model.digest:
         raise DigestMismatchError(
@@ -207,7 +207,7 @@ def require_model(latent: pb.Latent, model: ModelVersion, field: str) -> None:
 
 
 def digest_of(value: str, field: str) -> str:
-    """Return a request's digest; raises InvalidFieldError where it cannot be one."""
+    """Return a request's digest; raises InvalidFieldError if it cannot be one."""
     if not _DIGEST.fullmatch(value):
         raise InvalidFieldError(
             field,

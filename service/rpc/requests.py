@@ -86,7 +86,7 @@ async def first_request(
 ) -> FilmRequest:
     """Return the first message, which holds `head`; `what` names what follows, for errors.
 
-    Raises InvalidFieldError, or IdleCallerError where it does not come within `idle_seconds`.
+    Raises InvalidFieldError, or IdleCallerError if it does not come within `idle_seconds`.
     """
     try:
         async with asyncio.timeout(idle_seconds):

@@ -49,7 +49,7 @@ class _Following(BaseModel):
     depth: Annotated[int, Field(ge=1, le=DEEPEST)]
 
     def vectors(self) -> NDArray[np.float32]:
-        """Return the embeddings; raises ValueError where they are none."""
+        """Return the embeddings; raises ValueError if they are none."""
         numbers = np.frombuffer(base64.b64decode(self.embeddings, validate=True), np.float16)
         vectors = numbers.reshape(-1, LATENT_SIZE).astype(np.float32)
         if len(vectors) not in (1, 2) or not np.isfinite(vectors).all():
@@ -149,7 +149,7 @@ class Queries:
         return Query(model, question, FLAT if flat else "", begin, chosen_by)
 
     async def films(self, names: list[str]) -> frozenset[str] | None:
-        """Return the ids of the films that a request names, None where it names none.
+        """Return the ids of the films that a request names, None if it names none.
 
         Raises InvalidFieldError or, for one that does not exist, NotFoundError.
         """

@@ -142,7 +142,7 @@ class UploadCalls:
                 return await anext(aiter(requests), None)
         except TimeoutError:
             raise IdleCallerError(
-                f"no message came for {self._idle_seconds:.0f} s; go on from the committed bytes, "
+                f"no message came for {self._idle_seconds:.0f} s; resume from the committed bytes, "
                 "with the same upload_id",
                 metadata={"committed_bytes": str(upload.committed)},
             ) from None

@@ -97,7 +97,7 @@ class Search:
         *,
         duplicate_searches: int,
     ) -> None:
-        """Begin nothing yet; `duplicate_searches`: so many for duplicates can be in work."""
+        """Start nothing yet; `duplicate_searches`: so many for duplicates can be in progress."""
         self._films = films
         self._latents = latents
         self._threads = threads

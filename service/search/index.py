@@ -173,7 +173,7 @@ class RowIndex:
         try:
             ids, vectors = self._exact_rows_now()
             rows = len(self)
-            # What it will hold half the way until it is trained anew.
+            # What it will hold half the way until it is trained again.
             lists = lists_for(rows * GROWTH // 2)
             random = np.random.default_rng(rows)
             old, wanted = self._trained, LIST_SAMPLE * lists

@@ -38,7 +38,7 @@ def spans(similarity: NDArray[np.float32], minimum: float = 0.0) -> list[Span]:
 
 
 def reaches_out(similarity: NDArray[np.float32], minimum: float = 0.0) -> tuple[bool, bool]:
-    """Say whether the first and the last passage may go on before and after these frames."""
+    """Return whether the first and the last passage may go on before and after these frames."""
     found = spans(similarity, minimum)
     if not found:
         return False, False

@@ -118,7 +118,7 @@ class ObjectStore(Protocol):
 
 
 def is_there(store: ObjectStore, key: str) -> bool:
-    """Say whether there is an object under a key."""
+    """Return whether there is an object under a key."""
     try:
         store.info(key)
     except ObjectNotFoundError:

@@ -108,7 +108,7 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
                 part = bytearray()
         # gRPC ends the requests of a call that was cut as it ends those of one that is whole.
         if settings.film_size_bytes > len(kept) + len(part):
-            fail(context, grpc.StatusCode.DATA_LOSS, "FILM_TRUNCATED", "the film breaks off")
+            fail(context, grpc.StatusCode.DATA_LOSS, "FILM_TRUNCATED", "the film is truncated")
         self._commit(settings.upload_id, kept, part, context)
         data = bytes(kept)
         if data.startswith(b"no film"):
@@ -130,7 +130,7 @@ class Library(library_pb2_grpc.LibraryServiceServicer, latents_pb2_grpc.LatentsS
     def _commit(
         self, upload_id: str, kept: bytearray, part: bytearray, context: grpc.ServicerContext
     ) -> None:
-        # What is under way of a call that was cut must not land behind the next one's bytes.
+        # What is in progress of a call that was cut must not land behind the next one's bytes.
         with self.arrived:
             if self.writers[upload_id] is not context:
                 context.abort(grpc.StatusCode.ABORTED, "another call goes on with it")

@@ -87,7 +87,7 @@ def test_the_same_upload_is_done_once(library: Library, shell: Shell) -> None:
     shell("delete", "film")
     assert shell("upload", film) == shell("upload", film) == once
     assert [opening.write_offset_bytes for opening in library.openings] == [0, len(FILM), 0]
-    # Written anew, it is another film.
+    # Written again, it is another film.
     film.write_bytes(FILM + b"more")
     _, error = shell("upload", "film.mp4", code=1)
     assert error == "refilm: films/film is there already\n"

@@ -1,4 +1,4 @@
-"""Reconstructions that break off: what is told, what is kept, and what is left behind."""
+"""Reconstructions that are truncated: what is told, what is kept, and what is left behind."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ def breaks_off(requests: Requests, context: grpc.ServicerContext) -> Responses:
     context.abort_with_status(
         rich(
             grpc.StatusCode.DATA_LOSS,
-            "the film breaks off after 12 frames",
+            "the film is truncated after 12 frames",
             error_details_pb2.ErrorInfo(domain="refilm", reason="FILM_TRUNCATED"),
         )
     )

@@ -151,7 +151,7 @@ def test_an_upload_outlives_what_passes(library: Library, path: Path) -> None:
             with pytest.raises(refilm.RefilmError) as caught:
                 client.upload_film(path, film_id="other")
             assert caught.value.reason == fault[1]
-        # Not for ever.
+        # Not forever.
         library.faults = passing[:1] * 20
         with pytest.raises(refilm.UnavailableError):
             client.upload_film(path, film_id="other")

@@ -260,7 +260,7 @@ def test_an_interrupt_leaves_nothing_behind(refilm: Refilm) -> None:
     assert process.stdin is not None
     process.stdin.write(b"\0" * 100_000)
     process.stdin.flush()
-    # The output's unfinished file says that the command is under way.
+    # The output's unfinished file says that the command is in progress.
     while not refilm.names():
         assert process.poll() is None
     ends_interrupted(process)

@@ -126,7 +126,7 @@ def test_a_service_that_dies_under_it_is_told_with_what_it_said_last(tmp_path: P
     assert demo.returncode == 1, out + err
     first, second, *said = err.splitlines()
     assert first == (
-        "The service exited (exit status -9, SIGKILL). The same command goes on from here."
+        "The service exited (exit status -9, SIGKILL). Run the same command again to resume."
     )
     log = addresses.with_name("service.log")
     assert second == f"Its log, {log}, ends with:"
@@ -146,7 +146,7 @@ def test_a_service_that_lives_and_does_not_answer_is_told(
         module.main()
     first, second, *said = str(ended.value).splitlines()
     assert first == (
-        "The service cannot answer: nobody is there. The same command goes on from here."
+        "The service cannot answer: nobody is there. Run the same command again to resume."
     )
     assert "service.log" in second and said
 

@@ -53,7 +53,7 @@ def killed_service(
 
 
 def left_behind(service: ServiceProcess) -> dict[str, float]:
-    """What a film takes in the service while it is in work."""
+    """What a film takes in the service while it is in progress."""
     process = psutil.Process(service.process.pid)
     return {
         "descriptors": process.num_fds(),

@@ -42,7 +42,7 @@ def bomb(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="module")
 def large_bomb(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Pictures that a clip is read for; its sound is passed over."""
+    """Pictures that a clip is read for; its sound is skipped."""
     path = tmp_path_factory.mktemp("bomb") / "bomb.mp4"
     return repeated_pictures(path, 1400, 1024, seconds_each=Fraction(1, 24)).read_bytes()
 

@@ -46,7 +46,7 @@ def segments(service: ServiceProcess, kind: str) -> float:
 
 
 def works(service: ServiceProcess) -> float:
-    return service.metric("refilm_works_running")
+    return service.metric("refilm_rendition_jobs_running")
 
 
 def begun(answer: Answer) -> bool:
@@ -118,7 +118,7 @@ class Held:
 
 
 class _Messages:
-    """Some messages, and then none, for ever."""
+    """Some messages, and then none, forever."""
 
     def __init__(self, messages: list[pb.ReconstructVideoRequest]) -> None:
         self._messages = iter(messages)
@@ -180,7 +180,7 @@ def test_a_replica_that_slept_too_long_leaves_the_work_to_another(
         assert len(times) == FRAMES and times == sorted(times)
     assert one.log_lines("another replica has taken over")
     assert 0 < encoded(two) < FRAMES
-    # What the sleeper had under way was in vain; it began nothing new.
+    # What the sleeper had in progress was in vain; it began nothing new.
     assert encoded(one, two) < FRAMES * 3 / 2
     assert watch(one, name).output == watch(two, name).output
 

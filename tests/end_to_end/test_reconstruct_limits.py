@@ -106,7 +106,7 @@ def test_a_full_spool_is_refused_until_there_is_room(
 
         later = _until_admitted(channel, most)
 
-    # There is room again; the film is still one that breaks off.
+    # There is room again; the film is still one that is truncated.
     assert (later.code, later.reason) == (grpc.StatusCode.DATA_LOSS, "FILM_TRUNCATED")
 
 

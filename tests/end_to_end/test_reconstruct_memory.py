@@ -17,7 +17,7 @@ RATE = 5
 def peak_bytes(service: ServiceProcess, film: Path) -> int:
     """Reconstruct a film, keeping nothing of it here, and return the service's peak memory."""
     process = Path(f"/proc/{service.process.pid}")
-    (process / "clear_refs").write_text("5")  # The peak begins anew at what is used now.
+    (process / "clear_refs").write_text("5")  # The peak begins again at what is used now.
     frames = 0
     with service.connect() as channel:
         stub = pb_grpc.AutoencoderServiceStub(channel)

@@ -1,4 +1,4 @@
-"""Triton ends in the middle of a film: the film waits for it, but not for ever."""
+"""Triton ends in the middle of a film: the film waits for it, but not forever."""
 
 import signal
 import threading

@@ -186,11 +186,11 @@ def test_a_reconstruction_is_cancelled_from_any_replica(
     cancelled = Calls(library, other).cancel(job.name)
 
     assert cancelled.state == CANCELLED and cancelled.HasField("end_time")
-    wait_for(lambda: not worker.metric("refilm_works_running"), "the work's end")
+    wait_for(lambda: not worker.metric("refilm_rendition_jobs_running"), "the work's end")
     assert encoded(other) == 0
     assert not library.keys("pending/")
     assert 0 < Calls(library, one).get(job.name).frames < FRAMES
-    # Who wants it all the same goes on from there.
+    # Who wants it all the same continues from there.
     answer = watch(other, name)
     assert answer.summary is not None and answer.progress[-1].frames_reused > 0
     assert len(read_film(answer.output, pictures=False).times) == FRAMES
@@ -376,5 +376,5 @@ def test_a_film_that_is_deleted_takes_its_reconstructions_along(
     error = error_of(lambda: calls.get(job.name))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND")
     assert calls.list("films/-") == [[]]
-    wait_for(lambda: not service.metric("refilm_works_running"), "the work's end")
+    wait_for(lambda: not service.metric("refilm_rendition_jobs_running"), "the work's end")
     wait_for(lambda: library.keys() == [layout.deleted("film")], "an empty store", 30)

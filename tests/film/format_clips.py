@@ -185,7 +185,7 @@ def _ts_begins_anywhere(folder: Path) -> Path:
     return path
 
 
-# Broken off.
+# Truncated.
 def _cut(name: str, source: str, share: float) -> None:
     def make(folder: Path) -> Path:
         path = MAKERS[source](folder)

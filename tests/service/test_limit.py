@@ -12,7 +12,7 @@ from service.settings import Settings
 def films(places: int) -> Limit:
     return Limit(
         places,
-        "films are in work",
+        "films are in progress",
         setting="max_reconstructions",
         reason="TOO_MANY_FILMS",
         retry_after=7.0,
@@ -24,7 +24,7 @@ def test_one_too_many_is_refused_with_a_reason_and_a_delay() -> None:
     limit.enter()
     limit.enter()
 
-    with pytest.raises(OverloadedError, match="2 films are in work, as many as") as refused:
+    with pytest.raises(OverloadedError, match="2 films are in progress, as many as") as refused:
         limit.enter()
 
     assert limit.taken == 2

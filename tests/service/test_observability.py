@@ -144,7 +144,7 @@ def test_a_caller_who_leaves_in_the_middle_of_an_answer_is_logged_as_well(
     # Raw pictures, 22 MB: far more than the connection holds while nobody reads.
     answers = service.stub.DecodeStream(iter([request] * 200))
     next(answers)
-    # Three batches are under way at once, of as many latents as had come: of one, maybe.
+    # Three batches are in progress at once, of as many latents as had come: of one, maybe.
     wait_for(lambda: decoded() >= frames + 3, "answers that wait to be read")
     answers.cancel()
 

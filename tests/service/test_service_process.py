@@ -76,7 +76,7 @@ class OpenStream:
 def answer_unless_unavailable(
     service: ServiceProcess, request: pb.EncodeRequest
 ) -> pb.EncodeResponse | None:
-    """Encode; None where the service says that it cannot now, and when to try again."""
+    """Encode; None if the service says that it cannot now, and when to try again."""
     try:
         return service.stub.Encode(request)
     except grpc.RpcError as error:

@@ -16,7 +16,7 @@ SIDE = 8192
 def endless_jpeg(scans: int = 10_000, side: int = 4096) -> bytes:
     """A progressive JPEG of 560 KB, one of whose scans comes again and again: 12 s and more.
 
-    A scan of a flat picture is some hundred bytes, and a pass over all of its blocks.
+    A scan of a flat picture is some hundred bytes, and a skip all of its blocks.
     """
     file = _file(Image.new("RGB", (side, side), (9, 90, 10)), "JPEG", progressive=True)
     begin, end = _scan_of_higher_frequencies(file)

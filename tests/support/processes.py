@@ -55,7 +55,7 @@ def _functions(item: pytest.Function) -> Iterator[object]:
 
 
 def _starts(what: object, known: dict[object, bool]) -> bool:
-    """Say whether a function, or a class's methods, start something, or what they use in tests."""
+    """Return whether a function, or a class's methods, start something, directly or not."""
     if isinstance(what, type):
         return any(_starts(method, known) for method in vars(what).values())
     what = getattr(what, "__wrapped__", what)  # As hypothesis and contextlib leave it.

@@ -10,7 +10,7 @@ def ordinary_scheduling() -> None:
 
     Where it may, as root, SVT-AV1 gives it to its own threads and to the thread that opens it, and
     leaves it there. Every process started from then on inherits it: on two cores they keep all
-    others from running, and Ceph's spinlocks wait for ever for a thread that never gets its turn.
+    others from running, and Ceph's spinlocks wait forever for a thread that never gets its turn.
     """
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(ProcessLookupError):

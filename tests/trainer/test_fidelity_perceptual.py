@@ -72,7 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of fidelity that a finish can go on from."""
+    """A run of fidelity that a finish can continue from."""
     run = tmp_path_factory.mktemp("runs") / "finished"
     train(data, run, "--steps", "3")
     return run

@@ -115,7 +115,7 @@ class QuestionCalls(Calls):
             timeout: Seconds; None for the client's `stream_timeout`.
 
         Raises:
-            DataLossError: The clip breaks off.
+            DataLossError: The clip is truncated.
             InvalidRequestError: It is no film.
             NotFoundError: The library has no such film, or the service no such model.
             RefilmError: Whatever else the call ended with.

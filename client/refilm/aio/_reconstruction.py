@@ -63,7 +63,7 @@ async def written(
 ) -> Reconstruction:
     """Writes the events' bytes and latents, and returns what became of the film.
 
-    What a film that breaks off left is kept under the partial names, which the DataLossError tells.
+    What is left of a truncated film is kept under the partial names, which the DataLossError tells.
     """
     facts: ReconstructionFacts | None = None
     try:

@@ -1,1 +1,1 @@
-"""The object store on an S3 server. The only place that knows S3."""
+"""The object store on an S3 server. The only package that uses S3."""

@@ -60,7 +60,7 @@ def test_the_first_pictures_come_while_the_film_arrives(kind: str, tmp_path: Pat
     reading = Reading(ArrivingFile())
     with ThreadPoolExecutor() as pool:
         result = pool.submit(reading.run)
-        # A part of the film, and no end: whoever waits for more waits for ever.
+        # A part of the film, and no end: whoever waits for more waits forever.
         reading.file.arrive(data[: len(data) * 3 // 5])
         try:
             assert reading.first.wait(WAIT), "no picture before the film had all arrived"

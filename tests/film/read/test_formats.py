@@ -96,7 +96,7 @@ def test_when_the_first_picture_comes(name: str, tmp_path: Path) -> None:
         waiting = pool.submit(read)
         try:
             if READ[name]["begins"] == "at once":
-                # No end in sight: whoever waits for it waits for ever.
+                # No end in sight: whoever waits for it waits forever.
                 file.arrive(data[: len(data) * 3 // 4])
                 assert opened.wait(60)
             else:

@@ -40,7 +40,7 @@ NOT_FILMS = {
     "a PDF document": (b"%PDF-1.7\n" + bytes(9 * 2**20), NotAFilmError.reason),
     "no film can be read": (b"plain words, again and again. " * 400_000, NotAFilmError.reason),
     "a PNG picture": (b"\x89PNG\r\n\x1a\n" + bytes(600), NoPictureError.reason),
-    "breaks off": (film_bytes()[:4000], TruncatedFilmError.reason),
+    "is truncated": (film_bytes()[:4000], TruncatedFilmError.reason),
     "without one byte": (b"", "EMPTY_FILM"),
 }
 

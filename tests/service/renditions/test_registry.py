@@ -59,7 +59,7 @@ async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_fil
         library,
         nowhere,
         FilmProcesses(spawner, FilmLimits()),
-        Limit(1, "films are in work", setting="max_reconstructions"),
+        Limit(1, "films are in progress", setting="max_reconstructions"),
     )
 
     participation = registry.join(Target(film, MODEL, OutputSettings()))

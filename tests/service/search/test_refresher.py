@@ -149,7 +149,7 @@ async def test_too_many_searches_are_refused(tmp_path: Path) -> None:
     library = Library.of(
         FolderStore(tmp_path), StorageThreads(), probe_here, film_bytes=1, lease_seconds=1
     )
-    full = Limit(0, "searches are in work", setting="max_searches")
+    full = Limit(0, "searches are in progress", setting="max_searches")
     calls = SearchCalls(None, library, None, None, None, full)
 
     with pytest.raises(OverloadedError) as refusal:
