@@ -41,25 +41,25 @@ PICTURES_REFUSED = Counter(
 PICTURES_WAITING = Gauge("refilm_pictures_waiting", "Pictures that wait for a process.")
 PICTURE_PROCESSES_REPLACED = Counter(
     "refilm_picture_processes_replaced_total",
-    "Picture processes that were killed or died, and that others took the place of.",
+    "Picture processes that were killed or crashed, and replaced.",
 )
 
 FRAMES_IN_FLIGHT = Gauge("refilm_frames_in_flight", "Frames and latents in Triton now.")
 FRAMES_WAITING = Gauge(
-    "refilm_frames_waiting", "Frames and latents that wait for a place in front of Triton."
+    "refilm_frames_waiting", "Frames and latents that wait for admission to Triton."
 )
 RECONSTRUCTION_QUEUE = Gauge(
     "refilm_reconstruction_queue_frames",
-    "Frames that wait in front of a stage, of all reconstructions together.",
+    "Frames waiting for a stage, all reconstructions together.",
     ("stage",),
 )
 RECONSTRUCTIONS_RUNNING = Gauge("refilm_reconstructions_running", "Films in progress.")
 RENDITION_JOBS_RUNNING = Gauge(
-    "refilm_rendition_jobs_running", "Renditions of library films in progress here."
+    "refilm_rendition_jobs_running", "Jobs on library films in this replica."
 )
 SEGMENTS = Counter(
     "refilm_segments_total",
-    "Segments of library films: made here, or found whole and reused by work that went on.",
+    "Segments of library films: made here, or reused by a resumed job.",
     ("model", "version", "kind"),
 )
 JOBS = Gauge(
@@ -82,7 +82,7 @@ SPOOL_BYTES = Gauge("refilm_spool_bytes", "Film bytes in the spool.")
 
 INFERENCE_QUEUE_SECONDS = Histogram(
     "refilm_inference_queue_seconds",
-    "How long batches waited for a place in front of Triton.",
+    "How long batches waited for admission to Triton.",
     ("half",),
     buckets=_SECONDS,
 )
@@ -100,43 +100,39 @@ INFERENCE_BATCH_FRAMES = Histogram(
 )
 
 TRITON_UP = Gauge("refilm_triton_up", "1 while Triton answers.")
-TRITON_RESTARTS = Counter(
-    "refilm_triton_restarts_total", "How often the local Triton ended and was started again."
-)
+TRITON_RESTARTS = Counter("refilm_triton_restarts_total", "Restarts of the local Triton.")
 MODEL_VERSION_READY = Gauge(
     "refilm_model_version_ready",
-    "1 for each model version that can answer now.",
+    "1 for each ready model version.",
     ("model", "version", "digest", "recipe"),
 )
 
-UPLOADS_RUNNING = Gauge("refilm_uploads_running", "Films on their way into the library.")
-UPLOAD_BYTES = Counter("refilm_upload_bytes_total", "Bytes of films that were sent to be kept.")
+UPLOADS_RUNNING = Gauge("refilm_uploads_running", "Uploads in progress.")
+UPLOAD_BYTES = Counter("refilm_upload_bytes_total", "Bytes of uploaded films.")
 DOWNLOAD_BYTES = Counter(
     "refilm_download_bytes_total", "Bytes of films, renditions and latents that were downloaded."
 )
 LEFTOVERS = Counter(
-    "refilm_leftovers_total", "What was found of interrupted work and removed.", ("kind",)
+    "refilm_leftovers_total", "Leftovers of interrupted operations that were removed.", ("kind",)
 )
 
 STORE_UP = Gauge("refilm_store_up", "1 while the library's store answers.")
 STORE_SECONDS = Histogram(
     "refilm_store_seconds",
-    "How long operations of the library's store took, tries and streaming included.",
+    "How long operations of the library's store took, retries and streaming included.",
     ("operation",),
     buckets=_SECONDS,
 )
 STORE_ERRORS = Counter(
     "refilm_store_errors_total",
-    "Operations of the library's store that failed after their last try.",
+    "Operations of the library's store that failed after all retries.",
     ("operation", "reason"),
 )
-STORE_RETRIES = Counter(
-    "refilm_store_retries_total", "Requests to the S3 server that were tried again."
-)
+STORE_RETRIES = Counter("refilm_store_retries_total", "Retried requests to the S3 server.")
 
 SEARCH_SECONDS = Histogram(
     "refilm_search_seconds",
-    "How long questions to the latents took, from the request to the answer.",
+    "How long searches took, from request to response.",
     ("method",),
     buckets=_SECONDS,
 )

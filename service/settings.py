@@ -40,16 +40,16 @@ class Settings(BaseSettings):
     )
     model_repositories: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(Path(".refilm/models"), Path("model_repository")),
-        description="Model repositories of the local Triton, separated by commas. Those that do "
-        "not exist are made, empty.",
+        description="Model repositories of the local Triton, separated by commas. Missing ones "
+        "are created.",
     )
     default_model: str = Field(
         default="",
-        description="The model that answers where a request names none. Empty: the only one there "
-        "is.",
+        description="The model for requests that name none. Empty: the only one, if there is "
+        "just one.",
     )
     models_poll_seconds: float = Field(
-        default=2.0, gt=0, description="How often Triton is asked which model versions are ready."
+        default=2.0, gt=0, description="How often Triton is polled for ready model versions."
     )
     max_frames_in_flight: int = Field(
         default=256,
@@ -65,8 +65,8 @@ class Settings(BaseSettings):
     max_wait_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="How long an Encode or Decode call waits for a place in front of Triton before "
-        "it is refused with RESOURCE_EXHAUSTED.",
+        description="How long an Encode or Decode call waits for admission to Triton before it "
+        "is refused with RESOURCE_EXHAUSTED.",
     )
     picture_processes: int | None = Field(
         default=None,
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     picture_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="Processor time that one picture may take; then its process is killed.",
+        description="CPU time limit of one picture; then its process is killed.",
     )
     picture_memory_bytes: int = Field(
         default=3 << 29,
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         description="Films in progress at once, callers' and the library's; more are refused.",
     )
     max_clips: int = Field(
-        default=8, ge=1, description="Clips that MatchClip works on at once; more are refused."
+        default=8, ge=1, description="Clips that MatchClip processes at once; more are refused."
     )
     max_searches: int = Field(
         default=32, ge=1, description="SearchFrames calls in progress at once; more are refused."
@@ -118,8 +118,8 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=8.0,
         ge=1,
-        description="After how long without a sign of life from the replica that works on a film "
-        "of the library another one takes over.",
+        description="Lease of a library film's reconstruction: after so long without a heartbeat "
+        "of its replica, another one takes over.",
     )
     spool_directory: Path | None = Field(
         default=None,
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     film_packets_between_pictures: int = Field(
         default=_FILM.read.packets_between_pictures,
         ge=1,
-        description="Packets of sound and all else between two pictures of a film.",
+        description="Packets of all other streams between two pictures of a film.",
     )
     film_bytes_between_pictures: int = Field(
         default=_FILM.read.bytes_between_pictures,
@@ -165,38 +165,37 @@ class Settings(BaseSettings):
     film_cpu_seconds: int = Field(
         default=_FILM.cpu_seconds,
         ge=1,
-        description="Processor seconds that one film's process may take.",
+        description="CPU time limit of one film's process.",
     )
     film_cpu_seconds_per_second: float = Field(
         default=_FILM.cpu_seconds_per_second,
         gt=0,
-        description="Processor seconds for each second of film, besides those at its start.",
+        description="CPU time limit for each second of film, besides that at its start.",
     )
     film_cpu_seconds_at_start: float = Field(
         default=_FILM.cpu_seconds_at_start,
         gt=0,
-        description="Processor seconds that every film may take before its length counts.",
+        description="CPU time that every film may take before its length counts.",
     )
     film_memory_bytes: int = Field(
         default=_FILM.memory_bytes, ge=1 << 26, description="Memory of one film's process."
     )
     film_output_bytes: int = Field(
-        default=_FILM.output_bytes, ge=1, description="Bytes of what is made of one film."
+        default=_FILM.output_bytes, ge=1, description="Output bytes of one film."
     )
     film_stall_seconds: float = Field(
         default=_FILM.stall_seconds,
         gt=0,
-        description="A film's process that neither answers nor computes for so long is ended.",
+        description="Timeout of a film's process that neither answers nor computes.",
     )
     storage_directory: Path = Field(
         default=Path(".refilm/library"),
-        description="The folder that keeps the library where no S3 endpoint is set; made where it "
-        "is missing.",
+        description="The library's folder if no S3 endpoint is set; created if missing.",
     )
     s3_endpoint: str = Field(
         default="",
-        description="The S3 server that keeps the library: a URL (`https://host:port`), or "
-        "host:port. Empty: the folder keeps it.",
+        description="The library's S3 server: a URL (`https://host:port`), or host:port. Empty: "
+        "use the folder.",
     )
     s3_secure: bool | None = Field(
         default=None,
@@ -209,18 +208,15 @@ class Settings(BaseSettings):
     )
     s3_public_endpoint: str = Field(
         default="",
-        description="Where callers reach the S3 server, for the URLs that are signed for them. "
-        "Empty: where the service does.",
+        description="The S3 server's endpoint in presigned URLs. Empty: REFILM_S3_ENDPOINT.",
     )
     s3_region: str = Field(default="us-east-1", min_length=1, description="Region of the bucket.")
     s3_path_style: bool = Field(
         default=True,
         description="The bucket in the path of URLs; false: in front of the host's name.",
     )
-    s3_bucket: str = Field(
-        default="refilm", min_length=1, description="The bucket that keeps the library."
-    )
-    s3_create_bucket: bool = Field(default=True, description="Make the bucket where it is missing.")
+    s3_bucket: str = Field(default="refilm", min_length=1, description="The library's bucket.")
+    s3_create_bucket: bool = Field(default=True, description="Create the bucket if it is missing.")
     s3_access_key: SecretStr | None = Field(default=None, description="Access key.")
     s3_access_key_file: Path | None = Field(
         default=None, description="A file that holds the access key, instead."
@@ -235,19 +231,18 @@ class Settings(BaseSettings):
     max_uploads: int = Field(
         default=16,
         ge=1,
-        description="Films on their way into the library at once; more are refused.",
+        description="Uploads in progress at once; more are refused.",
     )
     upload_hours: float = Field(
         default=24.0,
         gt=0,
-        description="An upload, or other interrupted work, that nobody went on with for so long is "
-        "removed.",
+        description="Age after which interrupted uploads and other operations that nobody "
+        "resumed are removed.",
     )
     idle_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="A call that streams a film in and whose caller sends nothing for so long is "
-        "ended.",
+        description="Timeout of a call that streams a film and whose caller sends nothing.",
     )
     drain_seconds: float = Field(
         default=30.0, ge=0, description="How long running calls may continue after SIGTERM."
@@ -256,7 +251,7 @@ class Settings(BaseSettings):
         default="auto", description="`auto`: console on a terminal, JSON elsewhere."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe lines that are logged."
+        default="info", description="Minimum log level."
     )
 
     @field_validator("model_repositories", mode="before")
