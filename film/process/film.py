@@ -300,9 +300,14 @@ class FilmProcess:
         return written
 
     async def write_frames(self, frames: NDArray[np.uint8]) -> Written:
-        """Write the next pictures of a sequence, [N, 144, 256, 3] RGB, at most 32."""
-        self._slots.copy_in(0, frames)
-        return await self._written(Kind.WRITE, {"number": -1, "slot": 0, "count": len(frames)})
+        """Write the next pictures of a sequence, [N, 144, 256, 3] RGB."""
+        data = bytearray()
+        for start in range(0, len(frames), SLOT_FRAMES):
+            part = frames[start : start + SLOT_FRAMES]
+            self._slots.copy_in(0, part)
+            fields = {"number": -1, "slot": 0, "count": len(part)}
+            data += (await self._written(Kind.WRITE, fields)).data
+        return Written(bytes(data))
 
     async def close(self) -> Written:
         """Write what is left; the output ends."""
