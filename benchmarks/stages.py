@@ -20,7 +20,7 @@ from service.inference.connection import connect
 from service.pipeline import pipeline
 from service.settings import Settings
 
-IN_FLIGHT = pipeline.BATCHES_PASSED + 2
+IN_FLIGHT = pipeline.BATCHES_IN_FLIGHT + 2
 """Batches between the reader and the writer of a reconstruction."""
 
 

@@ -1,1 +1,1 @@
-"""A film through the model: sources, stages, sinks. Knows no protobuf and no bucket."""
+"""The pipeline of a film through the model: sources, stages, sinks. No protobuf, no bucket."""

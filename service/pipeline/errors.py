@@ -1,4 +1,4 @@
-"""What a fault of a film means to the caller who sent it."""
+"""Translates a film's errors into errors for the caller."""
 
 from film.errors import (
     DamagedFilmError,
@@ -18,14 +18,14 @@ from service.film_faults import limit_fault
 from service.pipeline.stats import Stats
 
 SPOOL_RETRY_SECONDS = 30.0
-"""After how long a film may fit into the spool: about as long as a short film takes to leave it."""
+"""Retry delay for a full spool: about as long as a short film takes."""
 
 
 def spool_fault(error: FilmError) -> ServiceError:
     """Return the caller's error for a film that the spool refused."""
     if isinstance(error, SpoolFullError):
         return OverloadedError(str(error), reason=error.reason, retry_after=SPOOL_RETRY_SECONDS)
-    # Too many bytes for one film: no delay helps, so none is named.
+    # Too many bytes for one film: without a retry delay, since retrying is useless.
     return OverloadedError(str(error), reason=error.reason)
 
 

@@ -1,4 +1,4 @@
-"""What a film on its way through the model tells."""
+"""The events of a reconstruction."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +11,7 @@ from film.facts import FilmFacts
 
 @dataclass(frozen=True, slots=True)
 class FilmOpened:
-    """What the film is and what will be made of it; the first event."""
+    """The film's facts and the output's size; the first event."""
 
     facts: FilmFacts
     output_size: tuple[int, int]
@@ -20,7 +20,7 @@ class FilmOpened:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the work is; about twice a second."""
+    """Progress, about twice a second."""
 
     bytes_received: int
     frames_decoded: int
@@ -29,7 +29,7 @@ class Progress:
     position: Fraction
     """Seconds from the film's start to the end of the last written frame."""
     frames_reused: int = 0
-    """Of the frames written, those that existed before."""
+    """Written frames that existed before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class StageSeconds:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of the film; the last event of a reconstruction without a fault."""
+    """The result; the last event of a successful reconstruction."""
 
     frames: int
     duration: Fraction
@@ -81,9 +81,9 @@ class Summary:
     stage_seconds: StageSeconds
     warnings: tuple[str, ...]
     film: str = ""
-    """The film's id, where it is one of the library."""
+    """The film's id if it is in the library."""
     rendition: str = ""
-    """The rendition's id, likewise."""
+    """The rendition's id if the film is in the library."""
 
 
 Event = FilmOpened | Progress | LatentsMade | OutputChunk | Summary

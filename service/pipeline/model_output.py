@@ -1,4 +1,4 @@
-"""What the model made of a batch of a film."""
+"""The model's output for a batch."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from service.inference import LATENT_SIZE
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """N frames that went through the model."""
+    """The output for N frames."""
 
     latents: NDArray[np.float32]
     """[N, 200]"""

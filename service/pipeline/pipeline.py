@@ -1,9 +1,9 @@
-"""One film on its way through: bytes, frames, latents, frames, film.
+"""The pipeline of one film: bytes, frames, latents, frames, film.
 
-A process of the film's own reads and writes it. Each stage here is a task of one task group, joined
-to the next by a bounded queue. A slow stage, a slow Triton or a caller who does not read thus slows
-all stages before it, except the receiving one, which drains the caller's bytes to disk whatever
-happens behind it. An error or a cancellation ends all stages, and the process with them.
+The film process reads and writes the film. Each stage here is a task of one task group, connected
+to the next by a bounded queue, so a slow stage, a slow Triton or a caller who does not read applies
+backpressure to all stages before it, except the receiving one, which always drains the caller's
+bytes to disk. An error or a cancellation stops all stages and kills the process.
 """
 
 import asyncio
@@ -25,34 +25,34 @@ from service.pipeline.stats import Stats
 from service.retry import with_retries
 
 BATCHES_READ = 1
-"""Batches that wait for a place in front of Triton."""
-BATCHES_PASSED = 2
-"""Batches in Triton, or behind it and waiting to be written, besides the two at the ends."""
+"""Batches that wait for admission to Triton."""
+BATCHES_IN_FLIGHT = 2
+"""Batches in Triton, or waiting to be written, besides the two at the ends."""
 PROGRESS_SECONDS = 0.5
 
 
 class Output(Protocol):
-    """What is made of the decoded frames."""
+    """The sink of the decoded frames."""
 
     @property
     def is_full(self) -> bool:
-        """Whether the work waits for somebody to take what is made."""
+        """Whether the output is blocked by its consumer."""
 
     async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:
-        """Begin, with an opened film; further stages may be added."""
+        """Start with an opened film; may add further stages."""
 
     async def write(self, batch: FrameBatch, output: ModelOutput) -> None:
-        """Take the film's next pictures and what the model made of them."""
+        """Write the film's next pictures with the model's output."""
 
     async def close(self, fault: ServiceError | None) -> None:
-        """Finish: all that can be decoded was written. `fault`: why that was not the whole film."""
+        """Finish after all that can be decoded; `fault`: why that is not the whole film."""
 
     def tick(self) -> None:
-        """Do what is to be done about twice a second."""
+        """Called about twice a second."""
 
 
 class Pipeline:
-    """Takes one film through; `run` once."""
+    """Runs one film; call `run` once."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ class Pipeline:
         self._resume = resume
 
         self._read: asyncio.Queue[FrameBatch | None] = asyncio.Queue(BATCHES_READ)
-        self._passed: asyncio.Queue[tuple[FrameBatch, asyncio.Task[ModelOutput]] | None]
-        self._passed = asyncio.Queue(BATCHES_PASSED)
+        self._in_flight: asyncio.Queue[tuple[FrameBatch, asyncio.Task[ModelOutput]] | None]
+        self._in_flight = asyncio.Queue(BATCHES_IN_FLIGHT)
         self._receiving: asyncio.Task[None]
         self._ended = asyncio.Event()
         self._film_error: FilmError | None = None
 
     async def run(self) -> None:
-        """Take the film through; each wait of this can be cancelled, and then all of it ends.
+        """Run the film to its end; cancellation stops everything.
 
         Raises:
             ServiceError: What went wrong. A film that is truncated is delivered as far as it goes.
@@ -98,9 +98,9 @@ class Pipeline:
         finally:
             self._source.close()
             self._stats.close()
-            # What is left in the queues is large, and tasks refer to the frames that refer to
-            # them: without this it would all wait for Python's next collection of cycles.
-            del self._read, self._passed
+            # The queues hold large frames in reference cycles with tasks: free them now, not at
+            # the next garbage collection.
+            del self._read, self._in_flight
         if (fault := self._source.fault(self._film_error)) is not None:
             raise fault
 
@@ -111,7 +111,7 @@ class Pipeline:
                 stages.create_task(self._decode_film(film, stages))
                 stages.create_task(self._watch(film))
         except BaseExceptionGroup as group:
-            _let_go_of_frames(group)
+            _release_frames(group)
             raise _first_cause(group) from None
         finally:
             self._count_seconds(film)
@@ -120,7 +120,7 @@ class Pipeline:
     # The film's bytes to batches of frames.
 
     async def _decode_film(self, film: FilmProcess, stages: asyncio.TaskGroup) -> None:
-        """Hand on all that can be decoded, also of a film that then turns out to be at fault."""
+        """Pass on all that can be decoded, even if the film then turns out to be damaged."""
         try:
             facts = await film.open(self._settings, segmented=self._segmented, resume=self._resume)
         except FilmError as error:
@@ -129,7 +129,7 @@ class Pipeline:
             return
         self._stats.time_base = facts.time_base
         await self._output.open(film, facts, stages)
-        stages.create_task(self._pass_batches(stages))
+        stages.create_task(self._infer_batches(stages))
         stages.create_task(self._write_film())
         try:
             while (batch := await film.next()) is not None:
@@ -141,12 +141,12 @@ class Pipeline:
 
     # Batches through the model: several at once, in order.
 
-    async def _pass_batches(self, stages: asyncio.TaskGroup) -> None:
+    async def _infer_batches(self, stages: asyncio.TaskGroup) -> None:
         while (batch := await self._read.get()) is not None:
-            await self._passed.put((batch, stages.create_task(self._pass(batch))))
-        await self._passed.put(None)
+            await self._in_flight.put((batch, stages.create_task(self._infer(batch))))
+        await self._in_flight.put(None)
 
-    async def _pass(self, batch: FrameBatch) -> ModelOutput:
+    async def _infer(self, batch: FrameBatch) -> ModelOutput:
         if not len(batch.pts):
             return NO_MODEL_OUTPUT
         model = self._model
@@ -158,25 +158,25 @@ class Pipeline:
     # Decoded frames to the output.
 
     async def _write_film(self) -> None:
-        while (entry := await self._passed.get()) is not None:
+        while (entry := await self._in_flight.get()) is not None:
             batch, passing = entry
             await self._output.write(batch, await passing)
         await self._output.close(self._source.fault(self._film_error))
         if self._film_error is None:
-            # What follows the last frame belongs to the film as well: its size, its digest.
+            # Bytes after the last frame count for the film's size and digest.
             self._source.wait_for_end()
             await self._receiving
         self._end()
 
     def _end(self) -> None:
-        """End what runs beside the stages; no more of the film's bytes are needed."""
+        """Stop the tasks beside the stages; no more of the film's bytes are needed."""
         self._ended.set()
         self._receiving.cancel()
 
     # Beside the stages.
 
     async def _watch(self, film: FilmProcess) -> None:
-        """See to what is to be done about twice a second."""
+        """Do the periodic work, about twice a second."""
         while not self._ended.is_set():
             try:
                 await asyncio.wait_for(self._ended.wait(), PROGRESS_SECONDS)
@@ -195,22 +195,22 @@ class Pipeline:
         )
 
 
-def _let_go_of_frames(error: BaseException | None) -> None:
-    """Forget what the ended stages held in their variables: batches, megabytes each.
+def _release_frames(error: BaseException | None) -> None:
+    """Clear the local variables of the stages' frames: they hold batches of megabytes.
 
-    An error refers to the stages it came through, and they to tasks that refer to it: all of that
-    would wait for Python's next collection of cycles.
+    The error's traceback is in a reference cycle with the stages' tasks, which would live until the
+    next garbage collection.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         if isinstance(error, BaseExceptionGroup):
             for one in error.exceptions:
-                _let_go_of_frames(one)
+                _release_frames(one)
         error = error.__context__
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what ended the stages: the first error, of which the others are consequences."""
+    """Return the first error, of which the others are consequences."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

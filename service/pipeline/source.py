@@ -1,4 +1,4 @@
-"""Where a film's bytes come from; and one that a caller still sends."""
+"""Sources of a film's bytes; and the source of a film that a caller streams."""
 
 import asyncio
 import os
@@ -16,29 +16,29 @@ from service.pipeline.stats import Stats
 
 
 class Source(Protocol):
-    """A film's bytes, and what is known of their coming."""
+    """A film's bytes, which may still be arriving."""
 
     @property
     def bytes(self) -> FilmBytes:
         """What the film's process reads."""
 
     async def receive(self) -> None:
-        """Take what is still to come; ends with the film's last byte. Raises ServiceError."""
+        """Receive all remaining bytes. Raises ServiceError."""
 
     def check_idle(self, waiting_since: float | None) -> None:
-        """Raise IdleCallerError when the work waits for bytes, and nothing else, for too long.
+        """Raise IdleCallerError if only the caller's bytes are awaited for too long.
 
-        `waiting_since`: since when the film's process does (`time.monotonic`); None: it does not.
+        `waiting_since`: since when the film process waits (`time.monotonic`); None: it does not.
         """
 
     def wait_for_end(self) -> None:
         """Note that nothing but the film's end is waited for."""
 
     def fault(self, error: FilmError | None) -> ServiceError | None:
-        """Return what is wrong with the film, given what its process found."""
+        """Return the caller's error, given the film process's error."""
 
     def close(self) -> None:
-        """Release everything; nobody reads any more."""
+        """Release everything."""
 
 
 class SpooledBytes(GrowingBytes):
@@ -62,13 +62,13 @@ class SpooledBytes(GrowingBytes):
             return spool.size, spool.finished
 
     async def write(self, data: bytes) -> None:
-        """Append bytes to the spool, and tell who waits; raises as `Spool.write`."""
-        # A thread that writes cannot be stopped, and the spool must not be closed under it.
+        """Append bytes to the spool, and wake waiters; raises as `Spool.write`."""
+        # A running write cannot be stopped, and the spool must not be closed meanwhile.
         await run_to_completion(asyncio.to_thread(self._spool.write, data))
         await self._tell()
 
     async def finish(self) -> None:
-        """Say that all bytes have arrived."""
+        """Mark the film as complete."""
         self._spool.finish()
         await self._tell()
 
@@ -83,7 +83,7 @@ class SpooledBytes(GrowingBytes):
 
 
 class ArrivingSource:
-    """A film that a caller sends: its bytes are spooled as they come, however slow the rest is."""
+    """A film that a caller streams; its bytes are spooled at once, without backpressure."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class ArrivingSource:
         idle_seconds: float,
         also: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        """Take `chunks`; `also` gets each of them as well, after the spool."""
+        """Take `chunks`; `also` is called with each of them after the spool."""
         self.bytes = SpooledBytes(spool)
         self._chunks = chunks
         self._stats = stats

@@ -1,4 +1,4 @@
-"""How far one reconstruction is: frames, bytes, seconds, and the place in the film."""
+"""Progress of one reconstruction: frames, bytes, seconds, and the position in the film."""
 
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -14,7 +14,7 @@ _WRITE_QUEUE = metrics.RECONSTRUCTION_QUEUE.labels("write")
 
 @dataclass(slots=True)
 class Stats:
-    """Counts of one film on its way through; adds them to the service's metrics as well."""
+    """Counts for one film, which are also added to the service's metrics."""
 
     model: ModelVersion
     time_base: Fraction = Fraction(0)
@@ -36,14 +36,14 @@ class Stats:
         _MODEL_QUEUE.inc(frames)
 
     def reconstructed(self, frames: int, encode_seconds: float, decode_seconds: float) -> None:
-        """Count frames that went through the model, and how long they were in its two halves."""
+        """Count frames that were encoded and decoded, and the time that took."""
         self.frames_reconstructed += frames
         _MODEL_QUEUE.dec(frames)
         _WRITE_QUEUE.inc(frames)
         self.busy(StageSeconds(encode=encode_seconds, decode=decode_seconds))
 
     def wrote(self, batch: FrameBatch) -> None:
-        """Count a batch that is in the output now."""
+        """Count a written batch."""
         frames = len(batch.pts)
         if not frames:
             return
@@ -66,12 +66,12 @@ class Stats:
             metrics.STAGE_SECONDS.labels(stage).inc(more)
 
     def close(self) -> None:
-        """Take what is still on its way, and will not arrive, out of the queues' metrics."""
+        """Remove what is still queued from the queues' metrics."""
         _MODEL_QUEUE.dec(self.frames_decoded - self.frames_reconstructed)
         _WRITE_QUEUE.dec(self.frames_reconstructed - self.frames_written)
 
     def progress(self) -> Progress:
-        """Return what a caller is told twice a second."""
+        """Return the progress event."""
         return Progress(
             bytes_received=self.bytes_received,
             frames_decoded=self.frames_decoded,
@@ -81,7 +81,7 @@ class Stats:
         )
 
     def summary(self, film_digest: str, warnings: tuple[str, ...]) -> Summary:
-        """Return what a caller is told at the end."""
+        """Return the summary event."""
         return Summary(
             frames=self.frames_written,
             duration=self.position,

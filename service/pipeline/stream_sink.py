@@ -1,4 +1,4 @@
-"""The output of a film that is made for one caller: a fragmented MP4, as it is made."""
+"""The output for one caller: a fragmented MP4, streamed while it is made."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ CHUNK_BYTES = 2**20
 
 
 class StreamSink:
-    """Puts what is made into the caller's queue, and waits where that is full; an `Output`."""
+    """Puts the output into the caller's queue, and blocks while that is full; an `Output`."""
 
     def __init__(
         self,
@@ -38,14 +38,14 @@ class StreamSink:
         return self._events.full()
 
     async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:
-        """Tell the caller what the film is, and begin the output."""
+        """Send the film's facts, and start the output."""
         self._film = film
         await self._events.put(FilmOpened(facts, output_size(facts, self._settings)))
         self._opened = True
         await film.begin_stream(self._settings)
 
     async def write(self, batch: FrameBatch, output: ModelOutput) -> None:
-        """Put the next pictures into the output."""
+        """Write the next pictures."""
         if self._include_latents and len(batch.pts):
             await self._events.put(LatentsMade(batch.pts, output.latents))
         written = await self._film.write(batch, output.frames)
@@ -53,7 +53,7 @@ class StreamSink:
         await self._put_output(written.data)
 
     async def close(self, fault: ServiceError | None) -> None:
-        """Put what is left into the output."""
+        """Write the rest."""
         written = await self._film.close()
         await self._put_output(written.data)
         self.warnings = written.warnings
@@ -66,6 +66,6 @@ class StreamSink:
             await self._events.put(OutputChunk(chunk))
 
     def tick(self) -> None:
-        """Tell how far the work is; a caller who does not keep up is not told."""
+        """Send the progress, unless the caller's queue is full."""
         if self._opened and not self._events.full():
             self._events.put_nowait(self._stats.progress())

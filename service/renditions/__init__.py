@@ -1,4 +1,4 @@
-"""Reconstructions: of films that callers send, and of films of the library. Knows no protobuf."""
+"""Reconstructions of films that callers stream, and of library films. No protobuf."""
 
 from service.pipeline.events import (
     Event,

@@ -1,4 +1,4 @@
-"""Makes a film's latents and a rendition of it complete: its segments are all there."""
+"""Commits a film's latents and a rendition once all segments exist."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -17,10 +17,10 @@ async def commit(
     chain: Sequence[SegmentRecord],
     require_film: Callable[[], Awaitable[None]],
 ) -> RenditionManifest:
-    """Write both manifests, unless they are there; return the rendition's that counts.
+    """Write both manifests unless they exist; return the rendition's.
 
-    What others were faster with is dropped here. `require_film` raises where the film is gone,
-    asked before each manifest.
+    If another attempt was faster, this one's objects are removed. `require_film` raises if the film
+    is gone, and is called before each manifest.
     """
     film, rendition = target.film, target.rendition
     await require_film()

@@ -1,4 +1,4 @@
-"""Reconstructs a film that a caller sends, and keeps it with what is made of it."""
+"""Reconstructs a film that a caller streams, and stores both in the library."""
 
 import asyncio
 import secrets
@@ -40,7 +40,7 @@ CHUNK_BYTES = 2**20
 
 
 class Ingest:
-    """Keeps films that are reconstructed while they come."""
+    """Stores films that are reconstructed while they arrive."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Ingest:
         self._processes = processes
 
     async def open(self, settings: UploadSettings) -> Upload:
-        """Begin to keep a film; raises ClientSideError if its id is taken."""
+        """Start an upload; raises ClientSideError if its id is taken."""
         return await self._library.threads.run(self._uploads.open, settings)
 
     async def run(
@@ -68,7 +68,7 @@ class Ingest:
         *,
         idle_seconds: float,
     ) -> None:
-        """Take a film through and keep it; of one that is truncated, nothing is kept."""
+        """Reconstruct and store a film; nothing is stored of a truncated one."""
         await _IngestRun(
             self._library,
             self._inference,
@@ -83,7 +83,7 @@ class Ingest:
 
 
 class _IngestRun:
-    """One film on its way into the library."""
+    """The ingest of one film."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class _IngestRun:
         film: Film | None = None
         try:
             await self._take_through()
-            # Nobody shall begin the same work in the moment between the film and its rendition.
+            # No other job may start between the commits of the film and of its rendition.
             place = self._place
             await self._writes.with_retries(
                 self._library.leases.take, place.film, place.rendition, None
@@ -172,11 +172,11 @@ class _IngestRun:
         try:
             await self._writes.run(self._upload.write, chunk)
         except UnavailableError:
-            # The chunk was taken; what it completed is still to be stored.
+            # The chunk was accepted; the part that it completed is still to be stored.
             await self._writes.with_retries(self._upload.write, b"")
 
     async def _kept(self, record: SegmentRecord, data: bytes) -> None:
-        """Send a segment that is whole, the header before the first."""
+        """Send a finished segment, the header before the first."""
         if not self._records:
             data = self._attempt.init_data + data
         self._records.append(record)
@@ -206,7 +206,7 @@ class _IngestRun:
         )
 
     async def _drop(self) -> None:
-        """Leave nothing behind; what cannot be removed now, the sweep finds."""
+        """Remove everything; what cannot be removed now is left to the sweep."""
         self._upload.cancel()
         await self._writes.ended()
         place, digest = self._place, self._settings.model.digest
@@ -220,7 +220,7 @@ class _IngestRun:
 
 
 class _IngestSink(SegmentSink):
-    """Segments whose caller is told of everything on the way."""
+    """A segment sink that also sends all events to the caller."""
 
     def __init__(
         self,
@@ -244,22 +244,22 @@ class _IngestSink(SegmentSink):
         return self._events.full()
 
     async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:
-        """Tell the caller what the film is, and begin the output."""
+        """Send the film's facts, and start the output."""
         await self._events.put(FilmOpened(facts, output_size(facts, self._picture)))
         self._opened = True
         await super().open(film, facts, stages)
 
     async def write(self, batch: FrameBatch, passed: ModelOutput) -> None:
-        """Put the next pictures into the output, their latents to the caller."""
+        """Write the next pictures, and send their latents to the caller."""
         if self._include_latents and len(batch.pts):
             await self._events.put(LatentsMade(batch.pts, passed.latents))
         await super().write(batch, passed)
 
     def tick(self) -> None:
-        """Tell how far the work is; a caller who does not keep up is not told."""
+        """Send the progress, unless the caller's queue is full."""
         if self._opened and not self._events.full():
             self._events.put_nowait(self._progress())
 
 
 async def _always() -> None:
-    """Go on: nobody else can know of the film yet."""
+    """Do nothing: the film cannot have been deleted yet."""

@@ -30,7 +30,7 @@ from service.storage.objects import delete_below
 log = structlog.get_logger(__name__)
 
 FOLLOW_SECONDS = 1.0
-"""How often a work that another replica does is looked at."""
+"""How often a job of another replica is polled."""
 
 
 class _LeaseLostError(Exception):
@@ -38,7 +38,7 @@ class _LeaseLostError(Exception):
 
 
 class RenditionJob:
-    """One rendition on its way; `run` once, cancel that to stop. `state` says how it stands."""
+    """The job of one rendition; call `run` once, cancel it to stop. `state` has the progress."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class RenditionJob:
         self.target = target
         self.state = JobState()
         self.looked = asyncio.Event()
-        """Set once the state shows what was there before."""
+        """Set once the state has the existing segments."""
         self._library = library
         self._inference = inference
         self._processes = processes
@@ -62,17 +62,17 @@ class RenditionJob:
         self._end_with: ServiceError | None = None
         self._wrote = False
         self.is_making = False
-        """Whether this process works, and does not just follow another one."""
+        """Whether this process holds the lease, and does not just follow another one."""
         self._log = log.bind(film=target.film.id, rendition=target.rendition)
 
     @property
     def frames_decoded(self) -> int:
-        """Frames of the film that were read so far, by whomever."""
+        """Frames read so far, by any replica."""
         return max(self.state.frames, self._stats_begin + self._stats.frames_decoded)
 
     @property
     def frames_reconstructed(self) -> int:
-        """Frames that went through the model so far, by whomever."""
+        """Frames reconstructed so far, by any replica."""
         return max(self.state.frames, self._stats_begin + self._stats.frames_reconstructed)
 
     @property
@@ -81,7 +81,7 @@ class RenditionJob:
         return self._earlier + self._stats.seconds
 
     async def run(self) -> None:
-        """Work until the rendition is complete, or cannot be; never raises but when cancelled."""
+        """Run until the rendition is complete or has failed; raises only CancelledError."""
         metrics.RENDITION_JOBS_RUNNING.inc()
         try:
             await self._run()
@@ -98,12 +98,12 @@ class RenditionJob:
                 metrics.RENDITION_JOBS_RUNNING.dec()
 
     def end_with(self, error: ServiceError) -> None:
-        """Have the state tell `error` when this is cancelled."""
+        """Set the error of the state for a cancellation."""
         self._end_with = error
 
     def over(self) -> None:
-        """See that nobody waits for it any more."""
-        self.state.fail(self._end_with or _stopped())  # Without effect on one that has ended.
+        """Fail the state, so that nobody waits for it any more."""
+        self.state.fail(self._end_with or _stopped())  # No effect if it has ended.
         self.looked.set()
 
     async def _run(self) -> None:
@@ -111,19 +111,19 @@ class RenditionJob:
             lease = await self._take_lease()
             if lease is not None:
                 try:
-                    await self._hold(lease)
+                    await self._run_with_lease(lease)
                 except _LeaseLostError:
                     self._log.info("another replica has taken over", attempt=lease.attempt)
 
     # Following.
 
     async def _take_lease(self) -> Lease | None:
-        """Follow whoever works until nobody does, then take over; None: the work has ended."""
+        """Follow the lease holder until the lease is free, then take it; None: the job ended."""
         leases = self._library.leases
         watch = LeaseWatch(leases.seconds)
         film, rendition = self.target.film.id, self.target.rendition
         while True:
-            await with_retries(self._look)
+            await with_retries(self._update_state)
             if self.state.ended:
                 return None
             newest = await self._writes.with_retries(leases.newest, film, rendition)
@@ -134,8 +134,8 @@ class RenditionJob:
                     return lease
             await asyncio.sleep(FOLLOW_SECONDS)
 
-    async def _look(self) -> None:
-        """Bring the state up to what is in the store; raises NotFoundError, UnavailableError."""
+    async def _update_state(self) -> None:
+        """Update the state from the store; raises NotFoundError, UnavailableError."""
         library, film = self._library, self.target.film
         await self._require_film()
         manifest = await self._writes.run(library.renditions.find, film.id, self.target.rendition)
@@ -144,7 +144,7 @@ class RenditionJob:
         if manifest is not None:
             self.state.finish(manifest)
         elif len(longest_chain(records)) > len(self.state.segments):
-            self.state.fail(gone_astray())
+            self.state.fail(segments_discarded())
         elif (last := self.state.last) is not None and last.fault is not None:
             self.state.fail(end_of_film(last))
         self.looked.set()
@@ -155,11 +155,11 @@ class RenditionJob:
 
     # Making.
 
-    async def _hold(self, lease: Lease) -> None:
-        """Work under a lease that is kept alive meanwhile, and given back in the end."""
+    async def _run_with_lease(self, lease: Lease) -> None:
+        """Make the rendition while renewing the lease; release it at the end."""
         self.is_making = True
         making = asyncio.ensure_future(self._make(lease.attempt))
-        beating = asyncio.ensure_future(self._beat(lease))
+        beating = asyncio.ensure_future(self._renew_lease(lease))
         try:
             await asyncio.wait({making, beating}, return_when=asyncio.FIRST_COMPLETED)
             if beating.done():
@@ -169,19 +169,19 @@ class RenditionJob:
             self.is_making = False
             making.cancel()
             beating.cancel()
-            await run_to_completion(self._let_go(lease, making, beating))
+            await run_to_completion(self._release(lease, making, beating))
 
-    async def _let_go(self, lease: Lease, *ending: "asyncio.Future[None]") -> None:
+    async def _release(self, lease: Lease, *ending: "asyncio.Future[None]") -> None:
         await asyncio.wait(ending)
         for ended in ending:
             if not ended.cancelled():
-                ended.exception()  # Seen; `_hold` raises what counts.
+                ended.exception()  # Seen; `_run_with_lease` raises what counts.
         await self._writes.ended()
         with suppress(ServiceError):
             await self._writes.run(lease.release)
 
-    async def _beat(self, lease: Lease) -> None:
-        """Keep a lease alive; raises once another has it, or the film is gone."""
+    async def _renew_lease(self, lease: Lease) -> None:
+        """Renew a lease; raises once another replica has it, or the film is gone."""
         while True:
             await asyncio.sleep(self._library.leases.seconds / BEATS)
             try:
@@ -193,7 +193,7 @@ class RenditionJob:
                 continue
 
     async def _make(self, attempt: str) -> None:
-        await with_retries(self._look)
+        await with_retries(self._update_state)
         if self.state.ended:
             return
         before = self.state.last
@@ -242,7 +242,7 @@ class RenditionJob:
         try:
             await pipeline.run()
         except ResumeError:
-            await self._begin_anew()
+            await self._discard_segments()
         except DataLossError:
             last = self.state.last
             if last is None or last.fault is None:
@@ -251,17 +251,17 @@ class RenditionJob:
     async def _kept(self, record: SegmentRecord, data: bytes) -> None:
         self.state.extend([record])
 
-    async def _begin_anew(self) -> None:
+    async def _discard_segments(self) -> None:
         """Forget segments that this version of the service cannot resume after."""
         self._log.warning("segments are made again", segments=len(self.state.segments))
         keys = [record.key for record in self.state.segments]
         await self._writes.with_retries(self._library.store.delete, keys)
-        raise gone_astray()
+        raise segments_discarded()
 
     # What is left behind.
 
     async def _clean_up(self) -> None:
-        """Leave nothing of a film that was deleted meanwhile: its deletion saw no late writes."""
+        """Remove late writes for a film that was deleted meanwhile."""
         await self._writes.ended()
         if not self._wrote:
             return
@@ -287,8 +287,8 @@ def _stopped() -> ServiceError:
     )
 
 
-def gone_astray() -> ServiceError:
-    """Return the error of who has segments that the work no longer resumes after."""
+def segments_discarded() -> ServiceError:
+    """Return the error for a caller who has segments that were discarded."""
     return UnavailableError(
         "the reconstruction was made again from an earlier point; ask again from its beginning",
         reason="RECONSTRUCTION_RESTARTED",

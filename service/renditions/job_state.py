@@ -1,4 +1,4 @@
-"""What is known of a rendition in the making: its whole segments, and how it ended."""
+"""The state of a rendition job: its finished segments, and its end."""
 
 import asyncio
 from collections.abc import Iterable
@@ -10,52 +10,52 @@ from service.library.segment_records import SegmentRecord
 
 
 class JobState:
-    """Written by the work, read by everyone who waits for it; on one event loop."""
+    """Written by the job, read by everyone who waits for it; for one event loop."""
 
     def __init__(self) -> None:
         self.segments: list[SegmentRecord] = []
-        """The whole ones, in order from the first; it only grows."""
+        """The finished ones, in order; only grows."""
         self.manifest: RenditionManifest | None = None
-        """Once the rendition is complete."""
+        """Set once the rendition is complete."""
         self.fault: ServiceError | None = None
-        """Once it is known that it will not be completed."""
+        """Set once the job has failed."""
         self._changed = asyncio.Event()
 
     @property
     def last(self) -> SegmentRecord | None:
-        """The newest whole segment."""
+        """The newest finished segment."""
         return self.segments[-1] if self.segments else None
 
     @property
     def frames(self) -> int:
-        """Frames in the whole segments."""
+        """Frames in the finished segments."""
         return self.segments[-1].resume.frames if self.segments else 0
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the job has ended."""
         return self.manifest is not None or self.fault is not None
 
     def extend(self, records: Iterable[SegmentRecord]) -> None:
-        """Add whole segments that go on where the last one ended."""
+        """Add finished segments that follow the last one."""
         known = len(self.segments)
         self.segments.extend(records)
         if len(self.segments) > known:
             self._tell()
 
     def finish(self, manifest: RenditionManifest) -> None:
-        """Say that the rendition is complete."""
+        """Mark the rendition as complete."""
         self.manifest = manifest
         self._tell()
 
     def fail(self, fault: ServiceError) -> None:
-        """Say that the rendition will not be completed, and why; the first reason stays."""
+        """Mark the job as failed; the first error stays."""
         if not self.ended:
             self.fault = fault
             self._tell()
 
     async def changed(self, seconds: float | None = None) -> None:
-        """Wait for anything new, but no longer than `seconds`."""
+        """Wait for a change, at most `seconds`."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), seconds)
 
@@ -65,7 +65,7 @@ class JobState:
 
 
 def end_of_film(record: SegmentRecord) -> DataLossError:
-    """Return the error of a film that cannot be decoded beyond a segment, its last."""
+    """Return the error for a film that cannot be decoded beyond its last segment."""
     fault, point = record.fault, record.resume
     position = f"{float(point.position):.3f}"
     what = fault.message.rstrip(".") if fault is not None else "the film ends"

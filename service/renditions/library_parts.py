@@ -1,4 +1,4 @@
-"""The parts of the library that works on its films need."""
+"""The parts of the library that jobs use."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,7 @@ LibraryParts = Library
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What shall be made: one rendition of one film."""
+    """The target of a job: one rendition of one film."""
 
     film: Film
     model: ModelVersion
@@ -36,31 +36,31 @@ class Target:
 
     @property
     def stored_model(self) -> StoredModel:
-        """The model, as it is kept beside what it made."""
+        """The model, as stored with its output."""
         model = self.model
         return StoredModel(model.name, model.version, model.digest, model.recipe)
 
 
 class Writes:
-    """Calls to the store of one work or caller, none of which outlives it unseen."""
+    """The store calls of one job or caller, so that it can wait for all of them."""
 
     def __init__(self, threads: StorageThreads) -> None:
         self._threads = threads
         self._running: set[asyncio.Future[Any]] = set()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `call` on a thread; when this is cancelled, `ended` still waits for it."""
+        """Run `call` on a thread; after a cancellation, `ended` still waits for it."""
         running = asyncio.ensure_future(self._threads.run(call, *args, **kwargs))
         self._running.add(running)
         running.add_done_callback(self._done)
         return await asyncio.shield(running)
 
     async def with_retries(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `call`, again and again while the store is unavailable, a bounded number of times."""
+        """Run `call`, retrying a bounded number of times while the store is unavailable."""
         return await with_retries(lambda: self.run(call, *args, **kwargs))
 
     async def ended(self) -> None:
-        """Wait until nothing runs any more."""
+        """Wait until no call is running."""
         while self._running:
             await asyncio.wait(self._running)
 

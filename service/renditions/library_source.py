@@ -1,4 +1,4 @@
-"""A film of the library as a source: all there, in a store that may be away for a while."""
+"""A library film as a source: complete, in a store that may be unavailable for a while."""
 
 from film.errors import FilmError, FilmLimitError
 from film.process.bytes_out import StoredBytes
@@ -10,7 +10,7 @@ from service.storage.threads import StorageThreads
 
 
 class LibraryBytes(StoredBytes):
-    """The bytes; reads again, a bounded number of times, while the store cannot be reached."""
+    """The bytes; retries reads while the store is unavailable."""
 
     def __init__(self, source: SourceBytes, threads: StorageThreads) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""What a caller wants made of a film that they send."""
+"""The settings of a reconstruction that a caller streams."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from service.library.upload_records import UploadSettings
 
 @dataclass(frozen=True, slots=True)
 class ReconstructionSettings:
-    """What the caller wants made of the film."""
+    """The caller's settings."""
 
     model: ModelVersion
     output: OutputSettings
@@ -17,4 +17,4 @@ class ReconstructionSettings:
     film_bytes: int | None
     """The film's size as the caller announced it; None if it did not."""
     store: UploadSettings | None = None
-    """How the film shall be kept in the library; None: not."""
+    """How to store the film in the library; None: not at all."""

@@ -1,4 +1,4 @@
-"""The reconstructions that run now: as many as allowed, each one cancellable as a whole."""
+"""Runs the reconstructions that callers stream, up to a limit."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
@@ -25,7 +25,7 @@ EVENTS_WAITING = 8
 
 
 class Reconstruction:
-    """One film on its way through; ends when its events are read, or when it is cancelled."""
+    """A running reconstruction; ends when its events are read, or when it is cancelled."""
 
     def __init__(self, task: "asyncio.Task[None]", events: "asyncio.Queue[Event]") -> None:
         self._task = task
@@ -36,7 +36,7 @@ class Reconstruction:
         self._task.cancel()
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Yield what happens, in order; then raise what went wrong, a ServiceError."""
+        """Yield the events in order; then raise the ServiceError, if any."""
         try:
             while not (self._task.done() and self._events.empty()):
                 event = asyncio.ensure_future(self._events.get())
@@ -67,7 +67,7 @@ class Reconstructor:
         idle_seconds: float,
         ingest: Ingest | None = None,
     ) -> None:
-        """`ingest` keeps films whose callers ask for it."""
+        """`ingest` stores films if callers request it."""
         self._inference = inference
         self._processes = processes
         self._spools = spools
@@ -80,11 +80,11 @@ class Reconstructor:
     def start(
         self, settings: ReconstructionSettings, chunks: AsyncIterable[bytes]
     ) -> Reconstruction:
-        """Start to reconstruct the film that `chunks` brings.
+        """Start to reconstruct the film in `chunks`.
 
         Raises:
-            OverloadedError: As many reconstructions run as are allowed, or the film is announced
-                to be larger than allowed.
+            OverloadedError: Too many reconstructions are running, or the film's announced size is
+                over the limit.
         """
         if settings.film_bytes is not None and settings.film_bytes > self._film_bytes:
             raise OverloadedError(

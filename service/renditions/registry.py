@@ -1,4 +1,4 @@
-"""The jobs that run now: one a rendition, shared by everyone who wants it."""
+"""The registry of running jobs: one for each rendition, shared by all callers."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from service.renditions.job import RenditionJob
 from service.renditions.library_parts import LibraryParts, Target
 
 
-class Participation:
-    """Somebody's wish that a job goes on."""
+class JobReference:
+    """A reference to a job, which runs as long as anyone holds one."""
 
     def __init__(self, job: RenditionJob, leave: Callable[[], None]) -> None:
         self.job = job
@@ -20,14 +20,14 @@ class Participation:
         self._left = False
 
     def leave(self) -> None:
-        """Stop wishing it; when nobody is left, the job stops. Safe to call again."""
+        """Release the reference; the last release stops the job. Idempotent."""
         if not self._left:
             self._left = True
             self._leave()
 
 
 class Registry:
-    """All rendition jobs of this process; used on one event loop."""
+    """All rendition jobs of this process; for one event loop."""
 
     def __init__(
         self,
@@ -41,22 +41,22 @@ class Registry:
         self._processes = processes
         self._limit = limit
         self._shared: dict[tuple[str, str], _Shared] = {}
-        """Those that can be joined, by film uid and rendition."""
+        """Jobs that can be joined, by film uid and rendition."""
         self._running: dict[asyncio.Task[None], RenditionJob] = {}
-        """Those, and those that are being stopped."""
+        """All jobs, including those being stopped."""
 
     @property
     def free_for_jobs(self) -> bool:
-        """Whether a job may begin that nobody waits for: it leaves a place to those who wait."""
+        """Whether a background job may start and leave a place for callers."""
         return self._limit.taken < max(1, self._limit.places - 1)
 
     def running(self, film_uid: str, rendition: str) -> RenditionJob | None:
-        """Return the job that makes a rendition, if one runs here."""
+        """Return the running job of a rendition, if any."""
         shared = self._shared.get((film_uid, rendition))
         return shared.job if shared is not None else None
 
-    def join(self, target: Target) -> Participation:
-        """Join the job on a rendition, or begin it; raises OverloadedError."""
+    def join(self, target: Target) -> JobReference:
+        """Join or start the job of a rendition; raises OverloadedError."""
         key = (target.film.uid, target.rendition)
         shared = self._shared.get(key)
         if shared is None or shared.job.state.fault is not None:
@@ -67,7 +67,7 @@ class Registry:
             shared = self._shared[key] = _Shared(job, task)
             task.add_done_callback(self._ended)
         shared.participants += 1
-        return Participation(shared.job, lambda: self._leave(key, shared))
+        return JobReference(shared.job, lambda: self._leave(key, shared))
 
     def _leave(self, key: tuple[str, str], shared: "_Shared") -> None:
         shared.participants -= 1
@@ -83,7 +83,7 @@ class Registry:
                 del self._shared[key]
 
     def film_deleted(self, film_id: str) -> None:
-        """End all jobs on a film that is gone; each removes what it still wrote."""
+        """Stop all jobs on a deleted film; each removes its late writes."""
         for key, shared in list(self._shared.items()):
             if shared.job.target.film.id == film_id:
                 shared.job.end_with(film_deleted(film_id))
@@ -91,7 +91,7 @@ class Registry:
                 shared.stop()
 
     async def close(self) -> None:
-        """Stop all jobs; their leases are given back, their segments stay."""
+        """Stop all jobs; leases are released, segments stay."""
         for shared in self._shared.values():
             shared.stop()
         self._shared.clear()
@@ -99,7 +99,7 @@ class Registry:
 
 
 class _Shared:
-    """A job and how many want it."""
+    """A job and its reference count."""
 
     def __init__(self, job: RenditionJob, task: "asyncio.Task[None]") -> None:
         self.job = job
@@ -107,6 +107,6 @@ class _Shared:
         self.participants = 0
 
     def stop(self) -> None:
-        """Stop the job, unless it is about to end by itself: what it tidies up is not cut."""
+        """Stop the job unless it is ending by itself, so that its cleanup is not interrupted."""
         if not self.job.state.ended:
             self.task.cancel()

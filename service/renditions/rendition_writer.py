@@ -1,4 +1,4 @@
-"""One attempt at a rendition: keeps its segments, each with its latents, as they become whole."""
+"""Writes the segments of one attempt at a rendition, each with its latents."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ from service.renditions.library_parts import LibraryParts, Writes
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is kept of N frames besides their pictures."""
+    """What is stored for N frames besides their pictures."""
 
     pts: NDArray[np.int64]
     """[N], in the film's time base."""
@@ -37,7 +37,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an attempt keeps what it makes."""
+    """The location of an attempt's objects."""
 
     film: str
     """The film's id."""
@@ -46,7 +46,7 @@ class Place:
 
 
 class RenditionWriter:
-    """Keeps the segments of one attempt, in order."""
+    """Writes the segments of one attempt, in order."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class RenditionWriter:
         """Go on after `before`.
 
         Args:
-            library: where everything is kept.
-            writes: through which it is written.
-            place: where in the library.
-            model: that makes the latents.
-            before: the last whole segment; None: begin.
-            keeps_latents: False where the film's latents of this model are complete.
+            library: the library.
+            writes: for calls to the store.
+            place: the location in the library.
+            model: of the latents.
+            before: the last finished segment; None: start.
+            keeps_latents: False if the film's latents of this model are complete.
             may_go_on: raises where the work must end, asked before a segment becomes whole.
             kept: told of each segment, with its bytes, once it is whole.
         """
@@ -87,7 +87,7 @@ class RenditionWriter:
     async def keep(
         self, segment: Segment, rows: Rows, init: bytes | None, fault: ServiceError | None
     ) -> None:
-        """Keep the next segment; `init` is the header, where this attempt has made it."""
+        """Write the next segment; `init` is the header, if this attempt made it."""
         place, records = self._place, self._library.records
         if self._init is None:
             if init is None:

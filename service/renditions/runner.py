@@ -1,4 +1,4 @@
-"""Does the reconstructions that nobody waits for: takes up what no replica works on, to its end."""
+"""Runs started reconstructions: takes queued jobs that no replica runs."""
 
 import asyncio
 import time
@@ -25,26 +25,26 @@ from service.renditions.registry import Registry
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 2.0
-"""How often the store is asked for jobs."""
+"""How often the store is polled for jobs."""
 CANCEL_SECONDS = 1.0
-"""How often a job that runs is asked whether it was cancelled."""
+"""How often a running job is checked for cancellation."""
 MODEL_SECONDS = 60.0
-"""For so long a job waits for its model while Triton answers and does not have it."""
+"""How long a job waits for a model that Triton does not have."""
 _LONGEST_PAUSE_SECONDS = 60.0
 _FAULTS = 3
-"""So often a job that ends with an error of ours (the model failed) is tried."""
+"""Attempts of a job that fails with a server-side error (the model failed)."""
 
 
 @dataclass(slots=True)
 class _Queued:
-    """What is known of a job that does not run here."""
+    """A job that does not run here."""
 
     job: Job
     watch: LeaseWatch
-    """On the lease of whoever else works on the rendition."""
+    """Watches the lease of another replica."""
     pauses: int = 0
     faults: int = 0
-    """Errors of ours that a film is not known to be at fault for."""
+    """Server-side errors so far."""
     not_before: float = 0.0
     model_missing_since: float | None = None
 
@@ -58,7 +58,7 @@ class _Known:
 
 
 class JobRunner:
-    """Runs jobs one by one where there is room; used on one event loop."""
+    """Runs jobs within the limit; for one event loop."""
 
     def __init__(self, registry: Registry, models: Models, jobs: Jobs) -> None:
         self._registry = registry
@@ -71,19 +71,19 @@ class JobRunner:
 
     @property
     def draining(self) -> asyncio.Event:
-        """Set once the service takes up no more work."""
+        """Set once the service starts no more jobs."""
         return self._draining
 
-    def look_soon(self) -> None:
-        """Look at once: there is a new job."""
+    def poll_soon(self) -> None:
+        """Poll at once: there is a new job."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Take up jobs; returns only when cancelled, and stops those that run here then."""
+        """Run jobs; returns only when cancelled, and then stops them."""
         try:
             while True:
                 try:
-                    await self._look()
+                    await self._poll()
                 except (UnavailableError, OverloadedError) as error:
                     log.debug("jobs cannot be looked at", reason=error.reason)
                 except Exception:
@@ -98,12 +98,12 @@ class JobRunner:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def drain(self) -> None:
-        """Take up no more; return once those that run have kept the segment they are at."""
+        """Start no more jobs; return once running ones have stored their current segment."""
         self._draining.set()
         while self._known.running:
             await asyncio.wait(self._known.running.values())
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         pending = await self._threads.run(lambda: list(self._jobs.pending()))
         known = self._known
         for gone in known.queued.keys() - set(pending):
@@ -128,7 +128,7 @@ class JobRunner:
         return queued
 
     async def _consider(self, queued: _Queued) -> None:
-        """Start a job if it can be done here and now."""
+        """Start a job if it can run here now."""
         job = queued.job
         shared = self._registry.running(job.film_uid, job.rendition) is not None
         if not shared and not self._registry.free_for_jobs:
@@ -150,7 +150,7 @@ class JobRunner:
             task.add_done_callback(lambda _: self._known.running.pop(job.name))
 
     async def _model(self, queued: _Queued) -> ModelVersion | None:
-        """Return the job's model; None while it is not there. One that stays away fails the job."""
+        """Return the job's model; None while it is not ready. Fails the job after a timeout."""
         try:
             model = self._models.resolve(digest=queued.job.model.digest)
         except ServiceError:
@@ -178,9 +178,9 @@ class JobRunner:
     async def _run(self, queued: _Queued, model: ModelVersion) -> None:
         job = queued.job
         try:
-            await self._do(job, model)
+            await self._execute(job, model)
         except (UnavailableError, OverloadedError) as error:
-            # What the service stands on is away, or there is no room: it stays queued.
+            # A backend is unavailable, or the service is full: it stays queued.
             self._postpone(queued, error)
         except NotFoundError:
             with suppress(ServerSideError):
@@ -204,11 +204,11 @@ class JobRunner:
         job = queued.job
         log.info("job waits", film=job.film, job=job.id, reason=error.reason, seconds=pause)
 
-    async def _do(self, job: Job, model: ModelVersion) -> None:
+    async def _execute(self, job: Job, model: ModelVersion) -> None:
         library = self._registry.library
         film = await self._threads.run(library.films.get, job.film)
-        participation = self._registry.join(Target(film, model, job.settings))
-        rendition_job, state = participation.job, participation.job.state
+        job_reference = self._registry.join(Target(film, model, job.settings))
+        rendition_job, state = job_reference.job, job_reference.job.state
         log.info("job runs", film=job.film, job=job.id)
         try:
             kept_at_drain: int | None = None
@@ -225,7 +225,7 @@ class JobRunner:
                 raise state.fault
             await self._end(job, JobEnd.now("succeeded"))
         finally:
-            participation.leave()
+            job_reference.leave()
 
     async def _end(self, job: Job, end: JobEnd) -> None:
         ended = await self._threads.run(self._jobs.end, job.name, end)

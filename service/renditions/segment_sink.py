@@ -1,4 +1,4 @@
-"""The output of a film that is kept: whole segments, handed to an attempt one by one."""
+"""The output of a job: segments, passed to the rendition writer one at a time."""
 
 import asyncio
 from collections import deque
@@ -15,11 +15,11 @@ from service.pipeline.stats import Stats
 from service.renditions.rendition_writer import RenditionWriter, Rows
 
 SEGMENTS_WAITING = 1
-"""Segments that wait to be kept while the next one is made."""
+"""Finished segments that may wait to be written."""
 
 
 class SegmentSink:
-    """Makes segments of what was decoded; an `Output`. They are kept while the next is made."""
+    """Makes segments of decoded frames; an `Output`. Writes one while the next is made."""
 
     def __init__(
         self,
@@ -40,17 +40,17 @@ class SegmentSink:
 
     @property
     def is_full(self) -> bool:
-        """Whether segments wait to be kept."""
+        """Whether segments are waiting to be written."""
         return self._whole.full()
 
     async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:
-        """Begin the output."""
+        """Start the output."""
         self._film = film
         await film.begin_segments(self._settings, self._resume)
         self._keeping = stages.create_task(self._keep())
 
     async def write(self, batch: FrameBatch, output: ModelOutput) -> None:
-        """Put the next pictures into the output."""
+        """Write the next pictures."""
         if len(batch.pts):
             self._rows.push(Rows(batch.pts, output.latents, output.embeddings, batch.detail))
         written = await self._film.write(batch, output.frames)
@@ -58,7 +58,7 @@ class SegmentSink:
         await self._put_segments(written, None)
 
     async def close(self, fault: ServiceError | None) -> None:
-        """End the last segment, and wait until all are kept."""
+        """Finish the last segment, and wait until all are written."""
         await self._put_segments(await self._film.close(), fault)
         await self._whole.put(None)
         await self._keeping
@@ -76,11 +76,11 @@ class SegmentSink:
             await self._attempt.keep(*entry)
 
     def tick(self) -> None:
-        """Do nothing: who watches looks at the job."""
+        """Do nothing: watchers read the job's state."""
 
 
 class _Rows:
-    """Rows of frames that are in no whole segment yet."""
+    """Rows of frames that are not in a finished segment yet."""
 
     def __init__(self) -> None:
         self._batches: deque[Rows] = deque()

@@ -1,7 +1,7 @@
-"""Streams a rendition of a library film from the store, segment by segment as they become whole.
+"""Streams a rendition of a library film from the store, segment by segment.
 
-Who watches and who works know each other by the store alone: what exists is streamed at once, and
-what another replica makes as well. A store that is away for a while only holds the stream up.
+Watchers and jobs communicate only through the store, so existing segments are streamed at once, and
+another replica's segments as well. An unavailable store only delays the stream.
 """
 
 import time
@@ -27,21 +27,21 @@ from service.pipeline.events import (
     StageSeconds,
     Summary,
 )
-from service.renditions.job import gone_astray
+from service.renditions.job import segments_discarded
 from service.renditions.job_state import JobState
 from service.renditions.library_parts import LibraryParts, Target, Writes
-from service.renditions.registry import Participation, Registry
+from service.renditions.registry import JobReference, Registry
 from service.retry import read_with_retries
 
 PROGRESS_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
-"""How often a stream makes sure that its film was not deleted."""
+"""How often a stream checks that its film was not deleted."""
 _LATENT_ROWS = 256
 """Latents in one event."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _StreamSegment:
     """A segment to be streamed."""
 
     segment: RenditionSegment
@@ -51,20 +51,20 @@ class _Piece:
 
 
 class Watching:
-    """One caller who watches a rendition; ends when its events are read, or when cancelled."""
+    """One caller's stream of a rendition; ends when its events are read, or when cancelled."""
 
     def __init__(
         self,
         library: LibraryParts,
         target: Target,
-        participation: Participation | None,
+        job_reference: JobReference | None,
         *,
         include_latents: bool,
     ) -> None:
         self._library = library
         self._run = Writes(library.threads).with_retries
         self._target = target
-        self._participation = participation
+        self._participation = job_reference
         self._include_latents = include_latents
         self._frames = 0
         self._reused = 0
@@ -74,12 +74,12 @@ class Watching:
         self._looked_at = 0.0
 
     def cancel(self) -> None:
-        """Leave; safe at any time."""
+        """Stop the stream; safe at any time."""
         if self._participation is not None:
             self._participation.leave()
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Yield what happens, in order; then raise what went wrong, a ServiceError."""
+        """Yield the events in order; then raise the ServiceError, if any."""
         try:
             async with aclosing(self._events()) as events:
                 async for event in events:
@@ -88,7 +88,7 @@ class Watching:
             # What is missing may be so because the film was deleted, or others were faster.
             await self._require_film()
             if self._participation is not None:
-                raise gone_astray() from None
+                raise segments_discarded() from None
             raise
         finally:
             self.cancel()
@@ -101,9 +101,9 @@ class Watching:
         yield FilmOpened(_facts(film.facts, output), output_size(film.facts, output))
         place = 0
         while True:
-            piece = _piece(state, place)
-            if piece is not None:
-                async with aclosing(self._stream(state, place, piece)) as events:
+            segment_ = _stream_segment(state, place)
+            if segment_ is not None:
+                async with aclosing(self._stream(state, place, segment_)) as events:
                     async for event in events:
                         yield event
                 place += 1
@@ -121,7 +121,7 @@ class Watching:
         yield self._summary(state.manifest)
 
     async def _state(self) -> JobState:
-        """Return where segments appear: those of a finished rendition are all there."""
+        """Return the job's state; for a finished rendition it has all segments."""
         if self._participation is not None:
             await self._participation.job.looked.wait()
             return self._participation.job.state
@@ -135,12 +135,12 @@ class Watching:
         return state
 
     async def _stream(
-        self, state: JobState, place: int, piece: _Piece
+        self, state: JobState, place: int, segment_: _StreamSegment
     ) -> AsyncGenerator[Event, None]:
         """Yield a segment's latents and bytes, the header before the first."""
-        segment = piece.segment
+        segment = segment_.segment
         if self._include_latents:
-            async with aclosing(self._latents(piece)) as latents:
+            async with aclosing(self._latents(segment_)) as latents:
                 async for made in latents:
                     yield made
         objects = [(segment.key, segment.size, f"segment {place + 1} of a rendition")]
@@ -157,22 +157,22 @@ class Watching:
                     if (progress := self._due_progress()) is not None:
                         yield progress
         self._frames += segment.frames
-        self._position = piece.ends
+        self._position = segment_.ends
 
     def _read(self, key: str, size: int, what: str, start: int) -> Iterator[bytes]:
         store, film = self._library.store, self._target.film.id
         return exact_pieces(store, key, start, size - start, film=film, what=what)
 
-    async def _latents(self, piece: _Piece) -> AsyncGenerator[LatentsMade, None]:
-        """Yield a segment's latents: the film's where they are complete, or the work's own."""
+    async def _latents(self, segment_: _StreamSegment) -> AsyncGenerator[LatentsMade, None]:
+        """Yield a segment's latents: the film's if they are complete, else the job's own."""
         film, latents = self._target.film, self._library.latents
         manifest = await self._run(latents.find, film.id, self._target.model.digest)
         first = self._frames
         if manifest is None:
-            if piece.latents is None:
-                raise gone_astray()
-            manifest, first = _single_part(self._target, piece.latents), 0
-        end = first + piece.segment.frames
+            if segment_.latents is None:
+                raise segments_discarded()
+            manifest, first = _single_part(self._target, segment_.latents), 0
+        end = first + segment_.segment.frames
         for start in range(first, end, _LATENT_ROWS):
             stop = min(end, start + _LATENT_ROWS)
             pts = await self._run(latents.pts, manifest, start, stop)
@@ -224,30 +224,30 @@ class Watching:
 
 
 async def watch(registry: Registry, target: Target, *, include_latents: bool) -> Watching:
-    """Begin to watch a rendition; joins its work where it is not complete.
+    """Watch a rendition; joins or starts its job if it is not complete.
 
     Raises:
-        OverloadedError: As many films are in progress as are allowed.
+        OverloadedError: Too many films are in progress.
     """
     library = registry.library
     manifest = await library.threads.run(library.renditions.find, target.film.id, target.rendition)
-    participation = registry.join(target) if manifest is None else None
-    return Watching(library, target, participation, include_latents=include_latents)
+    job_reference = registry.join(target) if manifest is None else None
+    return Watching(library, target, job_reference, include_latents=include_latents)
 
 
 def _facts(facts: FilmFacts, output: OutputSettings) -> FilmFacts:
-    """Return a film's facts with what becomes of its sound in this rendition."""
+    """Return a film's facts with the sound actions of this rendition."""
     if output.sound:
         return facts
     tracks = (replace(track, action=SoundAction.DROP) for track in facts.sound_tracks)
     return replace(facts, sound_tracks=tuple(tracks))
 
 
-def _piece(state: JobState, place: int) -> _Piece | None:
+def _stream_segment(state: JobState, place: int) -> _StreamSegment | None:
     """Return the segment at a place, from 0; None if it is not (yet) there."""
     if place < len(state.segments):
         record = state.segments[place]
-        return _Piece(record.segment, record.resume.position, record.latents)
+        return _StreamSegment(record.segment, record.resume.position, record.latents)
     manifest = state.manifest
     if manifest is None or place >= len(manifest.segments):
         return None
@@ -257,12 +257,12 @@ def _piece(state: JobState, place: int) -> _Piece | None:
         and manifest.segments[: len(state.segments)]
         != tuple(record.segment for record in state.segments)
     ):
-        raise gone_astray()
+        raise segments_discarded()
     segments = manifest.segments
     ends = manifest.duration
     if place + 1 < len(segments):
         ends = (segments[place + 1].first_pts - segments[0].first_pts) * manifest.time_base
-    return _Piece(segments[place], ends, None)
+    return _StreamSegment(segments[place], ends, None)
 
 
 def _init(state: JobState) -> tuple[str, int]:
@@ -275,7 +275,7 @@ def _init(state: JobState) -> tuple[str, int]:
 
 
 def _single_part(target: Target, part: LatentsPart) -> LatentsManifest:
-    """Return a manifest by which one part can be read before all are there."""
+    """Return a manifest of a single part, to read it before the others exist."""
     return LatentsManifest(
         film=target.film.id,
         film_uid=target.film.uid,

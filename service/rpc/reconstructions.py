@@ -75,7 +75,7 @@ class ReconstructionCalls:
                 "was used for another reconstruction of this film; choose another",
                 reason="REQUEST_ID_REUSED",
             )
-        self._runner.look_soon()
+        self._runner.poll_soon()
         return pb.StartReconstructionResponse(
             reconstruction=await self._run(self._stored.message, job, film)
         )
@@ -98,7 +98,7 @@ class ReconstructionCalls:
         """Stop one; whoever works on it notices within a second or two."""
         job, film = await self._run(self._stored.find, request.name, "name")
         await self._run(self._jobs.end, job.name, JobEnd.now("cancelled"))
-        self._runner.look_soon()
+        self._runner.poll_soon()
         return pb.CancelReconstructionResponse(
             reconstruction=await self._run(self._stored.message, job, film)
         )

@@ -62,12 +62,12 @@ async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_fil
         Limit(1, "films are in progress", setting="max_reconstructions"),
     )
 
-    participation = registry.join(Target(film, MODEL, OutputSettings()))
-    await asyncio.to_thread(wait_for, lambda: participation.job.is_making, "the work")
+    job_reference = registry.join(Target(film, MODEL, OutputSettings()))
+    await asyncio.to_thread(wait_for, lambda: job_reference.job.is_making, "the work")
     await asyncio.to_thread(library.deletion.delete, "film")
-    await asyncio.to_thread(wait_for, lambda: not participation.job.is_making, "the work's end")
+    await asyncio.to_thread(wait_for, lambda: not job_reference.job.is_making, "the work's end")
     # It waits for the thread that reads, and has yet to give its lease back.
-    participation.leave()
+    job_reference.leave()
     ending = asyncio.ensure_future(registry.close())
     # Time for a work that does not wait to go wrong.
     await asyncio.wait({ending}, timeout=0.5)
