@@ -42,6 +42,10 @@ def test_a_fade_is_one_passage() -> None:
     assert spans(fade.astype(np.float32)) == [Span(0, 5, 0, 1.0)]
 
 
+def test_a_frame_that_is_the_whole_margin_below_does_not_belong() -> None:
+    assert spans(np.array([0.0, MARGIN, 0.0])) == [Span(1, 2, 1, MARGIN)]
+
+
 def test_a_passage_may_go_on_beyond_what_is_known() -> None:
     assert reaches_out(np.array([0.9, 0.5, 0.9, 0.5])) == (True, False)
     assert reaches_out(np.array([0.85, 0.9, 0.5, 0.95])) == (True, True)
