@@ -1,1 +1,1 @@
-"""The library: films, uploads, latents, renditions, and who works on them, in a store."""
+"""The library's domain: films, uploads, latents, renditions, jobs and leases, in a store."""

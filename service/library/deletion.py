@@ -1,8 +1,8 @@
-"""Deletes films for good: at once for every reader, then object by object.
+"""Deletes films: at once for every reader, then object by object.
 
-First a note is left, `deleted/<film>.json`, that stays: the id is not used again, and whoever finds
-the note and objects of the film ends what was begun. Then film.json goes, and from there on the
-film does not exist, for every reader on every replica asks for it. The rest follows.
+First a tombstone is written, `deleted/<film>.json`, which stays: the id is not reused, and anyone
+who finds it with objects of the film completes the deletion. Then film.json is removed; from then
+on the film does not exist, since every reader on every replica checks it. The rest follows.
 """
 
 import hashlib
@@ -45,21 +45,21 @@ class Deletion:
         self._listeners: list[Listener] = []
 
     def on_deleted(self, listener: Listener) -> None:
-        """Call `listener` right after a film ceased to exist, by this process, to stop its work."""
+        """Call `listener` right after this process deleted a film, to stop its jobs."""
         self._listeners.append(listener)
 
     def delete(self, film_id: str, request_id: str = "") -> None:
-        """Delete a film with everything made of it; the same request again succeeds again.
+        """Delete a film with everything made of it; idempotent for the same request id.
 
-        Whatever it raises, the film is either wholly there or will be gone: the same call, or the
-        sweep, goes on. Raises NotFoundError (FILM_NOT_FOUND).
+        If it fails halfway, the same call or the sweep completes it. Raises NotFoundError
+        (FILM_NOT_FOUND).
         """
         uid = self._uid(film_id)
         if uid is None and not self._was_by(film_id, request_id):
             raise film_not_found(film_id)
         if uid is not None:
             note = DeletionNote(uid, _hash(request_id), datetime.now(UTC))
-            # One that is there is of a deletion that was cut before the film ceased to exist.
+            # An existing one is of a deletion that was interrupted before film.json was removed.
             self._store.create(layout.deleted(film_id), _NOTE.encode(note))
             self._store.delete([layout.film_facts(film_id)])
             for listener in self._listeners:
@@ -67,11 +67,11 @@ class Deletion:
         self.remove_rest(film_id)
 
     def remove_rest(self, film_id: str) -> None:
-        """Remove everything of a film that was deleted."""
+        """Remove the remaining objects of a deleted film."""
         self._store.delete(info.key for info in self.rest(film_id))
 
     def rest(self, film_id: str) -> Iterator[ObjectInfo]:
-        """Yield what is left of a film that was deleted: film.json, then what points to it."""
+        """Yield the remaining objects of a deleted film: film.json, then what refers to it."""
         facts = layout.film_facts(film_id)
         yield from self._exactly(facts)
         for digest in self._store.folders(layout.CATALOG):

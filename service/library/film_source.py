@@ -1,4 +1,4 @@
-"""A film's bytes as they are stored: objects joined in order, read from any offset."""
+"""A film's stored bytes: concatenated objects, with random access."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ class SourceBytes:
         """Join a film's bytes.
 
         Args:
-            store: where they lie.
+            store: of the objects.
             pieces: the objects, in order.
-            missing: what to raise where one of them is gone or shorter than it must be.
-            check: raises where reading shall end; asked again and again.
+            missing: returns the error for a missing or truncated object.
+            check: raises to stop reading; called repeatedly.
         """
         self._store = store
         self._pieces = pieces

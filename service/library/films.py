@@ -1,4 +1,4 @@
-"""The films of the library. A film exists when its film.json does: every reader asks for that."""
+"""The films of the library. A film exists if its film.json does, which every reader checks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ class Film:
 
     id: str
     uid: str
-    """Tells it from every other that was ever kept under any id: a UUID."""
+    """A UUID: unique over all films, also under a reused id."""
     title: str
     size: int
     """Bytes of its source."""
     digest: str
     """"sha256:" and 64 hexadecimal digits over its source."""
     created: Moment
-    """When it came into the library; aware, UTC."""
+    """When it was added; aware, UTC."""
     facts: FilmFacts
 
     def encode(self) -> bytes:
@@ -81,37 +81,36 @@ class Films:
             return None
 
     def exists(self, film_id: str, uid: str) -> bool:
-        """Return whether a film is (still) there: what every reader asks right before it answers.
+        """Return whether a film still exists; every reader checks it right before it responds.
 
-        One small request to the store, never answered from memory: a film that was deleted on
-        another replica is gone here too.
+        One small request to the store, never cached, so deletions on other replicas count.
         """
         film = self.find(film_id)
         return film is not None and film.uid == uid
 
     def require(self, film_id: str, uid: str) -> None:
-        """Raise NotFoundError (FILM_NOT_FOUND) where work goes on for a film that is gone."""
+        """Raise NotFoundError (FILM_NOT_FOUND) if a film no longer exists."""
         if not self.exists(film_id, uid):
             raise film_deleted(film_id)
 
     def ids(self, *, after: str = "") -> Iterator[str]:
-        """Yield the ids of all films, those after `after`, in the order of their keys.
+        """Yield the ids of all films after `after`, in the order of their keys.
 
-        Some may be ids of uploads on their way, or of films that were just deleted.
+        May include ids of uploads in progress, and of films that were just deleted.
         """
         return self._store.folders(layout.FILMS, after=after)
 
     def list(self, *, after: str = "") -> Iterator[Film]:
-        """Yield all films, those after the id `after`, in the order of `ids`."""
+        """Yield all films after the id `after`, in the order of `ids`."""
         for film_id in self.ids(after=after):
             film = self.find(film_id)
             if film is not None:
                 yield film
 
     def source(self, film: Film) -> SourceBytes:
-        """Return a film's bytes, to be read.
+        """Return a film's bytes.
 
-        Reads raise NotFoundError once the film was deleted, DamagedError where bytes are missing.
+        Reads raise NotFoundError after a deletion, and DamagedError if bytes are missing.
         """
 
         def missing() -> Exception:
@@ -122,7 +121,7 @@ class Films:
         return SourceBytes(self._store, [Piece(layout.film_source(film.id), film.size)], missing)
 
     def add(self, film: Film) -> None:
-        """Make a film exist, whose source is in place; again is the same.
+        """Add a film whose source is stored; idempotent.
 
         Raises FilmExistsError if another has the id, or a film with it was deleted.
         """
@@ -132,30 +131,30 @@ class Films:
             found = self.find(film.id)
             if found is None or found.uid != film.uid:
                 raise FilmExistsError(film.id)
-        # A deletion may have come between, of the same film that another replica had added.
+        # Another replica may have added and deleted the same film meanwhile.
         if self.was_deleted(film.id):
             self._store.delete([layout.film_facts(film.id)])
             raise FilmExistsError(film.id)
 
     def was_deleted(self, film_id: str) -> bool:
-        """Return whether there was a film with this id that was deleted."""
+        """Return whether a film with this id was deleted."""
         return is_there(self._store, layout.deleted(film_id))
 
 
 def film_resource(film_id: str) -> Resource:
-    """Return what an error about a film names."""
+    """Return the resource of an error about a film."""
     return Resource("film", f"films/{film_id}")
 
 
 def film_deleted(film_id: str) -> NotFoundError:
-    """Return the error of work for a film that was deleted while it went on."""
+    """Return the error for a film that was deleted meanwhile."""
     return NotFoundError(
         f"films/{film_id} was deleted", reason="FILM_NOT_FOUND", resource=film_resource(film_id)
     )
 
 
 def film_not_found(film_id: str) -> NotFoundError:
-    """Return the error for a film that is not there."""
+    """Return the error for a film that does not exist."""
     return NotFoundError(
         f"there is no film films/{film_id}",
         reason="FILM_NOT_FOUND",

@@ -1,4 +1,4 @@
-"""Reconstructions that outlive calls, as they are kept: asked for once, ended once."""
+"""Records of started reconstructions, which outlive their calls."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 _UNBORN = timedelta(minutes=10)
-"""After so long a pending note without its job is taken for left over."""
+"""Age after which a pending note without its job is a leftover."""
 
 Ending: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 
@@ -32,7 +32,7 @@ class JobName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A reconstruction as it was asked for; never changes."""
+    """A started reconstruction; immutable."""
 
     film: str
     """The film's id."""
@@ -41,7 +41,7 @@ class Job:
     model: StoredModel
     settings: StoredSettings
     request: str
-    """A digest of what was asked, by which a request id that is used again is known."""
+    """A digest of the request, to detect a reused request id."""
     created: Moment
 
     @property
@@ -83,7 +83,7 @@ class Jobs:
         self._store = store
 
     def create(self, job: Job) -> Job:
-        """Keep a job, so that some replica takes it up; return the one that has its name now."""
+        """Store a job for the replicas to run; return the one that has its name now."""
         note = layout.pending(job.film, job.id)
         self._store.put(note, b"")
         if self._store.create(_key(job.name), _JOB.encode(job)):
@@ -101,7 +101,7 @@ class Jobs:
             return None
 
     def end(self, name: JobName, end: JobEnd) -> JobEnd:
-        """End a job, unless it has ended; return how it has."""
+        """End a job unless it has ended; return its end."""
         self._store.create(_end_key(name), _END.encode(end))
         self._store.delete([layout.pending(*name)])
         return self.end_of(name) or end
@@ -116,11 +116,11 @@ class Jobs:
             raise DamagedError(name.film, f"the end of a reconstruction {error}") from None
 
     def forget(self, name: JobName) -> None:
-        """Remove a job, of a film that is gone."""
+        """Remove a job of a deleted film."""
         self._store.delete([layout.pending(*name), _end_key(name), _key(name)])
 
     def list(self, film: str, *, after: str = "") -> Iterator[Job]:
-        """Yield a film's jobs, those after the id `after`, by id."""
+        """Yield a film's jobs after the id `after`, by id."""
         folder = f"{layout.film_folder(film)}reconstructions/"
         for job_id in self._store.folders(folder, after=after):
             job = self.find(JobName(film, job_id))
@@ -134,7 +134,7 @@ class Jobs:
             yield JobName(film, job_id)
 
     def settle(self, name: JobName) -> None:
-        """Remove the note of a job that has ended, or that was never kept and will not be."""
+        """Remove the pending note of a job that has ended, or was never stored."""
         note = layout.pending(*name)
         if self.end_of(name) is None:
             try:

@@ -1,7 +1,7 @@
 """A film's latents in the bucket: written in parts, committed by a manifest, read by row and time.
 
-Reading takes only what is asked for: rows by range GET, all of them part by part. Whether the film
-still exists is the caller's question, before each answer.
+Reads are lazy: rows by range GET, all of them part by part. The caller must check that the film
+still exists before each response.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ class Latents(LatentsReader):
         self._listeners: list[Listener] = []
 
     def on_committed(self, listener: Listener) -> None:
-        """Call `listener` whenever this process finds that latents it committed are there."""
+        """Call `listener` whenever latents that this process committed exist."""
         self._listeners.append(listener)
 
     def write_part(
@@ -80,7 +80,7 @@ class Latents(LatentsReader):
         pts: NDArray[np.int64],
         detail: NDArray[np.float32],
     ) -> LatentsPart:
-        """Write the next rows of an attempt; the same part written again replaces it.
+        """Write the next rows of an attempt; idempotent.
 
         Args:
             film: its id.
@@ -117,9 +117,9 @@ class Latents(LatentsReader):
         )
 
     def commit(self, manifest: LatentsManifest) -> LatentsManifest:
-        """Make an attempt the film's latents, unless another was faster; return what now is.
+        """Commit an attempt as the film's latents unless another was faster; return the winner.
 
-        Writes the index arrays first and the catalog's entry last. A loser drops its attempt.
+        Writes the index arrays first and the catalog's entry last. A loser's attempt is removed.
         Raises NotFoundError if the film was deleted meanwhile, or DamagedError.
         """
         film, digest = manifest.film, manifest.model.digest
@@ -140,7 +140,7 @@ class Latents(LatentsReader):
         return winner
 
     def drop_attempt(self, film: str, digest: str, attempt: str) -> None:
-        """Remove what an attempt wrote; one that was committed stays."""
+        """Remove an attempt's objects unless it was committed."""
         manifest = self.find(film, digest)
         if manifest is not None and attempt in manifest.attempts:
             return
@@ -155,20 +155,20 @@ class Latents(LatentsReader):
             return None
 
     def list(self, film: str) -> Iterator[LatentsManifest]:
-        """Yield a film's latents of all models that it has been through, by digest."""
+        """Yield a film's latents of all models, by digest."""
         for name in self._store.folders(f"{layout.film_folder(film)}latents/"):
             manifest = self.find(film, name)
             if manifest is not None:
                 yield manifest
 
     def catalog(self, digest: str, *, after: str = "") -> Iterator[str]:
-        """Yield the ids of the films that have latents of a model, those after `after`, by id."""
+        """Yield the ids of films with latents of a model, after `after`, by id."""
         folder = layout.catalog_folder(digest)
         for info in self._store.list(folder, after=folder + after if after else ""):
             yield info.key.removeprefix(folder)
 
     def index_rows(self, manifest: LatentsManifest) -> IndexRows:
-        """Return about one row a second: at or right after each whole one, and the last of all."""
+        """Return about one row a second: at or right after each full second, and the last one."""
         rows, embeddings, detail, seconds = (
             self.array(
                 manifest.film,
@@ -223,12 +223,12 @@ class Latents(LatentsReader):
         )
 
     def _complete_catalog(self, film: str, digest: str) -> None:
-        """Name the film in the model's catalog, unless it is there or was deleted meanwhile."""
+        """Add the film to the model's catalog unless it is there or was deleted meanwhile."""
         entry, facts = layout.catalog(digest, film), layout.film_facts(film)
         if is_there(self._store, entry) or not is_there(self._store, facts):
             return
         self._store.put(entry, b"")
-        # Who deletes a film removes its facts first: what was written after that is taken back.
+        # A deletion removes film.json first: undo what was written after that.
         if not is_there(self._store, facts):
             self._store.delete([entry])
 

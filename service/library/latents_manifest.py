@@ -18,7 +18,7 @@ from service.library.verified_reads import DamagedError
 
 @dataclass(frozen=True, slots=True)
 class LatentsPart:
-    """Consecutive rows in four files: latents, and beside them times, embeddings and detail."""
+    """Consecutive rows in four files: latents, times, embeddings and detail."""
 
     key: Key
     """Of the latents' file, "…/<attempt>/NNNNNN.npy"."""
@@ -35,7 +35,7 @@ class LatentsPart:
 
 @dataclass(frozen=True, slots=True)
 class LatentsManifest:
-    """A film's latents of one model, whole: what readers go by."""
+    """The manifest that commits a film's latents of one model."""
 
     film: str
     """The film's id."""
@@ -65,7 +65,7 @@ class LatentsManifest:
 
     @property
     def attempts(self) -> frozenset[str]:
-        """All whose files these are: one that goes on keeps what was finished before it."""
+        """All attempts with files in it: a resumed job keeps the finished parts of earlier ones."""
         return frozenset(layout.attempt_of(part.key) for part in self.parts)
 
     @property

@@ -1,4 +1,4 @@
-"""Reads of a film's latents by row and by time, taking from the bucket only what is asked for."""
+"""Lazy reads of a film's latents by row and by time."""
 
 import io
 import math
@@ -26,7 +26,7 @@ class NpyKind:
     """
 
     suffix: str
-    """How their names end, after the part's number."""
+    """Suffix of their names, after the part's number."""
     dtype: np.dtype[np.generic]
     """Little-endian."""
     row_shape: tuple[int, ...]
@@ -69,8 +69,8 @@ _NAMES = {LATENTS: "latents", PTS: "times", EMBEDDINGS: "embeddings", DETAIL: "d
 
 
 TIME_TOLERANCE = Fraction(1, 1_000_000)
-"""Seconds. Times travel to the microsecond: the frame that begins at 2/3 s is meant by 0.666666 as
-well as by 0.666667."""
+"""Seconds. Times in messages are rounded to microseconds: both 0.666666 and 0.666667 mean the frame
+that begins at 2/3 s."""
 
 
 class TimeOutOfRangeError(ClientSideError):
@@ -154,7 +154,7 @@ class LatentsReader:
     ) -> Iterator[bytes]:
         """Yield that file's bytes from `start` on, at most `size`; raises DamagedError.
 
-        It exists nowhere as a whole: a header and then the parts' rows.
+        Assembled on the fly from a header and the parts' rows.
         """
         total = self.npy_size(manifest)
         stop = total if size is None else min(total, start + size)
@@ -183,7 +183,7 @@ class LatentsReader:
     def rows_between(
         self, manifest: LatentsManifest, start: Fraction | None, stop: Fraction | None
     ) -> tuple[int, int]:
-        """Return the first row, and the one after the last, of frames that begin in a stretch.
+        """Return the first row, and the one after the last, of frames that begin in a time range.
 
         Both times are meant to within TIME_TOLERANCE.
 
@@ -268,7 +268,7 @@ class LatentsReader:
 
 
 def time_out_of_range(manifest: LatentsManifest, seconds: Fraction) -> TimeOutOfRangeError:
-    """Return the error of a time that lies outside of a film; it names the film's duration."""
+    """Return the error for a time outside a film, with the film's duration."""
     name, duration = f"films/{manifest.film}", _readable(manifest.duration)
     return TimeOutOfRangeError(
         f"{_readable(seconds)} s is outside of {name}, which lasts from 0 to {duration} s",

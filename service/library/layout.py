@@ -15,10 +15,10 @@
         manifest.json                        the commit point: every segment with frames, digest
         <attempt>/init.mp4, 000001.m4s, ...
         <attempt>/000001.json                a segment that is whole: how to continue from it
-        lease/000001                         who works on it
+        lease/000001                         which replica runs its job
     films/<film>/reconstructions/<id>/
-        job.json, ended.json                 work that outlives calls
-    deleted/<film>.json                      a film that was deleted; its id is not used again
+        job.json, ended.json                 a started reconstruction, and its end
+    deleted/<film>.json                      tombstone: the id is not reused
     uploads/<upload>/
         upload.json                          what the upload is
         parts/<offset>-<digest>              8 MiB from there; the digest of all bytes up to its end
@@ -69,12 +69,12 @@ def rendition_folder(film: str, rendition: str) -> str:
 
 
 def reconstruction_folder(film: str, reconstruction: str) -> str:
-    """Return the prefix of a reconstruction, the work."""
+    """Return the prefix of a started reconstruction."""
     return f"{film_folder(film)}reconstructions/{reconstruction}/"
 
 
 def deleted(film: str) -> str:
-    """Return the key of the note that a film was deleted."""
+    """Return the key of a film's tombstone."""
     return f"{DELETED}{film}.json"
 
 

@@ -1,9 +1,9 @@
-"""Who works on a rendition: a lease that one replica holds and shows to be alive.
+"""Leases on renditions: which replica runs a job.
 
-Leases are numbered; the newest counts. Its holder writes a growing count of heartbeats into it; who
-sees that count stand still for long enough, by his own clock, takes the next number. Clocks of
-different machines are never compared. The holder of an older number learns of it at its next
-heartbeat and stops; until then both may work, but each in a folder of its own.
+Leases are numbered; the newest counts. Its holder writes a heartbeat counter into it; a replica
+that sees the counter unchanged for long enough, by its own clock, takes the next number. Clocks of
+different machines are never compared. The holder of an older lease finds out at its next heartbeat
+and stops; until then both may run, each in its own folder.
 """
 
 import secrets
@@ -18,25 +18,25 @@ from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 BEATS = 4
-"""Heartbeats in the time after which a lease without one is free."""
+"""Heartbeats in the lease's duration."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """A lease as it stands in the store."""
+    """A lease as stored."""
 
     number: int
     owner: str
     beats: int
-    """How often its holder has shown to be alive."""
+    """Heartbeats so far."""
     expires: str
-    """When it will be free by its holder's clock: for display, never for a decision."""
+    """Expiry by its holder's clock: for display only."""
     released: bool
-    """Whether its holder has given it back."""
+    """Whether its holder has released it."""
 
     @property
     def seems_held(self) -> bool:
-        """Whether somebody works, as far as one look can tell."""
+        """Whether it looks held, by this one read."""
         return not self.released and datetime.fromisoformat(self.expires) > datetime.now(UTC)
 
 
@@ -44,7 +44,7 @@ _FORMAT = RecordFormat(LeaseState, versioned=False)
 
 
 class Lease:
-    """A lease that this process holds. Blocks; for one thread at a time."""
+    """A lease held by this process. Blocks; not thread-safe."""
 
     def __init__(self, store: ObjectStore, folder: str, state: LeaseState, seconds: float) -> None:
         self._store = store
@@ -52,10 +52,10 @@ class Lease:
         self._state = state
         self._seconds = seconds
         self.attempt = f"{state.number:06d}-{secrets.token_hex(4)}"
-        """The folder of everything that is written under this lease."""
+        """The name of the attempt under this lease."""
 
     def renew(self) -> bool:
-        """Show to be alive; return False, for good, where somebody else has taken over."""
+        """Write a heartbeat; return False for good if another replica has taken over."""
         newest = _newest(self._store, self._folder)
         if newest is not None and newest != _key(self._folder, self._state.number):
             return False
@@ -63,7 +63,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Give it back, so that nobody has to wait."""
+        """Release it, so that nobody has to wait for its expiry."""
         self._write(released=True)
 
     def _write(self, *, released: bool) -> None:
@@ -98,7 +98,7 @@ class Leases:
             raise DamagedError(film, f"the lease of a rendition {error}") from None
 
     def take(self, film: str, rendition: str, after: LeaseState | None) -> Lease | None:
-        """Take the lease that follows `after`, which must be free; None: another was faster."""
+        """Acquire the lease after `after`, which must be free; None: another was faster."""
         folder = _folder(film, rendition)
         number = after.number + 1 if after is not None else 1
         state = LeaseState(number, self._owner, 0, _after(self.seconds), released=False)
@@ -108,7 +108,7 @@ class Leases:
 
 
 class LeaseWatch:
-    """Tells when another's lease is free, by this process's own clock."""
+    """Detects that another replica's lease has expired, by this process's own clock."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -117,7 +117,7 @@ class LeaseWatch:
         self._since = 0.0
 
     def is_free(self, newest: LeaseState | None) -> bool:
-        """Return whether a lease, as it was just seen, can be taken."""
+        """Return whether a lease just read can be acquired."""
         if newest is None or newest.released:
             return True
         sign = (newest.number, newest.beats)

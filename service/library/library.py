@@ -1,4 +1,4 @@
-"""The library as one process holds it: what is kept, by kind."""
+"""The library's parts, on one store."""
 
 import uuid
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from service.storage.threads import StorageThreads
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Everything that is kept in one store. Blocks, so it is used through `threads`."""
+    """The library in one store. Blocks, so call it through `threads`."""
 
     store: ObjectStore
     threads: StorageThreads
@@ -44,12 +44,11 @@ class Library:
         """Return the library that a store keeps.
 
         Args:
-            store: keeps it; need not answer yet.
-            threads: what calls to the store run on.
-            probe: looks whether bytes are a film.
-            film_bytes: the largest film that is taken in.
-            lease_seconds: after how long without a sign of life from the replica that works on a
-                film another one takes over.
+            store: the object store; may be unavailable.
+            threads: for calls to the store.
+            probe: checks whether bytes are a film.
+            film_bytes: the largest film.
+            lease_seconds: duration of leases without a heartbeat.
         """
         films = Films(store)
         return cls(

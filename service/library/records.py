@@ -1,7 +1,7 @@
-"""Records: small frozen dataclasses that lie in the bucket as JSON.
+"""Records: small frozen dataclasses stored as JSON.
 
-The names and the order of a record's fields are those in its JSON, and the bytes of the same values
-stay the same for good: other versions of the service read them.
+The names and the order of a record's fields are those in its JSON, and its bytes must never change:
+other versions of the service read them.
 """
 
 import json
@@ -17,13 +17,13 @@ from film.output import OutputSettings, settings_from_json, settings_to_json
 from film.segments import ResumePoint
 
 VERSION = 1
-"""Of all records that say theirs; one that is newer is not read."""
+"""Of all versioned records; newer ones are not read."""
 
 Record = TypeVar("Record")
 
 
 class UnreadableRecordError(ValueError):
-    """What is stored is not the record that it should be: "cannot be read", and why."""
+    """A stored record is invalid: "cannot be read", and why."""
 
 
 def _below(key: str, info: SerializationInfo) -> str:
@@ -57,7 +57,7 @@ StoredResumePoint: TypeAlias = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model version as it was when it worked: it may be gone from Triton long since."""
+    """The model version of stored data; it may no longer be in Triton."""
 
     name: str
     version: int
@@ -67,7 +67,7 @@ class StoredModel:
 
 
 class RecordFormat(Generic[Record]):
-    """How one kind of record lies in the bucket."""
+    """The stored format of one kind of record."""
 
     def __init__(
         self, kind: type[Record], *, in_key: Iterable[str] = (), versioned: bool = True
@@ -76,7 +76,7 @@ class RecordFormat(Generic[Record]):
 
         Args:
             kind: the dataclass, or a NamedTuple.
-            in_key: its fields that the object's key says, and its JSON does not.
+            in_key: its fields that are in the object's key, not in its JSON.
             versioned: whether its JSON begins with a version.
         """
         self._adapter = TypeAdapter(kind)
@@ -93,7 +93,7 @@ class RecordFormat(Generic[Record]):
         return json.dumps(fields).encode()
 
     def decode(self, data: bytes | str, *, folder: str = "", **known: object) -> Record:
-        """Return what was stored; `known` fields count more than what its JSON says of them.
+        """Return a stored record; `known` fields override its JSON.
 
         Raises UnreadableRecordError.
         """

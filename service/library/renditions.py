@@ -39,7 +39,7 @@ class RenditionSegment:
 
 @dataclass(frozen=True, slots=True)
 class RenditionManifest:
-    """A rendition, whole: what readers go by."""
+    """The manifest that commits a rendition."""
 
     film: str
     """The film's id."""
@@ -63,7 +63,7 @@ class RenditionManifest:
 
     @property
     def attempts(self) -> frozenset[str]:
-        """All whose files these are: one that goes on keeps what was finished before it."""
+        """All attempts with files in it: a resumed job keeps earlier finished segments."""
         keys = (self.init_key, *(segment.key for segment in self.segments))
         return frozenset(map(layout.attempt_of, keys))
 
@@ -92,9 +92,9 @@ class Renditions:
         self._manifest = lru_cache(_MANIFESTS_KEPT)(self._read_manifest)
 
     def commit(self, manifest: RenditionManifest) -> RenditionManifest:
-        """Make an attempt the rendition, unless another was faster; return what now is.
+        """Commit an attempt as the rendition unless another was faster; return the winner.
 
-        A loser drops its attempt. Raises NotFoundError if the film was deleted meanwhile, or
+        A loser's attempt is removed. Raises NotFoundError if the film was deleted meanwhile, or
         DamagedError.
         """
         self._store.create(_manifest_key(manifest.film, manifest.rendition), manifest.encode())
@@ -104,7 +104,7 @@ class Renditions:
         return winner
 
     def drop_attempt(self, film: str, rendition: str, attempt: str) -> None:
-        """Remove what an attempt wrote; one that was committed stays."""
+        """Remove an attempt's objects unless it was committed."""
         manifest = self.find(film, rendition)
         if manifest is not None and attempt in manifest.attempts:
             return

@@ -1,8 +1,8 @@
-"""The segments of a rendition in the making: each one whole once its record exists.
+"""The segments of an unfinished rendition, each committed by its record.
 
-A record says what the segment is and how to resume after it. Segments of several attempts (a killed
-service's, a slow replica's) may lie side by side; those that continue one another form a chain, and
-who goes on does so after the longest. Nothing is copied or written again.
+A record has the segment's facts and its resume point. Segments of several attempts (a killed
+service's, a slow replica's) may exist; those that continue each other form a chain, and a job
+resumes after the longest one. Nothing is copied or rewritten.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class SegmentFault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SegmentRecord:
-    """One whole segment."""
+    """One committed segment."""
 
     number: int
     """From 1."""
@@ -55,7 +55,7 @@ class SegmentRecord:
     latents: LatentsPart | None
     """None if the film's latents of this model were complete before."""
     begins: str
-    """Where it began: the digest of the resume point before it; empty for the first."""
+    """The digest of the resume point before it; empty for the first."""
     resume: StoredResumePoint
     """How to resume after it."""
     fault: SegmentFault | None
@@ -77,7 +77,7 @@ class SegmentRecord:
         return layout.attempt_of(self.segment.key)
 
     def fits(self, before: "SegmentRecord | None") -> bool:
-        """Return whether it goes on exactly where `before` (None: nothing) ended."""
+        """Return whether it continues exactly where `before` (None: nothing) ended."""
         if before is None:
             return self.number == 1 and not self.begins
         return (
@@ -126,18 +126,18 @@ class SegmentRecords:
         frames: int,
         first_pts: int,
     ) -> RenditionSegment:
-        """Write a segment's bytes; it is not whole before its record is written."""
+        """Write a segment's bytes; it is not committed before its record is written."""
         key = f"{_folder(film, rendition, attempt)}{number:06d}.m4s"
         self._store.put(key, data)
         return RenditionSegment(key, len(data), frames, first_pts, hashlib.sha256(data).hexdigest())
 
     def write(self, record: SegmentRecord) -> None:
-        """Make a segment whole."""
+        """Commit a segment."""
         self._store.put(record.key, record.encode())
 
 
 class RecordsReader:
-    """Looks for the whole segments of one rendition, reading each record once. Blocks."""
+    """Lists the committed segments of one rendition, reading each record once. Blocks."""
 
     def __init__(self, store: ObjectStore, film: str, rendition: str) -> None:
         self._store = store
@@ -145,7 +145,7 @@ class RecordsReader:
         self._known: dict[str, SegmentRecord | None] = {}
 
     def look(self) -> list[SegmentRecord]:
-        """Return all that are there now, of all attempts."""
+        """Return all current ones, of all attempts."""
         for info in self._store.list(self._folder):
             key = info.key
             if key not in self._known and _RECORD.fullmatch(key.removeprefix(self._folder)):
@@ -157,7 +157,7 @@ class RecordsReader:
 
 
 def newest_record(store: ObjectStore, film: str, rendition: str) -> SegmentRecord | None:
-    """Return the whole segment that is farthest in the film, reading no other."""
+    """Return the committed segment that is farthest in the film, reading no other."""
     folder = layout.rendition_folder(film, rendition)
     keys = [
         info.key for info in store.list(folder) if _RECORD.fullmatch(info.key.removeprefix(folder))
@@ -173,10 +173,7 @@ def newest_record(store: ObjectStore, film: str, rendition: str) -> SegmentRecor
 def longest_chain(
     records: Iterable[SegmentRecord], after: SegmentRecord | None = None
 ) -> list[SegmentRecord]:
-    """Return the longest run of segments that continue one another after `after`.
-
-    Of equally long ones, that of the newest attempts.
-    """
+    """Return the longest chain of segments after `after`; of equal ones, that of newer attempts."""
     by_number: defaultdict[int, list[SegmentRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.attempt, reverse=True):
         by_number[record.number].append(record)
@@ -192,7 +189,7 @@ def longest_chain(
 
 
 def resume_digest(resume: ResumePoint) -> str:
-    """Return the digest of a resume point: two segments that end at the same one are alike."""
+    """Return the digest of a resume point; segments with equal ones are interchangeable."""
     text = json.dumps(resume.to_json(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,13 +1,13 @@
-"""Finds and removes what interrupted work left in the store.
+"""Finds and removes leftovers of interrupted operations in the store.
 
-    deletion      the rest of a film that was deleted
-    upload        an upload that nobody went on with
-    film          a folder of a film that never came to be
-    attempt       segments and latents of work that nobody went on with
-    write         writes that were begun and never finished
+    deletion      the rest of a deleted film
+    upload        an upload that nobody resumed
+    film          a folder of a film that was never committed
+    attempt       segments and latents of a job that nobody resumed
+    write         unfinished writes
 
-What is not certainly left over stays: a folder that something was written to lately, and whatever a
-manifest names that cannot be read.
+Doubtful cases stay: a folder that was written to recently, and everything that an unreadable
+manifest may refer to.
 """
 
 import asyncio
@@ -44,26 +44,26 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 _SWEEP_SECONDS: Final = 3600.0
 _RETRY_SECONDS: Final = 30.0
-"""After how long a store that did not answer is swept again."""
+"""Retry delay for a store that did not answer."""
 
 Kind: TypeAlias = Literal["deletion", "upload", "film", "attempt", "write"]
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that can go."""
+    """Something that can be removed."""
 
     kind: Kind
     name: str
     """Which one, for the operator: without the keys of its objects."""
     objects: int
     size: int
-    """Bytes; 0 where the store does not say."""
+    """Bytes; 0 if unknown."""
 
 
 @dataclass(slots=True)
 class _Folder:
-    """What is known of the objects in a folder."""
+    """Facts about the objects in a folder."""
 
     objects: int = 0
     size: int = 0
@@ -89,10 +89,10 @@ class Sweep:
         """Prepare a sweep.
 
         Args:
-            store: what is swept.
-            older_than: how long nothing must have been written to what is taken for left over.
+            store: the store to sweep.
+            older_than: minimum age of leftovers, since their last write.
             dry_run: whether to remove nothing.
-            stopped: ends the sweep early, once it is set.
+            stopped: stops the sweep early, once it is set.
         """
         self._store = store
         self._films = Films(store)
@@ -104,14 +104,14 @@ class Sweep:
         self._stopped = stopped or threading.Event()
 
     def run(self) -> Iterator[Leftover]:
-        """Remove all that is left over, and yield it; of a dry run, what would be removed."""
+        """Remove all leftovers, and yield them; in a dry run, only yield them."""
         yield from self.deletions()
         yield from self._uploads()
         yield from self._film_folders()
         yield from self._abandoned()
 
     def deletions(self) -> Iterator[Leftover]:
-        """End deletions that were cut, however young: nobody can want what is left of those."""
+        """Complete interrupted deletions of any age."""
         deleted = {
             info.key.removeprefix(layout.DELETED).removesuffix(".json")
             for info in self._store.list(layout.DELETED)
@@ -127,7 +127,7 @@ class Sweep:
                 self._deletion.remove_rest(film)
 
     def _named(self) -> set[str]:
-        """Return the ids of all films that anything is kept of."""
+        """Return the ids of all films with any objects."""
         films = set(self._store.folders(layout.FILMS))
         for digest in self._store.folders(layout.CATALOG):
             prefix = layout.catalog_folder(digest)
@@ -151,7 +151,7 @@ class Sweep:
             delete_below(self._store, prefix)
 
     def _finish(self, record: UploadRecord) -> None:
-        """Bring an upload to its film that was whole, where the last step was cut."""
+        """Complete an upload that was interrupted in its last step."""
         end = UploadEnd.find(self._store, record)
         if end is None or end.film is None or self._films.was_deleted(record.film_id):
             return
@@ -191,8 +191,8 @@ class Sweep:
 
     def _attempts_at(self, film: str, folder: str, kind: str, made: str) -> Iterator[Leftover]:
         attempts = {name: self._folder(f"{folder}{name}/") for name in self._store.folders(folder)}
-        # A heartbeat of whoever works on any of them is a sign that all are still needed: he goes
-        # on from what others left.
+        # A heartbeat of any attempt means that all are still needed: a job resumes from the
+        # segments of others.
         if not attempts or max(found.newest for found in attempts.values()) >= self._limit:
             return
         try:
@@ -209,7 +209,7 @@ class Sweep:
                 delete_below(self._store, f"{folder}{name}/")
 
     def _named_attempts(self, film: str, kind: str, made: str) -> frozenset[str]:
-        # Asked again, not from a cache: what was committed a moment ago must count.
+        # Not cached: what was just committed must count.
         if kind == "renditions":
             rendition = Renditions(self._store).find(film, made)
             return frozenset() if rendition is None else rendition.attempts
@@ -247,7 +247,7 @@ async def keep_swept(store: ObjectStore, threads: StorageThreads, older_than: ti
                 log.warning("the library could not be swept", reason=error.reason)
                 pause = _RETRY_SECONDS
             except Exception:
-                # Something that is not ours in the bucket: no reason to end the service.
+                # For example foreign objects in the bucket: no reason to stop the service.
                 log.exception("the sweep of the library failed")
             await asyncio.sleep(pause)
     finally:
@@ -259,7 +259,7 @@ def _sweep(store: ObjectStore, older_than: timedelta, stopped: threading.Event) 
     for found in Sweep(store, older_than=older_than, stopped=stopped).run():
         metrics.LEFTOVERS.labels(found.kind).inc()
         log.info(
-            "removed what interrupted work left",
+            "removed leftovers of interrupted operations",
             kind=found.kind,
             name=found.name,
             objects=found.objects,

@@ -1,9 +1,8 @@
-"""One film's bytes on their way into the library, part by part.
+"""The upload of one film's bytes, in parts.
 
-Bytes gather into parts of 8 MiB, each an object once it is full. A part's key says where it begins
-and the digest of all the film's bytes up to its end: parts of one film continue one another, and
-those of two callers who send different bytes under one upload's name never mix. So any number of
-streams may run concurrently, on any replicas: the one that is whole first wins.
+Bytes are buffered into parts of 8 MiB, each stored as an object. A part's key has its offset and
+the digest of all the film's bytes up to its end, so parts of different bytes under the same upload
+never mix. Any number of streams may run concurrently, on any replicas: the first complete one wins.
 """
 
 import hashlib
@@ -34,7 +33,7 @@ PART_BYTES: Final = 8 * 2**20
 class Upload:
     """One upload in progress. Blocks; calls on several threads wait for one another, not `cancel`.
 
-    Where its errors say that the bytes cannot become a film, it has dropped itself.
+    If its error says that the bytes cannot become a film, the upload was dropped.
     """
 
     def __init__(
@@ -68,14 +67,14 @@ class Upload:
 
     @property
     def committed(self) -> int:
-        """Bytes that are kept for good."""
+        """Bytes stored durably."""
         if self._end is not None and self._end.film is not None:
             return self._end.film.size
         return sum(part.size for part in self._parts)
 
     @property
     def complete(self) -> bool:
-        """Whether the film is whole already, by an earlier stream: further bytes are ignored."""
+        """Whether an earlier stream completed the film: further bytes are ignored."""
         return self._end is not None
 
     def cancel(self) -> None:
@@ -83,7 +82,7 @@ class Upload:
         self._cancelled.set()
 
     def write(self, chunk: bytes) -> None:
-        """Take the film's next bytes; returns once they are kept, or gathered for a part.
+        """Take the film's next bytes; returns once they are stored or buffered.
 
         Raises InvalidFieldError (no film, more bytes than announced), OverloadedError
         (FILM_TOO_LARGE) or UPLOAD_OFFSET_MISMATCH, where stored parts turned out to be damaged.
@@ -102,20 +101,20 @@ class Upload:
                 del self._gathered[:PART_BYTES]
 
     def keep(self) -> None:
-        """Leave the upload as it is: what is committed stays, if anybody can go on with it."""
+        """Stop the stream; committed bytes stay if the upload can be resumed."""
         with self._busy:
             self._gathered.clear()
             if self._record.is_anonymous:
                 self.drop()
 
     def drop(self) -> None:
-        """Leave nothing behind; a film that is complete stays."""
+        """Remove everything, except a complete film."""
         with self._busy:
             self._gathered.clear()
             self._ends.drop(self._record)
 
     def finish(self) -> Film:
-        """Make the film; again, and after a cut at any point, returns the same film.
+        """Make the film; idempotent, also after an interruption.
 
         Raises InvalidFieldError (no film, another digest), DataLossError (fewer bytes than
         announced; they stay), NotFoundError (deleted meanwhile), UPLOAD_CONFLICT or UPLOAD_GONE.
@@ -180,7 +179,7 @@ class Upload:
 
     def _put(self, part: bytes) -> None:
         check_cancelled(self._cancelled)
-        # Kept only once the part is: the store may be away, and the part be put again.
+        # Updated only after the part is stored: if the store is down, the part is put again.
         digest = self._digest.copy()
         digest.update(part)
         key = layout.upload_part(self._record.upload, self.committed, digest.hexdigest())
@@ -189,7 +188,7 @@ class Upload:
         self._parts.append(Piece(key, len(part)))
 
     def _catch_up(self) -> None:
-        """Bring the digest to where the stored parts end, which also proves them."""
+        """Advance the digest over the stored parts, which also verifies them."""
         if self._read_again:
             return
         for number, part in enumerate(self._parts):
@@ -203,7 +202,7 @@ class Upload:
 
 
 def stored_parts(store: ObjectStore, upload: str) -> list[Piece]:
-    """Return the stored parts that continue one another from the film's first byte on."""
+    """Return the contiguous stored parts from the film's first byte on."""
     chain: list[Piece] = []
     offset = 0
     candidate: Piece | None = None

@@ -1,4 +1,4 @@
-"""How uploads end: as a film, or without a trace. Both can be cut anywhere and done again."""
+"""Completes or drops uploads; both are idempotent and can be interrupted anywhere."""
 
 import threading
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class UploadEnds:
     """Ends uploads. Blocking and thread-safe."""
 
     def __init__(self, store: ObjectStore, films: Films, probe: Probe = no_probe) -> None:
-        """`probe` looks whether bytes are a film; without one, none is made of an upload."""
+        """`probe` checks whether bytes are a film; without one, no upload can be completed."""
         self._store = store
         self._films = films
         self._probe = probe
@@ -71,7 +71,7 @@ class UploadEnds:
         end = UploadEnd(record.uid, film, tuple(part.key for part in parts))
         if end.create(self._store, record.upload):
             if not self._is_current(record):
-                # It was dropped before, with the note that it was.
+                # It was dropped before.
                 self._store.delete([layout.upload_end(record.upload), *end.parts])
                 raise upload_gone()
         else:
@@ -79,7 +79,7 @@ class UploadEnds:
         return self.finish(record, end, digest)
 
     def finish(self, record: UploadRecord, end: UploadEnd, digest: str = "") -> Film:
-        """Bring an upload that has ended to its film.
+        """Make the film of an upload that has ended.
 
         Raises UploadAbortedError if it was dropped, or became a film of other bytes than those
         of `digest`; NotFoundError if the film was deleted.
@@ -88,7 +88,7 @@ class UploadEnds:
             raise upload_gone()
         if digest not in ("", end.film.digest):
             raise UploadAbortedError(
-                "another stream of this upload sent other bytes, and was whole first",
+                "another stream of this upload sent other bytes, and was complete first",
                 reason="UPLOAD_CONFLICT",
             )
         film = self._films.find(record.film_id)
@@ -100,7 +100,7 @@ class UploadEnds:
         return film
 
     def drop(self, record: UploadRecord) -> bool:
-        """Remove an upload and all its bytes; return False where it is complete, and stays."""
+        """Remove an upload and all its bytes; return False if it is complete, and stays."""
         if not UploadEnd(record.uid, None, ()).create(self._store, record.upload):
             end = UploadEnd.find(self._store, record)
             if end is not None and end.uid == record.uid and end.film is not None:
@@ -109,7 +109,7 @@ class UploadEnds:
         return True
 
     def forget_former(self, record: UploadRecord) -> None:
-        """Remove the end of an upload that had the same name before."""
+        """Remove the end of an earlier upload with the same name."""
         end = UploadEnd.find(self._store, record)
         if end is not None and end.uid != record.uid:
             self._store.delete([layout.upload_end(record.upload)])

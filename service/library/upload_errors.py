@@ -1,4 +1,4 @@
-"""What can be wrong with an upload, as the caller is told."""
+"""Errors of uploads, for callers."""
 
 import grpc
 
@@ -20,7 +20,7 @@ class UploadConflictError(ClientSideError):
 
 
 class UploadCancelledError(Exception):
-    """The stream of an upload ended; raised in the thread that was at work for it."""
+    """The stream of an upload was cancelled; raised in its thread."""
 
 
 class UploadIncompleteError(ClientSideError):
@@ -45,9 +45,9 @@ class UploadExistsError(ClientSideError):
 
 
 def offset_mismatch(write_offset: int, committed: int) -> UploadConflictError:
-    """Return the error for a stream that does not go on where the upload stands."""
+    """Return the error for a stream that does not continue at the committed size."""
     return UploadConflictError(
-        f"write_offset_bytes is {write_offset}, but {committed} bytes are committed: go on "
+        f"write_offset_bytes is {write_offset}, but {committed} bytes are committed: resume "
         "from there",
         reason="UPLOAD_OFFSET_MISMATCH",
         metadata={"committed_bytes": str(committed)},

@@ -1,1 +1,1 @@
-"""The gRPC services: the only place that knows protobuf."""
+"""The gRPC services: the only package that uses protobuf."""

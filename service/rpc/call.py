@@ -1,4 +1,4 @@
-"""The call in progress: its context, and what is known of it for its log line and its answer."""
+"""The call in progress: its context, and its facts for the log and the response."""
 
 import re
 import uuid
@@ -40,7 +40,7 @@ def current_call() -> Call:
 
 
 def begin_call(request_id: str | None) -> Call:
-    """Start a call in this task; a request id that is none (too long, odd letters) is replaced."""
+    """Start a call in this task; an invalid request id (too long, odd letters) is replaced."""
     valid = request_id is not None and _REQUEST_ID.fullmatch(request_id)
     call = Call(request_id if request_id is not None and valid else uuid.uuid4().hex)
     _current.set(call)

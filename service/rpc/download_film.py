@@ -59,7 +59,7 @@ class PresigningError(ClientSideError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the library is kept in a folder, which has no URLs: its bytes go through the service"
+            "the library is in a folder, which has no URLs: download through the service"
         )
 
 
@@ -76,7 +76,7 @@ class _Bytes:
 
 
 class DownloadCalls:
-    """The calls that hand stored bytes out."""
+    """The methods for downloads."""
 
     def __init__(self, library: Library) -> None:
         self._store = library.store
@@ -116,7 +116,7 @@ class DownloadCalls:
         request: pb.CreateDownloadUrlsRequest,
         context: "Context[pb.CreateDownloadUrlsRequest, pb.CreateDownloadUrlsResponse]",
     ) -> pb.CreateDownloadUrlsResponse:
-        """Sign URLs at which the store serves the bytes; raises PresigningError."""
+        """Presign URLs of the store; raises PresigningError."""
         valid = time_to_live(request.time_to_live if request.HasField("time_to_live") else None)
         wanted = await self._threads.run(self._find, request.name)
         response = pb.CreateDownloadUrlsResponse()

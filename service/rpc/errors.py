@@ -13,7 +13,7 @@ from service.errors import ClientSideError, ServiceError
 
 ERROR_DOMAIN = "refilm"
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Trailing metadata by which a server tells gRPC's own retries how long to wait."""
+"""Trailing metadata with the delay for gRPC's own retries."""
 _NEVER = "-1"
 
 
@@ -35,7 +35,7 @@ def refusal(error: ServiceError, request_id: str) -> Refusal:
     if error.retry_after is not None:
         trailing += ((RETRY_PUSHBACK_KEY, str(round(error.retry_after * 1000))),)
     elif isinstance(error, ClientSideError):
-        # gRPC goes by the code, and would try the same again.
+        # gRPC would retry by the code alone.
         trailing += ((RETRY_PUSHBACK_KEY, _NEVER),)
     return Refusal(error.code, error.message, trailing)
 

@@ -1,4 +1,4 @@
-"""Which stored latents a request means, and reading them only while their film exists."""
+"""Resolves requests to stored latents, and reads them only while their film exists."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -42,10 +42,10 @@ class FilmLatents:
         return await self._threads.run(self._films.get, parse_film_name(name, field))
 
     async def chosen(self, film: Film, selector: pb.ModelSelector) -> LatentsManifest:
-        """Return the film's latents that a selector means; the call's log names their model.
+        """Resolve a selector to the film's latents, and log their model.
 
-        A digest is taken as it is: latents can be read when their model is gone. Without any
-        selector these are the only ones that the film has, or those of the default model.
+        A digest is not resolved by the registry: latents can be read without their model. Without
+        a selector: the film's only latents, or those of the default model.
         Raises NoLatentsError, InvalidFieldError or as `Models.resolve`.
         """
         if selector.digest:
@@ -95,7 +95,7 @@ class FilmLatents:
         try:
             return await self._threads.run(call)
         except DamagedError:
-            # What is missing may be so because the film was deleted.
+            # Objects may be missing because the film was deleted.
             await self.watch.require(film)
             raise
 

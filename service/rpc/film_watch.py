@@ -1,4 +1,4 @@
-"""Reads of a film that end when the film is deleted, on whatever replica."""
+"""Reads of a film that stop when the film is deleted, on any replica."""
 
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -10,13 +10,13 @@ from service.library.verified_reads import DamagedError
 from service.storage.threads import StorageThreads
 
 _LOOK_SECONDS = 1.0
-"""How often a stream makes sure that its film was not deleted."""
+"""How often a stream checks that its film was not deleted."""
 
 Item = TypeVar("Item")
 
 
 class FilmWatch:
-    """Makes sure that films exist while something of them is read."""
+    """Checks that films exist while something of them is read."""
 
     def __init__(self, films: Films, threads: StorageThreads) -> None:
         self._films = films
@@ -29,9 +29,9 @@ class FilmWatch:
     async def watched(self, film: Film, items: Iterator[Item]) -> AsyncGenerator[Item, None]:
         """Yield what is read of a film, pulled on storage's threads.
 
-        Makes sure that the film exists right before the first item, and once a second from there
-        on, however slowly they are taken. Close it (`aclosing`) where it is not exhausted. Raises
-        NotFoundError or DamagedError.
+        Checks that the film exists right before the first item, and then once a second, however
+        slowly they are consumed. Close it (`aclosing`) if it is not exhausted. Raises NotFoundError
+        or DamagedError.
         """
         looked: float | None = None
         try:
@@ -42,6 +42,6 @@ class FilmWatch:
                         looked = time.monotonic()
                     yield item
         except DamagedError:
-            # What is missing may be so because the film was deleted.
+            # Objects may be missing because the film was deleted.
             await self.require(film)
             raise

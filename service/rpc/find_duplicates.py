@@ -25,7 +25,7 @@ from service.search.passage_pairs import FilmRange, PassagePair
 
 DEFAULT_SIMILARITY = 0.9
 LEAST_SIMILARITY = 0.5
-"""Below it frames have little in common, and there would be no end of pairs."""
+"""Below it frames have little in common, and there would be too many pairs."""
 DEFAULT_SECONDS = Fraction(2)
 LEAST_SECONDS = Fraction(1)
 """Films are indexed once a second."""
@@ -40,7 +40,7 @@ _TOKENS: Final = PageTokens(
 
 
 class DuplicateCalls:
-    """The call that finds passages twice. Its last answers are kept for their further pages."""
+    """The method FindDuplicates. Caches its last results for their further pages."""
 
     def __init__(self, models: Models, queries: Queries, search: Search, limit: Limit) -> None:
         self._models = models

@@ -1,4 +1,4 @@
-"""GetFrame: one frame of a film as a model remembers it, made from the stored latents."""
+"""GetFrame: one reconstructed frame of a film, decoded from the stored latents."""
 
 from fractions import Fraction
 

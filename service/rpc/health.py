@@ -1,10 +1,10 @@
-"""grpc.health.v1: SERVING only while what a service stands on can answer.
+"""grpc.health.v1: SERVING only while a service's dependencies are ready.
 
-The whole server ("") and AutoencoderService stand on a model, LibraryService and LatentsService on
-the store; their calls that need a model as well say so themselves.
+The whole server ("") and AutoencoderService need a model, LibraryService and LatentsService the
+store; their methods that also need a model fail by themselves.
 
 Own code, because grpcio-health-checking's aio servicer shares one condition among all watchers of a
-service and drops it when the first of them leaves: the others never hear of a change again.
+service and drops it when the first of them leaves: the others get no more updates.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._notify()
 
     def drain(self) -> None:
-        """Say NOT_SERVING from now on, whatever is set."""
+        """Report NOT_SERVING from now on."""
         self._draining = True
         self._notify()
 

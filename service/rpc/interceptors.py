@@ -1,4 +1,4 @@
-"""Around every call: its metrics, its log line, its errors as statuses, and the gate at the end."""
+"""Around every call: metrics, a log line, errors as statuses, and the gate for draining."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ log = structlog.get_logger("service.calls")
 
 _OWN_PACKAGE = "refilm."
 _ON_THE_WAY_SECONDS = 0.1
-"""By how much a caller's deadline may come before the service's: its time began when it called."""
+"""How much earlier a caller's deadline may expire than the service's: network latency."""
 _KINDS = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -40,7 +40,7 @@ Response = TypeVar("Response")
 
 
 class Gate:
-    """Counts the calls in progress, and lets no more in once it is closed."""
+    """Counts the calls in progress, and refuses new ones once it is closed."""
 
     def __init__(self) -> None:
         self.closed = False

@@ -1,4 +1,4 @@
-"""The Interpolate call: its ends, the one model of both, and the pictures or the film between."""
+"""Interpolate: resolves both ends and their model, and returns pictures or a film between them."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator

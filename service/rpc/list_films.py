@@ -26,12 +26,12 @@ from service.rpc.requests import check_request_id
 log = structlog.get_logger(__name__)
 
 ONLY_CALLER: Final = "local"
-"""Whoever calls: this service does not tell callers apart, so all films are one caller's."""
+"""The only caller: this service does not distinguish callers yet."""
 
 _AT_ONCE: Final = 16
-"""Films whose facts are asked for concurrently."""
+"""Film records that are read concurrently."""
 _LOOKED_AT: Final = 2000
-"""Films that are looked at for one page, however few of them the filter wants."""
+"""Films that are read for one page at most, even if the filter matches few of them."""
 
 _TOKENS: Final = PageTokens("films", TypeAdapter(FilmId))
 

@@ -1,4 +1,4 @@
-"""MatchClip: a clip comes in, and where it comes from goes out."""
+"""MatchClip: finds the film that a clip comes from."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -104,7 +104,7 @@ class ClipCalls:
     async def _encoded(
         self, settings: pb.MatchClipSettings, model: ModelVersion, chunks: AsyncIterator[bytes]
     ) -> tuple[ClipSurvey, list[EncodedClip]]:
-        """Take the clip in and encode some of its pictures; nothing of it is left afterwards."""
+        """Receive the clip and encode some of its pictures; the clip is not stored."""
         try:
             spool = Spool(self._spools, self._clip_bytes)
         except FilmError as error:
