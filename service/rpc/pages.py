@@ -64,6 +64,9 @@ class PageTokens(Generic[Position]):
             decoded = base64.b64decode(token, altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise refused_token() from None
+        if base64.urlsafe_b64encode(decoded).decode() != token:
+            # The last letter has bits that mean nothing.
+            raise refused_token()
         checksum, content = decoded[:_CHECKSUM_BYTES], decoded[_CHECKSUM_BYTES:]
         if checksum != self._checksum(content, chosen_by):
             raise refused_token()

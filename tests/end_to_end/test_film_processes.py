@@ -35,7 +35,7 @@ def in_work(service: ServiceProcess, film: Path) -> Iterator[tuple[Any, int]]:
     others = set(film_processes(service))
     with service.connect() as channel:
         responses = pb_grpc.AutoencoderServiceStub(channel).ReconstructVideo(messages())
-        assert next(responses).WhichOneof("payload") == "film"
+        assert next(responses).WhichOneof("payload") == "facts"
         (process,) = set(film_processes(service)) - others
         try:
             yield responses, process

@@ -111,7 +111,7 @@ class Held:
             pb.ReconstructVideoResponse.FromString,
         )
         self._call = stub(self._messages)
-        assert next(self._call).WhichOneof("payload") == "film"
+        assert next(self._call).WhichOneof("payload") == "facts"
 
     def leave(self) -> None:
         self._call.cancel()

@@ -60,7 +60,7 @@ def held(service: ServiceProcess, beginning: bytes) -> Iterator[None]:
 
     with service.connect() as channel:
         responses = pb_grpc.AutoencoderServiceStub(channel).ReconstructVideo(messages())
-        assert next(responses).WhichOneof("payload") == "film"
+        assert next(responses).WhichOneof("payload") == "facts"
         try:
             yield
         finally:
