@@ -36,7 +36,7 @@ def test_a_size_is_found_in_a_few_tries(search: Search, wanted: float) -> None:
     assert is_equal(coded, wanted) and len(tries) <= 8
 
 
-def test_where_sizes_jump_up_and_down_the_neighbours_are_looked_at(search: Search) -> None:
+def test_where_sizes_jump_up_and_down_the_neighbours_are_read(search: Search) -> None:
     def size(number: float) -> float:
         return 200 * 2 ** ((46 - number) / 15) * (1.03 if round(number * 4) % 3 else 0.97)
 

@@ -121,7 +121,7 @@ def test_absent_runs_are_named(page: str) -> None:
     ]
 
 
-def test_curves_ablations_and_the_foreign_film_are_told(page: str) -> None:
+def test_curves_ablations_and_the_foreign_film_are_reported(page: str) -> None:
     minutes = table(page, "## Big Buck Bunny: PSNR against minutes of training")
     assert list(minutes.values()) == [
         ["fidelity large", "2.0", *(f"{m}.0: 2{m}.00" for m in (0, 2, 4, 6, 8))]

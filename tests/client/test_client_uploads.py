@@ -158,7 +158,7 @@ def test_an_upload_outlives_what_passes(library: Library, path: Path) -> None:
         assert len(library.faults) == 20 - 9
 
 
-def test_what_cannot_be_read_again_is_not_gone_on_with(library: Library, cable: Cable) -> None:
+def test_what_cannot_be_read_again_is_not_resumed(library: Library, cable: Cable) -> None:
     cable.cut_after(2_500_000)
     with (
         refilm.Client(cable.address) as client,

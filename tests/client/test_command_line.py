@@ -243,7 +243,9 @@ def test_nobody_there_may_succeed_later(refilm: Refilm) -> None:
     assert "127.0.0.1:2" in refilm.fails(3, "health", "--address", "127.0.0.1:2")
 
 
-def test_a_film_that_breaks_off_is_kept_as_far_as_it_goes(refilm: Refilm, small_film: Path) -> None:
+def test_a_film_that_is_truncated_is_kept_as_far_as_it_goes(
+    refilm: Refilm, small_film: Path
+) -> None:
     data = small_film.read_bytes()
     whole = refilm.folder / "whole.mp4"
     # Fragmented, the index comes with the pictures: half of it is half a film.

@@ -109,7 +109,7 @@ def test_the_project_s_film_needs_no_training(
     assert frame_times(paths["beside the original"]) == pytest.approx(frame_times(film))
 
 
-def test_a_service_that_dies_under_it_is_told_with_what_it_said_last(tmp_path: Path) -> None:
+def test_a_service_that_dies_under_it_is_reported_with_what_it_said_last(tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, "examples/demo.py"],
         cwd=ROOT,
@@ -135,7 +135,7 @@ def test_a_service_that_dies_under_it_is_told_with_what_it_said_last(tmp_path: P
     assert not list(tmp_path.rglob("*.mp4")) and not list(tmp_path.rglob(".*.unfinished"))
 
 
-def test_a_service_that_lives_and_does_not_answer_is_told(
+def test_a_service_that_lives_and_does_not_answer_is_reported(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*_: object) -> None:
@@ -151,7 +151,7 @@ def test_a_service_that_lives_and_does_not_answer_is_told(
     assert "service.log" in second and said
 
 
-def test_a_service_that_does_not_start_is_told_with_what_it_said_last(
+def test_a_service_that_does_not_start_is_reported_with_what_it_said_last(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("REFILM_MAX_RECONSTRUCTIONS", "some")
@@ -161,7 +161,7 @@ def test_a_service_that_does_not_start_is_told_with_what_it_said_last(
     assert "REFILM_MAX_RECONSTRUCTIONS" in str(ended.value).splitlines()[-1]
 
 
-def test_what_the_service_refuses_is_told_in_a_line(
+def test_what_the_service_refuses_is_reported_in_a_line(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     letter = tmp_path / "letter.mp4"
@@ -173,7 +173,7 @@ def test_what_the_service_refuses_is_told_in_a_line(
     assert line.startswith(f"{letter} cannot be reconstructed: ") and "film" in line
 
 
-def test_a_film_of_one_s_own_is_learned_interrupted_gone_on_with_and_reused(
+def test_a_film_of_one_s_own_is_learned_interrupted_resumed_and_reused(
     film: Path, tmp_path: Path
 ) -> None:
     before = tracked_changes()

@@ -140,7 +140,7 @@ def test_a_service_that_is_killed_leaves_no_process(
                 wait_for(lambda pid=pid: is_gone(pid) or None, "its end")
 
 
-def test_a_film_beyond_a_limit_is_told_which(
+def test_a_film_beyond_a_limit_is_reported_which(
     service: ServiceProcess, example_film: Path, tmp_path: Path
 ) -> None:
     settings = {"REFILM_TRITON_ADDRESS": service.triton_address, "REFILM_FILM_PICTURES": "100"}

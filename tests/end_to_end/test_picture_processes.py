@@ -135,7 +135,9 @@ def computing(service: ServiceProcess) -> psutil.Process | None:
     return None
 
 
-def test_a_callers_deadline_ends_the_work(service: ServiceProcess, tmp_path: Path) -> None:
+def test_a_callers_deadline_stops_the_reconstruction(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
     """And with the limit on its time lifted, nothing else does."""
     with started(service, tmp_path / "slow", REFILM_PICTURE_SECONDS="3600") as slow:
         call = slow.stub.Encode.future(encode(bombs.endless_jpeg()))
@@ -150,7 +152,7 @@ def test_a_callers_deadline_ends_the_work(service: ServiceProcess, tmp_path: Pat
         assert len(slow.stub.Encode(encode(JPEG)).latent.floats.values) == 200
 
 
-def test_a_picture_in_work_does_not_outlive_two_signals(
+def test_a_picture_in_progress_does_not_outlive_two_signals(
     service: ServiceProcess, tmp_path: Path
 ) -> None:
     with started(service, tmp_path / "ending", REFILM_PICTURE_SECONDS="3600") as ending:

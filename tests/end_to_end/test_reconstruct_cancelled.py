@@ -80,7 +80,7 @@ def test_cancelled_calls_leave_no_thread_and_no_file(
     wait_for(lambda: process.num_fds() < files + few, "the end of files", seconds=20)
 
 
-def test_a_deadline_ends_the_work(service: ServiceProcess, never_ending: Messages) -> None:
+def test_a_deadline_stops_the_processing(service: ServiceProcess, never_ending: Messages) -> None:
     with service.connect() as channel:
         stub = pb_grpc.AutoencoderServiceStub(channel)
         with pytest.raises(grpc.RpcError) as ended:

@@ -125,7 +125,7 @@ def test_pictures_that_would_be_a_bomb_are_refused(channel: grpc.Channel, tmp_pa
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
-def test_a_film_that_breaks_off_is_delivered_as_far_as_it_goes(
+def test_a_film_that_is_truncated_is_delivered_as_far_as_it_goes(
     suffix: str, channel: grpc.Channel, tmp_path: Path
 ) -> None:
     whole = make_clip(

@@ -124,7 +124,7 @@ def test_a_film_that_is_sent_can_be_kept(library: LibraryFilms, clip: bytes) -> 
         assert (taken.reason, taken.output) == ("FILM_EXISTS", b"")
 
 
-def test_of_a_film_that_breaks_off_nothing_is_kept(library: LibraryFilms, clip: bytes) -> None:
+def test_of_a_film_that_is_truncated_nothing_is_kept(library: LibraryFilms, clip: bytes) -> None:
     service = library.serve()
     half = clip[: len(clip) * 3 // 4]
     with service.connect() as channel:

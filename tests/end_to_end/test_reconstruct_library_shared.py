@@ -53,7 +53,7 @@ def begun(answer: Answer) -> bool:
     return bool(answer.output)
 
 
-def test_callers_share_a_work_until_the_last_one_leaves(
+def test_callers_share_a_job_until_the_last_one_leaves(
     folder_library: LibraryFilms, example_film: Path
 ) -> None:
     library = folder_library
@@ -78,7 +78,7 @@ def test_callers_share_a_work_until_the_last_one_leaves(
     have = len(second.answer.output)
     second.wait_for(lambda answer: len(answer.output) > have, "more for the one who stayed")
     assert second.leave().code is grpc.StatusCode.CANCELLED
-    wait_for(lambda: not works(service), "the work's end")
+    wait_for(lambda: not works(service), "the job's end")
     made = segments(service, "made")
     assert 0 < made < SEGMENTS
 
@@ -134,7 +134,7 @@ class _Messages:
         raise StopIteration
 
 
-def test_replicas_share_a_work_and_take_it_over(library: LibraryFilms, example_film: Path) -> None:
+def test_replicas_share_a_job_and_take_it_over(library: LibraryFilms, example_film: Path) -> None:
     name = library.add(example_film.read_bytes())
     one, two = library.serve(), library.serve()
 
@@ -158,7 +158,7 @@ def test_replicas_share_a_work_and_take_it_over(library: LibraryFilms, example_f
     assert watch(two, name).output == answer.output
 
 
-def test_a_replica_that_slept_too_long_leaves_the_work_to_another(
+def test_a_replica_that_slept_too_long_loses_its_lease(
     folder_library: LibraryFilms, example_film: Path
 ) -> None:
     library = folder_library
@@ -201,5 +201,5 @@ def test_a_film_that_is_deleted_in_the_middle_is_gone_everywhere(
         assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND")
     for service in (one, two):
         assert watch(service, name).code is grpc.StatusCode.NOT_FOUND
-        wait_for(lambda service=service: not works(service), "the work's end")
+        wait_for(lambda service=service: not works(service), "the job's end")
     assert library.keys() == ["deleted/film.json"]

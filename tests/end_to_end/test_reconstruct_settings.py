@@ -102,7 +102,7 @@ def test_side_by_side_shows_the_source_on_the_left(channel: grpc.Channel, clip: 
         assert np.abs(made[:, :640].astype(float) - original).mean() < 4
 
 
-def test_without_sound_there_is_none(channel: grpc.Channel, clip: Clip) -> None:
+def test_without_sound_there_is_dropped(channel: grpc.Channel, clip: Clip) -> None:
     answer = reconstruct(channel, clip.path, LOOK(sound=LOOK.SOUND_NONE))
 
     assert answer.error is None and answer.made is not None

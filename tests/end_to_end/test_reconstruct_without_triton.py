@@ -49,7 +49,7 @@ def reconstruct_with(
     return answer
 
 
-def test_a_film_goes_on_after_triton_was_killed(
+def test_a_film_resumes_after_triton_was_killed(
     own_service: ServiceProcess, example_film: Path
 ) -> None:
     answer = reconstruct_with(
@@ -69,7 +69,7 @@ def kill_stubs(service: ServiceProcess) -> None:
             child.kill()
 
 
-def test_a_film_goes_on_after_the_model_s_processes_were_killed(
+def test_a_film_resumes_after_the_model_s_processes_were_killed(
     own_service: ServiceProcess, example_film: Path
 ) -> None:
     answer = reconstruct_with(

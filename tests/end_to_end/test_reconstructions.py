@@ -109,7 +109,7 @@ def encoded(service: ServiceProcess) -> float:
     return service.metric("refilm_frames_encoded_total")
 
 
-def test_a_started_reconstruction_survives_the_service_that_worked_on_it(
+def test_a_started_reconstruction_survives_its_service(
     library: LibraryFilms, example_film: Path
 ) -> None:
     name = library.add(example_film.read_bytes())
@@ -129,7 +129,7 @@ def test_a_started_reconstruction_survives_the_service_that_worked_on_it(
     # Killed, then asked nothing: another one finishes it by itself.
     one.stop(signal.SIGKILL)
     two = library.serve()
-    wait_for(lambda: library.keys("pending/") == [], "the work's end without a call")
+    wait_for(lambda: library.keys("pending/") == [], "the job's end without a call")
 
     calls = Calls(library, two)
     done = calls.get(job.name)
@@ -150,7 +150,7 @@ def test_a_started_reconstruction_survives_the_service_that_worked_on_it(
     assert calls.cancel(again.name).state == SUCCEEDED
 
 
-def test_a_service_that_is_told_to_end_hands_its_work_on(
+def test_a_draining_service_releases_its_jobs(
     folder_library: LibraryFilms, example_film: Path
 ) -> None:
     library = folder_library
@@ -186,7 +186,7 @@ def test_a_reconstruction_is_cancelled_from_any_replica(
     cancelled = Calls(library, other).cancel(job.name)
 
     assert cancelled.state == CANCELLED and cancelled.HasField("end_time")
-    wait_for(lambda: not worker.metric("refilm_rendition_jobs_running"), "the work's end")
+    wait_for(lambda: not worker.metric("refilm_rendition_jobs_running"), "the job's end")
     assert encoded(other) == 0
     assert not library.keys("pending/")
     assert 0 < Calls(library, one).get(job.name).frames < FRAMES
@@ -197,7 +197,7 @@ def test_a_reconstruction_is_cancelled_from_any_replica(
     assert Calls(library, one).get(job.name).state == CANCELLED
 
 
-def test_who_watches_keeps_a_cancelled_work_going(
+def test_a_watcher_keeps_a_cancelled_job_running(
     folder_library: LibraryFilms, example_film: Path
 ) -> None:
     library = folder_library
@@ -227,7 +227,7 @@ def test_who_waits_sees_it_through_its_states(folder_library: LibraryFilms, clip
     assert list(calls.watch(job.name)) == seen[-1:]
 
 
-def test_who_waits_is_told_when_it_is_cancelled_or_the_service_ends(
+def test_who_waits_is_reported_when_it_is_cancelled_or_the_service_ends(
     folder_library: LibraryFilms, example_film: Path
 ) -> None:
     library = folder_library
@@ -376,5 +376,5 @@ def test_a_film_that_is_deleted_takes_its_reconstructions_along(
     error = error_of(lambda: calls.get(job.name))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND")
     assert calls.list("films/-") == [[]]
-    wait_for(lambda: not service.metric("refilm_rendition_jobs_running"), "the work's end")
+    wait_for(lambda: not service.metric("refilm_rendition_jobs_running"), "the job's end")
     wait_for(lambda: library.keys() == [layout.deleted("film")], "an empty store", 30)

@@ -94,7 +94,7 @@ def test_a_full_disk(room: SpoolRoom, monkeypatch: pytest.MonkeyPatch) -> None:
         assert spool.size == 60
 
 
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_nothing_is_left_over(tmp_path: Path) -> None:
     room = SpoolRoom(tmp_path, 1000)
     with Spool(room, 1000) as spool:
         spool.write(b"abc")

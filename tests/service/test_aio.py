@@ -70,7 +70,7 @@ async def test_what_runs_in_the_background_is_ended_with_the_block() -> None:
     assert ended
 
 
-async def test_the_service_is_told_to_end_when_something_in_the_background_fails(
+async def test_the_service_is_reported_to_end_when_something_in_the_background_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raised: list[signal.Signals] = []

@@ -25,7 +25,7 @@ ENCODE = pb.EncodeRequest(
 AUTOENCODER = "refilm.v1.AutoencoderService"
 
 
-def test_health_is_told_overall_and_by_service(service: ServiceProcess) -> None:
+def test_health_is_reported_overall_and_by_service(service: ServiceProcess) -> None:
     for name in ("", AUTOENCODER):
         assert service.health(name) == health_pb2.HealthCheckResponse.SERVING
     error = error_of(lambda: service.health("refilm.v1.Nothing"))

@@ -17,6 +17,6 @@ def test_the_largest_picture_must_fit_into_its_processes_memory(
     assert Settings().picture_memory_bytes == 2_400_000_000
 
 
-def test_an_empty_number_of_picture_processes_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_number_of_picture_processes_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFILM_PICTURE_PROCESSES", "")
     assert Settings().picture_processes is None

@@ -220,7 +220,7 @@ def train(options: argparse.Namespace) -> None:
     broad2016.train(options, SMALL.channels)
 
 
-def test_six_trainings_go_on_from_one_another(data: Path, tmp_path: Path) -> None:
+def test_six_trainings_resume_from_one_another(data: Path, tmp_path: Path) -> None:
     before: list[str] = []
     for number in range(1, 7):
         run = tmp_path / f"run{number}"
@@ -278,7 +278,7 @@ def test_noise_only_falls_and_ends_at_none() -> None:
     assert NOISE[0] == 1.0 and NOISE[-1] == 0.0
 
 
-def test_the_three_defects_are_named_where_they_are_put_right() -> None:
+def test_the_three_defects_are_named_where_they_are_fixed() -> None:
     source = inspect.getsource(broad2016)
     documented = ast.get_docstring(ast.parse(source)) or ""
     for defect in ("swapped variables", "variables listed too early", "batch statistics at"):

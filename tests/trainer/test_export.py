@@ -136,7 +136,7 @@ def test_a_decoder_exports_the_pictures_it_rounds(
     assert bool(gradient.ne(0).any(1).all())
 
 
-def test_a_decoder_without_pictures_is_told(tmp_path: Path) -> None:
+def test_a_decoder_without_pictures_is_reported(tmp_path: Path) -> None:
     save_torchscript(TinyDecoder(7), tmp_path / "model.pt")
     with pytest.raises(ContractError, match="no method `pictures`"):
         pictures_of(load_torchscript(tmp_path / "model.pt"))

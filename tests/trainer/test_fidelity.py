@@ -258,7 +258,7 @@ def test_the_memory_of_another_film_is_refused(run: Path, monkeypatch: pytest.Mo
         train(run, "--steps", "0")
 
 
-def test_a_damaged_memory_is_told(run: Path) -> None:
+def test_a_damaged_memory_is_reported(run: Path) -> None:
     path = run / "memory.pt"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RunError, match=r"memory\.pt .*damaged"):

@@ -88,7 +88,7 @@ def test_scenes_come_back_better_than_from_one_basis(
     assert psnr(remembered, frames) > floor + 2
 
 
-def test_a_black_frame_comes_back_black(remembered: Tensor) -> None:
+def test_a_black_frame_is_reconstructed_black(remembered: Tensor) -> None:
     assert remembered[:3].float().mean((1, 2, 3)).max() < 2
 
 
@@ -186,7 +186,7 @@ def test_whatever_latent_is_decoded_is_a_picture() -> None:
     torch.testing.assert_close(alone, pictures[:6], atol=0.5 / 255, rtol=0)
 
 
-def test_only_a_stretch_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_segment_is_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = FilmInMemory(film().everything()[::2].numpy())
     monkeypatch.setattr(fidelity_memory, "_BATCH", 16)
     monkeypatch.setattr(fidelity_memory, "_MIN_SEGMENT_FRAMES", 30)

@@ -133,7 +133,7 @@ def test_what_it_publishes_keeps_the_contract_and_the_latents(
     assert isinstance(training, dict) and training["steps"] == 3
 
 
-def test_a_finish_in_two_lives_reaches_the_same_bits(
+def test_a_finish_after_a_restart_reaches_the_same_bits(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
     finish(data, tmp_path / "once", finished, "--steps", "4")
@@ -208,7 +208,7 @@ def test_the_refinement_heeds_the_discriminator_after_its_head_start(
     assert not torch.equal(*after[1])
 
 
-def test_it_learns_from_windows_all_over_the_frame() -> None:
+def test_it_learns_from_windows_across_the_frame() -> None:
     place = torch.arange(144 * 256).view(1, 1, 144, 256).expand(1, 3, -1, -1).float()
     seen = torch.zeros(144 * 256, dtype=torch.bool)
     torch.manual_seed(0)
@@ -247,7 +247,7 @@ def test_what_does_not_follow_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finish_goes_on_from_fidelity_on_the_same_frames(
+def test_a_finish_resumes_from_fidelity_on_the_same_frames(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
     clip = clip_of_scenes(tmp_path / "other.mp4", [3])

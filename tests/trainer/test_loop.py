@@ -94,7 +94,7 @@ def test_killed_and_started_again_it_reaches_the_same_bits(
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_a_checkpoint_to_go_on_from(
+def test_a_signal_ends_it_with_a_checkpoint_to_resume_from(
     how: signal.Signals, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -170,7 +170,7 @@ def test_weights_that_diverged_are_not_saved(tmp_path: Path) -> None:
     assert checkpoint.step_of(checkpoint.paths(tmp_path)[-1]) == 2
 
 
-def test_divergence_is_told_and_not_saved(tmp_path: Path) -> None:
+def test_divergence_is_reported_and_not_saved(tmp_path: Path) -> None:
     with pytest.raises(DivergenceError, match=r"diverged at step 5 \(loss nan\).* of step 4"):
         fit_drifting(tmp_path, 9)
     assert checkpoint.step_of(checkpoint.paths(tmp_path)[-1]) == 4
@@ -211,7 +211,7 @@ def test_every_frame_comes_once_an_epoch_in_an_order_of_its_own() -> None:
     assert list(Order(np.arange(100, 111), seed=4).at(0, 11)) != list(first)
 
 
-def test_any_position_can_be_gone_on_from() -> None:
+def test_any_position_can_be_resumed_from() -> None:
     whole = Order(np.arange(7), seed=0).at(0, 40)
     for position in range(30):
         np.testing.assert_array_equal(

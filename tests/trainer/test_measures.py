@@ -55,7 +55,7 @@ def test_a_still_shot_that_falls_into_one_picture_is_seen() -> None:
     assert perfect["correlation"] == pytest.approx(1)
 
 
-def test_static_shots_are_told_one_by_one_too() -> None:
+def test_static_shots_are_reported_one_by_one_too() -> None:
     shots = [Shot(0, 0, 4), Shot(0, 4, 8), Shot(0, 8, 12)]
     source = torch.cat([walker(seed, 4, size=12) for seed in range(3)])
     result = source.clone()
@@ -95,7 +95,7 @@ def test_frames_are_sorted_by_brightness_into_tenths() -> None:
     assert [tenth["frames"] for tenth in few] == [1, 1, 1]
 
 
-def test_black_frames_are_looked_at_by_themselves() -> None:
+def test_black_frames_are_read_by_themselves() -> None:
     source, result = walker(1, 4, size=12), walker(1, 4, size=12)
     source[1], result[1] = 0, 3
     source[2], result[2] = 1, 9

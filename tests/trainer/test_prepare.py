@@ -52,7 +52,7 @@ def test_frames_come_from_anywhere_in_any_order(clip: Path, tmp_path: Path) -> N
     assert data.frames(np.array([], np.int64)).shape == (0, 144, 256, 3)
 
 
-def test_shots_and_film_are_told(clip: Path, tmp_path: Path) -> None:
+def test_shots_and_film_are_reported(clip: Path, tmp_path: Path) -> None:
     data = prepared([clip], tmp_path / "data")
     assert [(shot.first, shot.stop) for shot in data.shots] == [(0, 30), (30, 80), (80, 100)]
     film = data.films[0]
@@ -134,7 +134,7 @@ def test_one_bad_film_among_good_ones_leaves_nothing(clip: Path, tmp_path: Path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["bad.mp4"]
 
 
-def test_of_a_film_that_breaks_off_the_readable_part_is_taken(tmp_path: Path) -> None:
+def test_of_a_film_that_is_truncated_the_readable_part_is_taken(tmp_path: Path) -> None:
     whole = clip_of_scenes(tmp_path / "whole.ts", [60, 60])
     cut = tmp_path / "cut.ts"
     content = whole.read_bytes()
@@ -189,7 +189,7 @@ def test_killed_halfway_there_is_no_data_set_and_the_next_one_is_whole(
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_damaged_frame_is_told(clip: Path, tmp_path: Path) -> None:
+def test_a_damaged_frame_is_reported(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "data"
     prepared([clip], out)
     pack = out / "frames-00000.pack"
@@ -198,6 +198,6 @@ def test_a_damaged_frame_is_told(clip: Path, tmp_path: Path) -> None:
         FrameDataset.open(out).frames(np.array([3]))
 
 
-def test_a_folder_without_a_data_set_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_data_set_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no prepared data set"):
         FrameDataset.open(tmp_path / "nowhere")

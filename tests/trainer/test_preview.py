@@ -93,7 +93,7 @@ def test_the_progress_shows_its_psnr(
     assert "preview 10.1 dB" in lines[1]
 
 
-def test_a_run_that_is_gone_on_with_keeps_its_curve_and_no_step_is_there_twice(
+def test_a_run_that_is_resumed_keeps_its_curve_and_no_step_is_there_twice(
     tmp_path: Path, clock: Clock
 ) -> None:
     train(tmp_path, clock, 25)

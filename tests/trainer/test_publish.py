@@ -370,7 +370,7 @@ def test_publications_at_the_same_time_get_different_numbers(tmp_path: Path) -> 
     assert len(digests) == 6
 
 
-def test_a_repository_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_repository_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file")
     with pytest.raises(PublishError, match="Cannot write to the model repository"):
         publish_tiny(tmp_path / "models")

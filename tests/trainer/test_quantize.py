@@ -38,7 +38,7 @@ def test_no_number_takes_more_levels_than_its_bits_say(latents: torch.Tensor, bi
 
 
 @given(films, bits)
-def test_snapping_twice_changes_nothing(latents: torch.Tensor, bits: int) -> None:
+def test_quantizing_twice_changes_nothing(latents: torch.Tensor, bits: int) -> None:
     quantizer = Quantizer.fit(latents, bits)
     snapped = quantizer(latents)
     # Levels closer together than float32 can tell may move by its last place.

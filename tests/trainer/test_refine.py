@@ -80,7 +80,7 @@ def encoded(run: Path, data: FrameDataset) -> np.ndarray:
     return np.asarray(load_torchscript(run / "encoder.pt")(frames)[0])
 
 
-def test_what_a_bad_encoder_got_wrong_is_put_right(
+def test_what_a_bad_encoder_got_wrong_is_fixed(
     data: FrameDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = finish(tmp_path / "good", Encoder(0.0), Decoder(), data)
@@ -172,7 +172,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return told
 
 
-def test_mistakes_are_told_in_a_line(
+def test_mistakes_are_reported_in_one_line(
     data: FrameDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finish(tmp_path / "run", Encoder(0.0), Decoder(), data)

@@ -14,7 +14,9 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return told
 
 
-def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     nowhere = tmp_path / "nowhere"
     assert "film.mp4" in error_of(capsys, "prepare", tmp_path / "film.mp4", "--out", nowhere)
     assert "holds no prepared data set" in error_of(
@@ -51,7 +53,7 @@ def test_commands_that_make_no_sense_are_refused(arguments: list[str]) -> None:
     assert stopped.value.code == 2
 
 
-def test_a_run_that_was_being_finished_when_killed_is_told(
+def test_a_run_that_was_being_finished_when_killed_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clip_of_scenes(tmp_path / "film.mp4", [5, 5])

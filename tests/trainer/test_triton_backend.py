@@ -193,7 +193,7 @@ def test_one_bad_request_does_not_spoil_its_batch(triton: Triton) -> None:
     assert answers == ["error" if number % 5 == 0 else "answer" for number in range(20)]
 
 
-def test_a_load_that_fails_is_told_and_what_served_goes_on(triton: Triton) -> None:
+def test_a_load_that_fails_is_reported_and_what_served_goes_on(triton: Triton) -> None:
     load(triton.address, "steady", triton.publish(5, "steady"))
     version = triton.publish(6, "steady")
     broken = triton.repository / "steady_encoder" / str(version) / "model.pt"
@@ -203,7 +203,7 @@ def test_a_load_that_fails_is_told_and_what_served_goes_on(triton: Triton) -> No
     assert triton.encode("steady", frames(1), 1)[0].shape == (1, 200)
 
 
-def test_a_triton_that_reads_another_repository_is_told(triton: Triton) -> None:
+def test_a_triton_that_reads_another_repository_is_reported(triton: Triton) -> None:
     with pytest.raises(PublishError, match="does not load it"):
         load(triton.address, "elsewhere", 1)
     load(triton.address, "known", triton.publish(7, "known"))
@@ -212,7 +212,7 @@ def test_a_triton_that_reads_another_repository_is_told(triton: Triton) -> None:
 
 
 @pytest.mark.process
-def test_no_triton_at_the_address_is_told() -> None:
+def test_no_triton_at_the_address_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -176,7 +176,7 @@ async def test_limits_of_reading_are_held_in_the_process(spawner: Spawner, clip:
         (signal.SIGXCPU, FilmLimitError),
     ],
 )
-async def test_a_process_that_dies_is_told_of_by_what_killed_it(
+async def test_a_process_that_dies_is_reported_of_by_what_killed_it(
     processes: FilmProcesses, clip: Clip, sent: signal.Signals, kind: type[Exception]
 ):
     source = GrowingFilm(clip.path, clip.path.stat().st_size // 2)

@@ -42,7 +42,9 @@ async def test_a_child_that_computes_is_killed(spawner: Spawner):
         ("abort", (), -signal.SIGABRT),
     ],
 )
-async def test_ends_are_told(spawner: Spawner, what: str, arguments: tuple[int, ...], status: int):
+async def test_ends_are_reported(
+    spawner: Spawner, what: str, arguments: tuple[int, ...], status: int
+):
     async with child(spawner) as (started, channel), child(spawner) as (_, to_other):
         with pytest.raises(ChannelClosedError):
             await asked(channel, what, *arguments)

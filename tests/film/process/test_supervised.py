@@ -89,7 +89,7 @@ async def test_a_process_that_waits_for_bytes_is_not_ended(spawner: Spawner):
         assert await answer == "done"
 
 
-async def test_a_crash_is_told_with_the_films_time(spawner: Spawner):
+async def test_a_crash_is_reported_with_the_films_time(spawner: Spawner):
     async with child(spawner, FilmLimits()) as (started, channel):
         started.film_seconds = 12.34
         error = await ended(started, channel, "crash")

@@ -240,7 +240,7 @@ def test_pictures_are_freed_as_they_are_read(tmp_path: Path) -> None:
     assert alive < 10
 
 
-def test_a_films_name_is_never_looked_at(tmp_path: Path) -> None:
+def test_a_films_name_is_never_read(tmp_path: Path) -> None:
     """FFmpeg would open a playlist's files, or follow what a name asks for."""
     path = MAKERS["playlist"](tmp_path).rename(tmp_path / "a.m3u8")
     with pytest.raises(FilmError, match="playlist"):

@@ -121,7 +121,7 @@ def test_awkward_films(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_films_that_break_off_or_are_refused(name: str, tmp_path: Path) -> None:
+def test_films_that_are_truncated_or_are_refused(name: str, tmp_path: Path) -> None:
     row = REFUSED[name]
     result = Result(MAKERS[name](tmp_path))
     assert result.error is not None

@@ -68,7 +68,7 @@ def test_any_times_are_kept_exactly(time_base: Fraction, start: int, steps: list
         assert one.time + one.duration == other.time
 
 
-def test_a_picture_shown_for_longer_than_mp4_can_say_is_told() -> None:
+def test_a_picture_shown_for_longer_than_mp4_can_say_is_reported() -> None:
     time_base = Fraction(1_331_717, 927_512)
 
     output = write(facts(time_base=time_base), [batch([0, 5, 1618, 1622])])

@@ -182,7 +182,7 @@ def test_other_settings_or_another_film_are_refused(made: tuple[Path, Run], tmp_
     with pytest.raises(ResumeError, match="another encoder"):
         run(path, OutputSettings(size=Size.SOURCE), resume=point)
     silent = make_clip(tmp_path / "silent.mp4", frames=24 * 4)
-    with pytest.raises(ResumeError, match="does not go on"):
+    with pytest.raises(ResumeError, match="does not continue"):
         run(silent.path, resume=point)
     short = make_clip(tmp_path / "short.mp4", frames=24, sound=[Track("libmp3lame")])
     with pytest.raises(ResumeError, match="the film ends before"):

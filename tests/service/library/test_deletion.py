@@ -82,7 +82,9 @@ def test_the_same_request_succeeds_again(library: Library, replica: ServiceProce
     assert request_id not in str(library.store.get("deleted/film-00001.json"))
 
 
-def test_of_many_who_delete_nobody_is_told_wrong(library: Library, replica: ServiceProcess) -> None:
+def test_of_many_who_delete_nobody_is_reported_wrong(
+    library: Library, replica: ServiceProcess
+) -> None:
     put_films(library.store, [synthetic_film(2)])
     stubs = [library.client.stub, LibraryClient(replica.channel).stub] * 4
     calls = [
@@ -117,7 +119,7 @@ def test_a_download_ends_when_its_film_is_deleted_elsewhere(
     assert taken < size
 
 
-def test_damaged_bytes_are_told(library: Library) -> None:
+def test_damaged_bytes_are_reported(library: Library) -> None:
     library.client.upload(film_bytes(), film_id="cut-off")
     library.store.put(layout.film_source("cut-off"), film_bytes()[:1000])
     failed = error_of(lambda: library.client.download("films/cut-off"))

@@ -54,7 +54,7 @@ def test_all_of_it_is_all_parts_in_order(store: FolderStore) -> None:
 
 
 @pytest.mark.parametrize("size", [None, 0, 5])
-def test_missing_bytes_are_told(tmp_path: Path, size: int | None) -> None:
+def test_missing_bytes_are_reported(tmp_path: Path, size: int | None) -> None:
     store = FolderStore(tmp_path / "library")
     store.prepare()
     store.put("a", b"12345")

@@ -77,7 +77,7 @@ def test_it_ends_once(jobs: Jobs) -> None:
     assert jobs.end_of(JOB.name) == end
 
 
-def test_an_end_now_has_no_reason_unless_it_is_told() -> None:
+def test_an_end_now_has_no_reason_unless_it_is_reported() -> None:
     before = datetime.now(UTC)
     end = JobEnd.now("succeeded")
     assert (end.state, end.reason, end.message) == ("succeeded", "", "")

@@ -144,7 +144,7 @@ def test_a_key_of_another_folder_is_not_written() -> None:
         manifest.encode()
 
 
-def test_segments_that_cannot_be_read_are_passed_over() -> None:
+def test_segments_that_cannot_be_read_are_skipped() -> None:
     data = RECORD.encode()
     assert SegmentRecord.decode(data) == RECORD
     for wrong in [

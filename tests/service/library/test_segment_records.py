@@ -161,7 +161,7 @@ def test_what_does_not_continue_is_left_out(object_store: ObjectStore, different
     assert chain(object_store, after=second) == []
 
 
-def test_no_attempt_goes_on_after_a_film_s_end(object_store: ObjectStore) -> None:
+def test_no_attempt_resumes_after_a_film_s_end(object_store: ObjectStore) -> None:
     one = RenditionWriter(object_store, "000001-aa")
     last = one.write(fault="FILM_DAMAGED")
     RenditionWriter(object_store, "000002-bb", last).write()
@@ -174,7 +174,7 @@ def test_of_alike_ones_the_newest_attempt_counts(object_store: ObjectStore) -> N
     assert chain(object_store) == [newer]
 
 
-def test_a_record_of_another_version_is_passed_over(object_store: ObjectStore) -> None:
+def test_a_record_of_another_version_is_skipped(object_store: ObjectStore) -> None:
     first = RenditionWriter(object_store, "000001-aa").write()
     key = first.segment.key.replace("000001.m4s", "000002.json")
     object_store.put(key, b'{"version": 99}')

@@ -139,7 +139,7 @@ def test_an_upload_that_was_whole_becomes_its_film(object_store: ObjectStore) ->
     assert not [key for key in keys(object_store) if key.startswith("uploads/")]
 
 
-def test_an_attempt_that_somebody_works_on_stays(folder_store: LibraryStore) -> None:
+def test_an_attempt_with_a_held_lease_stays(folder_store: LibraryStore) -> None:
     store = folder_store.open()
     store.prepare()
     root = Path(folder_store.environment["REFILM_STORAGE_DIRECTORY"])

@@ -75,7 +75,7 @@ def test_what_is_uploaded_is_there_to_the_byte(library: Library, size: int) -> N
 
 
 @pytest.mark.parametrize("sent", [0, PART - 1, PART, PART + 1, SIZE])
-def test_a_cut_upload_goes_on_from_the_committed_size(library: Library, sent: int) -> None:
+def test_a_cut_upload_resumes_from_the_committed_size(library: Library, sent: int) -> None:
     settings: dict[str, Any] = {
         "upload_id": "cut",
         "film_id": "cut",

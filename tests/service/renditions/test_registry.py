@@ -42,7 +42,7 @@ class HeldReads(FolderStore):
         yield from super().read(key, start, size)
 
 
-async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_film(
+async def test_a_job_stopped_while_it_ends_leaves_nothing_of_a_deleted_film(
     tmp_path: Path,
 ) -> None:
     store = HeldReads(tmp_path / "library")
@@ -65,7 +65,7 @@ async def test_a_work_that_is_left_while_it_ends_leaves_nothing_of_a_deleted_fil
     job_reference = registry.join(Target(film, MODEL, OutputSettings()))
     await asyncio.to_thread(wait_for, lambda: job_reference.job.is_making, "the work")
     await asyncio.to_thread(library.deletion.delete, "film")
-    await asyncio.to_thread(wait_for, lambda: not job_reference.job.is_making, "the work's end")
+    await asyncio.to_thread(wait_for, lambda: not job_reference.job.is_making, "the job's end")
     # It waits for the thread that reads, and has yet to give its lease back.
     job_reference.leave()
     ending = asyncio.ensure_future(registry.close())

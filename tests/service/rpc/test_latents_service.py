@@ -184,7 +184,7 @@ def test_latents_of_another_model_are_refused_with_both_digests(
 
 
 @pytest.mark.parametrize("method", ["ListLatents", "ExportLatents"])
-def test_a_film_without_latents_is_refused_with_what_to_do(library: Library, method: str) -> None:
+def test_a_film_without_latents_is_refused_with_advice(library: Library, method: str) -> None:
     bare = library.film(f"bare-{method.lower()}", None, random_rows(1))
     request = getattr(pb, f"{method}Request")(film=bare)
     error = error_of(lambda: list(getattr(library.stub, method)(request)))

@@ -146,7 +146,9 @@ def test_a_stream_names_the_version_that_it_chose(service: ServiceProcess) -> No
     assert answer.frame.image.startswith(b"\x89PNG")
 
 
-def test_a_caller_that_leaves_or_is_late_leaves_nothing_in_work(service: ServiceProcess) -> None:
+def test_a_caller_that_leaves_or_is_late_leaves_nothing_in_progress(
+    service: ServiceProcess,
+) -> None:
     sent = threading.Event()
     leave = threading.Event()
 
@@ -203,7 +205,7 @@ def test_a_slow_reader_slows_the_sender(service: ServiceProcess) -> None:
     assert decoded < 2_000
 
 
-def test_more_single_calls_than_allowed_are_told_to_come_back(
+def test_more_single_calls_than_allowed_are_reported_to_come_back(
     tmp_path: Path, model_repository: Path
 ) -> None:
     settings = {"REFILM_MAX_CALLS_WAITING": "2"}

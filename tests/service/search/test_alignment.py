@@ -108,7 +108,7 @@ def test_a_stranger_is_not_matched(seed: int, start: int, count: int) -> None:
     after=st.integers(0, 12),
     seed=st.integers(200, 250),
 )
-def test_what_comes_before_and_after_the_passage_is_told_from_it(
+def test_what_comes_before_and_after_the_passage_is_reported_from_it(
     start: int, before: int, after: int, seed: int
 ) -> None:
     inside = clip_of(FILMS["one"], start, 20)

@@ -95,13 +95,13 @@ def test_of_equal_ones_the_order_is_fixed() -> None:
 
 
 @pytest.mark.parametrize(("apart", "places"), [(2.0, 1), (2.5, 2)])
-def test_places_close_to_each_other_are_looked_at_once(apart: float, places: int) -> None:
+def test_places_close_to_each_other_are_read_once(apart: float, places: int) -> None:
     found = propose(clip(0.0), [[like(10.0, 0.9), like(10.0 + apart, 0.8)]])
     assert len(found) == places
     assert found[0].offset == 10.0
 
 
-def test_no_more_places_than_can_be_looked_at() -> None:
+def test_no_more_places_than_can_be_read() -> None:
     seen = [like(10.0 * number, 0.3 + 0.01 * number) for number in range(PROPOSALS + 4)]
     found = propose(clip(0.0), [seen])
     assert [place.offset for place in found] == [10.0 * number for number in range(11, 3, -1)]
@@ -235,7 +235,7 @@ def test_how_sure_one_is(changes: dict[str, Any], expected: float) -> None:
     assert judged.rival == changes.get("rival", 0.0)
 
 
-def test_the_same_place_is_told_once_with_what_speaks_most_for_it() -> None:
+def test_the_same_place_is_reported_once_with_what_speaks_most_for_it() -> None:
     found = judge([placed(10.0, score=5.0), placed(11.0, score=6.0), placed(12.5, score=4.0)])
     assert [(one.place.offset, one.score) for one in found] == [(11.0, 6.0), (12.5, 4.0)]
     found = judge([placed(10.0), replace(placed(10.0), place=Place("one", "other", 10.0))])

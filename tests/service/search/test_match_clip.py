@@ -182,13 +182,13 @@ def test_a_distorted_clip_is_found_where_it_lies(
         assert model_of(answer.model) == ("pca", 1)
 
 
-def test_the_bars_that_were_cut_off_are_told(match_library: MatchLibrary) -> None:
+def test_the_bars_that_were_cut_off_are_reported(match_library: MatchLibrary) -> None:
     bars = match_library.match(match_library.clip(DISTORTIONS[2], 611)).bars
     assert (bars.left, bars.top, bars.right, bars.bottom) == (0, 60, 0, 60)
     assert match_library.match(match_library.clip(PLAIN, 611)).bars == pb.CroppedBars()
 
 
-def test_a_clip_that_begins_with_something_else_is_told_from_it(
+def test_a_clip_that_begins_with_something_else_is_reported_from_it(
     match_library: MatchLibrary, tmp_path: Path
 ) -> None:
     columns = np.arange(640) // 80 * 32

@@ -81,7 +81,7 @@ async def test_a_half_that_was_unloaded_is_loaded_again(tmp_path: Path) -> None:
         assert triton.loads.empty(), "what is loaded stays as it is"
 
 
-async def test_one_that_cannot_be_loaded_is_not_tried_at_every_look(tmp_path: Path) -> None:
+async def test_one_that_cannot_be_loaded_is_not_tried_at_every_poll(tmp_path: Path) -> None:
     triton = Triton()
     triton.broken.add("pca_encoder")
     async with Running(tmp_path, triton):

@@ -23,7 +23,7 @@ def test_a_missing_wheel_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch)
         find_wheel()
 
 
-def test_it_is_addressed_where_it_is_told_to_listen() -> None:
+def test_it_is_addressed_where_it_is_reported_to_listen() -> None:
     options = command(WHEEL, Path("/folder"), [], "prefix_")
     (where,) = [option for option in options if option.startswith("--grpc-address=")]
     (port,) = [option for option in options if option.startswith("--grpc-port=")]
