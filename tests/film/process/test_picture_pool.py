@@ -325,6 +325,19 @@ async def test_who_leaves_the_queue_takes_nothing_along(spawner: Spawner):
         assert pids() == [pid]
 
 
+async def test_who_leaves_while_a_process_starts_takes_no_place_along(spawner: Spawner):
+    async with opened(spawner, replace(LIMITS, seconds=3600), processes=1) as pool:
+        reading, _ = await held_up(pool)
+        reading.cancel()
+        await asyncio.wait({reading})
+        waiting = asyncio.ensure_future(pool.read(JPEG, None))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        async with asyncio.timeout(60):
+            assert np.array_equal(await pool.read(JPEG, None), EXPECTED)
+
+
 async def test_too_many_are_refused(spawner: Spawner):
     async with opened(spawner, processes=1, max_waiting=2) as pool:
         reads = [asyncio.ensure_future(pool.read(JPEG, None)) for _ in range(5)]
@@ -363,6 +376,13 @@ async def test_kills_at_any_moment_harm_nobody(pool: PicturePool):
     await asyncio.gather(*(pool.read(JPEG, None) for _ in range(2)))
     assert len(pids()) == 2
     assert (descriptors_open(), len(asyncio.all_tasks())) == (descriptors, tasks)
+
+
+async def test_processes_that_died_idle_are_replaced_first(pool: PicturePool):
+    for pid in pids():
+        os.kill(pid, signal.SIGKILL)
+    await asyncio.wait({process.child.ended for process in pool._alive})
+    assert np.array_equal(await pool.read(JPEG, None), EXPECTED)
 
 
 async def test_a_fork_server_that_dies_takes_no_picture_along(pool: PicturePool):
