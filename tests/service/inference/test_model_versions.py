@@ -124,7 +124,7 @@ def test_a_broken_model_stops_nothing(growing: ServiceProcess, repository: Path)
     (repository / "worse_decoder/config.pbtxt").write_text("this is no configuration {")
     publish_tiny(repository, "zebra", seed=5)
     with Callers(growing):
-        wait_for(lambda: "zebra" in names(growing), "the good model beside the broken ones")
+        wait_for(lambda: "models/zebra" in names(growing), "the good model beside the broken ones")
         wait_for(
             lambda: (
                 {"bad_decoder", "worse_decoder"}
