@@ -34,7 +34,7 @@ from service.library.library import Library
 from service.library.sweep import keep_swept
 from service.library.upload_probe import FilmProbe
 from service.limit import Limits
-from service.renditions import Ingest, JobRunner, Reconstructor, Registry
+from service.renditions import JobRunner, Reconstructor, Registry
 from service.rpc.health import SERVICE_NAMES, Health
 from service.rpc.interceptors import CallInterceptor, Gate
 from service.rpc.pictures import Pictures
@@ -358,11 +358,11 @@ async def _start_renditions(
     reconstructor = Reconstructor(
         inference.client,
         processes,
+        library,
         spools,
         limits.films,
         film_bytes=settings.spool_film_bytes,
         idle_seconds=settings.idle_seconds,
-        ingest=Ingest(library, library.uploads, inference.client, processes),
     )
     return _Renditions(spools, registry, jobs, reconstructor)
 

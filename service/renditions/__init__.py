@@ -9,21 +9,18 @@ from service.pipeline.events import (
     StageSeconds,
     Summary,
 )
-from service.renditions.ingest import Ingest
-from service.renditions.library_parts import LibraryParts, Target
 from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.renditions.reconstructor import Reconstruction, Reconstructor
 from service.renditions.registry import Registry
 from service.renditions.runner import JobRunner
+from service.renditions.target import Target
 from service.renditions.watching import Watching, watch
 
 __all__ = [
     "Event",
     "FilmOpened",
-    "Ingest",
     "JobRunner",
     "LatentsMade",
-    "LibraryParts",
     "OutputChunk",
     "Progress",
     "Reconstruction",

@@ -5,13 +5,15 @@ from datetime import UTC, datetime
 
 from service.library import layout
 from service.library.latents import LatentsManifest, LatentsPart
+from service.library.library import Library
 from service.library.renditions import RenditionManifest
 from service.library.segment_records import SegmentRecord
-from service.renditions.library_parts import LibraryParts, Target, Writes
+from service.renditions.target import Target
+from service.renditions.writes import Writes
 
 
 async def commit(
-    library: LibraryParts,
+    library: Library,
     writes: Writes,
     target: Target,
     chain: Sequence[SegmentRecord],

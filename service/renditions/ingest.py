@@ -14,10 +14,10 @@ from service.errors import ServiceError, UnavailableError
 from service.inference import Inference
 from service.library import layout
 from service.library.films import Film
+from service.library.library import Library
 from service.library.renditions import rendition_id
 from service.library.segment_records import SegmentRecord
 from service.library.upload import Upload
-from service.library.uploads import Uploads, UploadSettings
 from service.pipeline.events import (
     Event,
     FilmOpened,
@@ -30,36 +30,24 @@ from service.pipeline.pipeline import Pipeline
 from service.pipeline.source import ArrivingSource
 from service.pipeline.stats import Stats
 from service.renditions.commit import commit
-from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.reconstruction_settings import ReconstructionSettings
 from service.renditions.rendition_writer import Place, RenditionWriter
 from service.renditions.segment_sink import SegmentSink
+from service.renditions.target import Target
+from service.renditions.writes import Writes
 from service.storage.objects import delete_below
 
 CHUNK_BYTES = 2**20
 
 
 class Ingest:
-    """Stores films that are reconstructed while they arrive."""
+    """Stores one film that is reconstructed while it arrives; call `run` once."""
 
     def __init__(
         self,
-        library: LibraryParts,
-        uploads: Uploads,
+        library: Library,
         inference: Inference,
         processes: FilmProcesses,
-    ) -> None:
-        self._library = library
-        self._uploads = uploads
-        self._inference = inference
-        self._processes = processes
-
-    async def open(self, settings: UploadSettings) -> Upload:
-        """Start an upload; raises ClientSideError if its id is taken."""
-        return await self._library.threads.run(self._uploads.open, settings)
-
-    async def run(
-        self,
         upload: Upload,
         settings: ReconstructionSettings,
         spool: Spool,
@@ -68,35 +56,7 @@ class Ingest:
         *,
         idle_seconds: float,
     ) -> None:
-        """Reconstruct and store a film; nothing is stored of a truncated one."""
-        await _IngestRun(
-            self._library,
-            self._inference,
-            self._processes,
-            upload,
-            settings,
-            spool,
-            chunks,
-            events,
-            idle_seconds,
-        ).run()
-
-
-class _IngestRun:
-    """The ingest of one film."""
-
-    def __init__(
-        self,
-        library: LibraryParts,
-        inference: Inference,
-        processes: FilmProcesses,
-        upload: Upload,
-        settings: ReconstructionSettings,
-        spool: Spool,
-        chunks: AsyncIterable[bytes],
-        events: asyncio.Queue[Event],
-        idle_seconds: float,
-    ) -> None:
+        """Store the film by `upload`, which was just opened."""
         self._library = library
         self._inference = inference
         self._processes = processes
@@ -126,6 +86,7 @@ class _IngestRun:
         )
 
     async def run(self) -> None:
+        """Reconstruct and store the film; nothing is stored of a truncated one."""
         film: Film | None = None
         try:
             await self._take_through()

@@ -14,16 +14,18 @@ from service.errors import DataLossError, ServerSideError, ServiceError, Unavail
 from service.inference import Inference
 from service.library import layout
 from service.library.leases import BEATS, Lease, LeaseWatch
+from service.library.library import Library
 from service.library.segment_records import RecordsReader, SegmentRecord, longest_chain
 from service.pipeline.events import StageSeconds
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.stats import Stats
 from service.renditions.commit import commit
 from service.renditions.job_state import JobState, end_of_film
-from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.library_source import LibrarySource
 from service.renditions.rendition_writer import Place, RenditionWriter
 from service.renditions.segment_sink import SegmentSink
+from service.renditions.target import Target
+from service.renditions.writes import Writes
 from service.retry import with_retries
 from service.storage.objects import delete_below
 
@@ -42,7 +44,7 @@ class RenditionJob:
 
     def __init__(
         self,
-        library: LibraryParts,
+        library: Library,
         inference: Inference,
         processes: FilmProcesses,
         target: Target,

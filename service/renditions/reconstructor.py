@@ -9,6 +9,7 @@ from film.spool import Spool, SpoolRoom
 from service import metrics
 from service.errors import OverloadedError
 from service.inference import Inference
+from service.library.library import Library
 from service.library.upload_records import UploadSettings
 from service.limit import Limit
 from service.pipeline.errors import spool_fault
@@ -60,21 +61,21 @@ class Reconstructor:
         self,
         inference: Inference,
         processes: FilmProcesses,
+        library: Library,
         spools: SpoolRoom,
         limit: Limit,
         *,
         film_bytes: int,
         idle_seconds: float,
-        ingest: Ingest | None = None,
     ) -> None:
-        """`ingest` stores films if callers request it."""
+        """`library` stores films if callers request it."""
         self._inference = inference
         self._processes = processes
+        self._library = library
         self._spools = spools
         self._limit = limit
         self._film_bytes = film_bytes
         self._idle_seconds = idle_seconds
-        self._ingest = ingest
         metrics.SPOOL_BYTES.set_function(lambda: spools.used)
 
     def start(
@@ -137,22 +138,23 @@ class Reconstructor:
         chunks: AsyncIterable[bytes],
         events: "asyncio.Queue[Event]",
     ) -> None:
-        if self._ingest is None:
-            raise ValueError("there is no library to keep films in")
         spool = self._new_spool()
         try:
-            upload = await self._ingest.open(store)
+            upload = await self._library.threads.run(self._library.uploads.open, store)
         except BaseException:
             spool.close()
             raise
-        await self._ingest.run(
+        await Ingest(
+            self._library,
+            self._inference,
+            self._processes,
             upload,
             settings,
             spool,
             chunks,
             events,
             idle_seconds=self._idle_seconds,
-        )
+        ).run()
 
     def _new_spool(self) -> Spool:
         try:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from film.process.film import FilmProcesses
 from service.inference import Inference
 from service.library.films import film_deleted
+from service.library.library import Library
 from service.limit import Limit
 from service.renditions.job import RenditionJob
-from service.renditions.library_parts import LibraryParts, Target
+from service.renditions.target import Target
 
 
 class JobReference:
@@ -31,7 +32,7 @@ class Registry:
 
     def __init__(
         self,
-        library: LibraryParts,
+        library: Library,
         inference: Inference,
         processes: FilmProcesses,
         limit: Limit,

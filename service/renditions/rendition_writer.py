@@ -12,13 +12,14 @@ from service import metrics
 from service.errors import DataLossError, ServiceError
 from service.inference import ModelVersion
 from service.library.latents import LatentsPart
+from service.library.library import Library
 from service.library.renditions import RenditionSegment
 from service.library.segment_records import (
     SegmentFault,
     SegmentRecord,
     resume_digest,
 )
-from service.renditions.library_parts import LibraryParts, Writes
+from service.renditions.writes import Writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class RenditionWriter:
 
     def __init__(
         self,
-        library: LibraryParts,
+        library: Library,
         writes: Writes,
         place: Place,
         model: ModelVersion,

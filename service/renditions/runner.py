@@ -19,8 +19,8 @@ from service.inference import Models, ModelVersion
 from service.library.job_records import Job, JobEnd, JobName, Jobs
 from service.library.leases import LeaseWatch
 from service.library.verified_reads import DamagedError
-from service.renditions.library_parts import Target
 from service.renditions.registry import Registry
+from service.renditions.target import Target
 
 log = structlog.get_logger(__name__)
 

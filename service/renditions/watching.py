@@ -16,6 +16,7 @@ from film.facts import FilmFacts, SoundAction
 from film.output import OutputSettings, output_size
 from service.library.films import film_deleted
 from service.library.latents import LatentsManifest, LatentsPart
+from service.library.library import Library
 from service.library.renditions import RenditionManifest, RenditionSegment
 from service.library.verified_reads import DamagedError, exact_pieces
 from service.pipeline.events import (
@@ -29,8 +30,9 @@ from service.pipeline.events import (
 )
 from service.renditions.job import segments_discarded
 from service.renditions.job_state import JobState
-from service.renditions.library_parts import LibraryParts, Target, Writes
 from service.renditions.registry import JobReference, Registry
+from service.renditions.target import Target
+from service.renditions.writes import Writes
 from service.retry import read_with_retries
 
 PROGRESS_SECONDS = 0.5
@@ -55,7 +57,7 @@ class Watching:
 
     def __init__(
         self,
-        library: LibraryParts,
+        library: Library,
         target: Target,
         job_reference: JobReference | None,
         *,

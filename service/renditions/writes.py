@@ -1,44 +1,14 @@
-"""The parts of the library that jobs use."""
+"""Calls to the store that end before the work that made them does."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from film.output import OutputSettings
-from service.inference import ModelVersion
-from service.library.films import Film
-from service.library.library import Library
-from service.library.records import StoredModel
-from service.library.renditions import rendition_id
 from service.retry import with_retries
 from service.storage.threads import StorageThreads
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-LibraryParts = Library
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The target of a job: one rendition of one film."""
-
-    film: Film
-    model: ModelVersion
-    output: OutputSettings
-
-    @property
-    def rendition(self) -> str:
-        """The rendition's id."""
-        return rendition_id(self.model.digest, self.output)
-
-    @property
-    def stored_model(self) -> StoredModel:
-        """The model, as stored with its output."""
-        model = self.model
-        return StoredModel(model.name, model.version, model.digest, model.recipe)
 
 
 class Writes:
