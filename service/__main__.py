@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 
 from film.process.sandbox import hide_from_peers
 from service import logs
-from service.app import StartError, serve
+from service.app import serve
+from service.parts import StartError
 from service.settings import Settings
 from service.sweep_command import sweep
 

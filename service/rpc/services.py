@@ -4,7 +4,6 @@ A group is an object that has some of a service's methods, under their names and
 signature; it raises `service.errors`, of which the interceptor makes statuses.
 """
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +18,7 @@ from refilm.v1 import (
     library_pb2_grpc,
 )
 
-from film.process.film import FilmProcesses
-from film.spool import SpoolRoom
-from service.inference import Inference, Models
-from service.library.library import Library
-from service.limit import Limits
-from service.renditions import JobRunner, Reconstructor, Registry
+from service.parts import Parts
 from service.rpc.autoencoder_service import FrameCalls
 from service.rpc.download_film import DownloadCalls
 from service.rpc.film_latents import FilmLatents
@@ -42,43 +36,34 @@ from service.rpc.search_frames import SearchCalls
 from service.rpc.search_query import Queries
 from service.rpc.upload_film import UploadCalls
 from service.rpc.watch_reconstruction import WatchCalls
-from service.search.engine import Search
 from service.search.match import ClipMatcher
-from service.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the services stand on."""
-
-    settings: Settings
-    limits: Limits
-    models: Models
-    inference: Inference
-    library: Library
-    registry: Registry
-    jobs: JobRunner
-    reconstructor: Reconstructor
-    processes: FilmProcesses
-    spools: SpoolRoom
-    search: Search
-    pictures: Pictures
 
 
 def add_services(server: grpc.aio.Server, parts: Parts) -> None:
     """Have a server answer the calls of all services."""
+    pictures = Pictures(parts.processes.pictures)
+    film_latents = FilmLatents(parts.models, parts.library)
     autoencoder_pb2_grpc.add_AutoencoderServiceServicer_to_server(
-        _autoencoder_service(parts), server
+        _autoencoder_service(parts, pictures), server
     )
-    library_pb2_grpc.add_LibraryServiceServicer_to_server(_library_service(parts), server)
-    latents_pb2_grpc.add_LatentsServiceServicer_to_server(_latents_service(parts), server)
+    library_pb2_grpc.add_LibraryServiceServicer_to_server(
+        _library_service(parts, pictures, film_latents), server
+    )
+    latents_pb2_grpc.add_LatentsServiceServicer_to_server(
+        _latents_service(parts, pictures, film_latents), server
+    )
 
 
-def _autoencoder_service(parts: Parts) -> Any:
+def _autoencoder_service(parts: Parts, pictures: Pictures) -> Any:
     return composed(
         autoencoder_pb2.DESCRIPTOR.services_by_name["AutoencoderService"],
         ModelCalls(parts.models),
-        FrameCalls(parts.models, parts.inference, parts.pictures, parts.limits.single_calls),
+        FrameCalls(
+            parts.models,
+            parts.inference,
+            pictures,
+            parts.limits.single_calls,
+        ),
         VideoCalls(
             parts.models,
             parts.reconstructor,
@@ -87,7 +72,7 @@ def _autoencoder_service(parts: Parts) -> Any:
     )
 
 
-def _library_service(parts: Parts) -> Any:
+def _library_service(parts: Parts, pictures: Pictures, film_latents: FilmLatents) -> Any:
     return composed(
         library_pb2.DESCRIPTOR.services_by_name["LibraryService"],
         UploadCalls(parts.library, parts.limits.uploads, idle_seconds=parts.settings.idle_seconds),
@@ -98,28 +83,27 @@ def _library_service(parts: Parts) -> Any:
         FilmFrameCalls(
             parts.models,
             parts.inference,
-            FilmLatents(parts.models, parts.library),
+            film_latents,
             parts.library,
-            parts.pictures,
+            pictures,
         ),
     )
 
 
-def _latents_service(parts: Parts) -> Any:
+def _latents_service(parts: Parts, pictures: Pictures, film_latents: FilmLatents) -> Any:
     models, inference, library, search = parts.models, parts.inference, parts.library, parts.search
-    film_latents = FilmLatents(models, library)
-    queries = Queries(models, inference, library, film_latents, parts.pictures)
+    queries = Queries(models, inference, library, film_latents, pictures)
     return composed(
         latents_pb2.DESCRIPTOR.services_by_name["LatentsService"],
         LatentsCalls(film_latents, library),
-        SearchCalls(inference, library, queries, search, parts.pictures, parts.limits.searches),
+        SearchCalls(inference, library, queries, search, pictures, parts.limits.searches),
         DuplicateCalls(models, queries, search, parts.limits.duplicate_searches),
         ClipCalls(
             models,
             inference,
             search,
             ClipMatcher(search, library.films, library.latents, library.threads),
-            parts.processes,
+            parts.processes.films,
             parts.spools,
             parts.limits.clips,
             clip_bytes=parts.settings.spool_film_bytes,
@@ -130,9 +114,9 @@ def _latents_service(parts: Parts) -> Any:
             inference,
             film_latents,
             library.latents,
-            parts.processes,
+            parts.processes.films,
             parts.limits.interpolated_films,
-            parts.pictures,
+            pictures,
         ),
     )
 
