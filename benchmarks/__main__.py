@@ -9,7 +9,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import encode, frame_store, library, memory, reconstruct, search_scaling
+from benchmarks import (
+    bench_encode,
+    bench_frame_store,
+    bench_library,
+    bench_memory,
+    bench_reconstruct,
+    bench_search_scaling,
+)
 from benchmarks.environment import Environment, start_environment, train_model
 from benchmarks.report import ROOT, Machine, Report, markdown, write
 from service.logs import configure
@@ -17,12 +24,12 @@ from service.logs import configure
 RESULTS = Path(__file__).parent / "results"
 
 BENCHMARKS: dict[str, Callable[[Environment], Report]] = {
-    "encode": encode.run,
-    "reconstruct": reconstruct.run,
-    "memory": memory.run,
-    "frame_store": frame_store.run,
-    "search_scaling": search_scaling.run,
-    "library": library.run,
+    "encode": bench_encode.run,
+    "reconstruct": bench_reconstruct.run,
+    "memory": bench_memory.run,
+    "frame_store": bench_frame_store.run,
+    "search_scaling": bench_search_scaling.run,
+    "library": bench_library.run,
 }
 
 

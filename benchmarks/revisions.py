@@ -29,7 +29,7 @@ from benchmarks.environment import EXAMPLE_FILM, train_model
 from benchmarks.report import ROOT
 from benchmarks.rounds import ratio
 from film.limits import FilmLimits
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.process.protocol import CUBE_MAIN, FILM_MAIN
 from film.process.spawner import Spawner
 from tests.support.service_process import wait_for

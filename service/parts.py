@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 
 from film.limits import PictureLimits
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.process.picture_pool import PicturePool
 from film.process.picture_protocol import PICTURE_MAIN
 from film.process.protocol import CUBE_MAIN, FILM_MAIN

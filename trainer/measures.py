@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.dataset import Shot
-from trainer.metrics import (
+from trainer.frame_metrics import (
     Change,
     brightness,
     change,

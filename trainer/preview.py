@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from trainer.contact_sheet import FAINT, INK, PAPER
 from trainer.durable import replace_text
 from trainer.errors import DatasetError
-from trainer.metrics import psnr
+from trainer.frame_metrics import psnr
 from trainer.sampler import Frames, spread
 
 PICTURE = "preview.png"

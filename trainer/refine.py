@@ -31,7 +31,7 @@ from trainer.durable import sync
 from trainer.errors import DatasetError, TrainerError
 from trainer.evaluate import Model, groups_of
 from trainer.export import LATENT_SIZE, load_torchscript, pictures_of, to_frames
-from trainer.metrics import psnr, summary
+from trainer.frame_metrics import psnr, summary
 from trainer.quantize import Ranges
 from trainer.run import write_json
 

@@ -11,13 +11,13 @@ import torch
 
 from benchmarks.quality.baselines import Dct, choose_bins, pca_run
 from benchmarks.quality.codecs import AV1, AV1_AT_RATE, X264, X264_AT_RATE, Codec, Coded
-from benchmarks.quality.film import Film
+from benchmarks.quality.measured_film import Film
 from benchmarks.quality.measurer import Figures, Measurer, Model
 from trainer.dataset import FrameDataset
 from trainer.errors import RunError
 from trainer.evaluate import Reconstructor, model_of_run
 from trainer.export import LATENT_SIZE
-from trainer.metrics import psnr
+from trainer.frame_metrics import psnr
 from trainer.run import Fit, Run
 from trainer.sampler import spread
 

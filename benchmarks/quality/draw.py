@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality import pictures, plots
+from benchmarks.quality import comparison, plots
 from benchmarks.quality.codecs import AV1, X264
 from benchmarks.quality.collect import BITS, EQUAL_BYTES, OF_ALL, Findings
 from benchmarks.quality.measurer import Measurer, pictures_of_coded
@@ -55,7 +55,7 @@ def _compare(found: Findings, measurer: Measurer, folder: Path) -> Image:
     for name in (X264.name, AV1.name):
         columns.append((name, pictures_of_coded(found.codecs[name], film, indices)))
     name = f"quality_{slug(found)}_side_by_side.jpg"
-    pictures.side_by_side(film, indices, columns, folder / name)
+    comparison.side_by_side(film, indices, columns, folder / name)
     return (
         f"the same frames through everything, {EQUAL_BYTES} bytes a frame without the decoder",
         name,
@@ -101,7 +101,7 @@ def _sheet(
     file: str,
     note: str,
 ) -> None:
-    pictures.sheet(found.film, indices, made, folder / file, note)
+    comparison.sheet(found.film, indices, made, folder / file, note)
 
 
 def _file_word(name: str) -> str:

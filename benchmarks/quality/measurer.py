@@ -20,19 +20,19 @@ from torch import Tensor
 
 import trainer
 from benchmarks.quality.codecs import NEAR, Codec, Coded, decode, encode_at
-from benchmarks.quality.film import Film
+from benchmarks.quality.measured_film import Film
 from benchmarks.quality.static_shots import STATIC_CHANGES, StaticChanges, static_frames
 from trainer.durable import replace_text
 from trainer.export import LATENT_SIZE
+from trainer.frame_metrics import psnr
 from trainer.measures import Measures, frames_to_read
-from trainer.metrics import psnr
 from trainer.quantize import Quantizer
 
 _BATCH = 32
 _WORST = 12
 _CURVE_EVERY = 12
 # The modules that a measurement depends on: if one changes, everything is measured again.
-_CODE = ("measures", "metrics", "ssim", "haarpsi", "quantize")
+_CODE = ("measures", "frame_metrics", "ssim", "haarpsi", "quantize")
 
 
 class Pair(Protocol):

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.quality.film import Film
+from benchmarks.quality.measured_film import Film
+from trainer.frame_metrics import Change, change, correlation
 from trainer.measures import STATIC_CHANGE
-from trainer.metrics import Change, change, correlation
 from trainer.sampler import spread
 
 STATIC_CHANGES = 240

@@ -10,7 +10,7 @@ from film.facts import FilmFacts
 from film.first_bytes import refuse_others
 from film.output import OutputSettings
 from film.process.bytes_out import StoredBytes
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from service.errors import InvalidFieldError, ServiceError
 from service.film_faults import limit_fault, told_of_process
 from service.library.film_source import SourceBytes

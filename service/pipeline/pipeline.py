@@ -13,7 +13,7 @@ from typing import Protocol
 from film.errors import FilmError
 from film.facts import FilmFacts
 from film.output import OutputSettings
-from film.process.film import FilmProcess, FilmProcesses, FrameBatch
+from film.process.film_process import FilmProcess, FilmProcesses, FrameBatch
 from film.segments import ResumePoint
 from service.errors import ServiceError
 from service.film_faults import told_of_process

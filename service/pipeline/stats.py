@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 
-from film.process.film import FrameBatch
+from film.process.film_process import FrameBatch
 from service import metrics
 from service.inference import ModelVersion
 from service.pipeline.events import Progress, StageSeconds, Summary

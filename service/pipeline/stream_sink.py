@@ -4,7 +4,7 @@ import asyncio
 
 from film.facts import FilmFacts
 from film.output import OutputSettings, output_size
-from film.process.film import FilmProcess, FrameBatch
+from film.process.film_process import FilmProcess, FrameBatch
 from service.errors import ServiceError
 from service.pipeline.events import Event, FilmOpened, LatentsMade, OutputChunk
 from service.pipeline.model_output import ModelOutput

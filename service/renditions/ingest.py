@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from film.facts import FilmFacts
 from film.output import OutputSettings, output_size
-from film.process.film import FilmProcess, FilmProcesses, FrameBatch
+from film.process.film_process import FilmProcess, FilmProcesses, FrameBatch
 from film.spool import Spool
 from service.aio import run_to_completion
 from service.errors import ServiceError, UnavailableError

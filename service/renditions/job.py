@@ -6,7 +6,7 @@ from functools import partial
 
 import structlog
 
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.segments import ResumeError
 from service import metrics
 from service.aio import run_to_completion

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 
 from film.errors import SpoolFullError
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.spool import Spool, SpoolRoom
 from service import metrics
 from service.errors import OverloadedError

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from service.inference import Inference
 from service.library.films import film_deleted
 from service.library.library import Library

@@ -11,7 +11,7 @@ from service.inference.batching import Pipeline
 from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
-from service.rpc.pictures import Pictures
+from service.rpc.picture_calls import Pictures
 from service.rpc.requests import opened
 
 

@@ -16,7 +16,7 @@ from service.rpc import messages, names
 from service.rpc.call import Context, current_call
 from service.rpc.download_film import find_latents, find_rendition
 from service.rpc.film_latents import FilmLatents
-from service.rpc.pictures import Pictures
+from service.rpc.picture_calls import Pictures
 
 
 class SourceFramesError(ClientSideError):

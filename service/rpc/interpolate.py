@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from refilm.v1 import latents_pb2 as pb
 
 from film.errors import FilmError, FilmLimitError
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.process.picture_protocol import ImageFormat
 from service.errors import DigestMismatchError, InvalidFieldError, ServerSideError, ServiceError
 from service.film_faults import limit_fault, told_of_process
@@ -25,7 +25,7 @@ from service.rpc.call import Context, current_call
 from service.rpc.film_latents import FilmLatents
 from service.rpc.film_watch import FilmWatch
 from service.rpc.messages import seconds_of
-from service.rpc.pictures import Pictures
+from service.rpc.picture_calls import Pictures
 from service.search.interpolation import Mode, decoded, interpolate
 
 MAX_STEPS = 1000

@@ -12,7 +12,7 @@ from refilm.v1 import latents_pb2 as pb
 from film.clip_survey import ClipSurvey
 from film.errors import FilmError
 from film.letterbox import NO_BARS, Bars
-from film.process.film import FilmProcess, FilmProcesses
+from film.process.film_process import FilmProcess, FilmProcesses
 from film.spool import Spool, SpoolRoom
 from service.errors import InvalidFieldError
 from service.film_faults import told_of_process

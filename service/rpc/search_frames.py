@@ -17,7 +17,7 @@ from service.rpc import messages
 from service.rpc.call import Context, current_call
 from service.rpc.names import film_name
 from service.rpc.pages import page_size
-from service.rpc.pictures import Pictures
+from service.rpc.picture_calls import Pictures
 from service.rpc.search_query import Queries
 from service.search.engine import Hit, Search
 

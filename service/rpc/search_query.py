@@ -22,7 +22,7 @@ from service.rpc.film_latents import FilmLatents
 from service.rpc.messages import seconds_of
 from service.rpc.names import parse_film_name
 from service.rpc.pages import FilmId, PageTokens, refused_token
-from service.rpc.pictures import Pictures
+from service.rpc.picture_calls import Pictures
 from service.search.candidates import unit
 from service.search.engine import DEEPEST, Place
 from service.search.rerank import Question

@@ -29,7 +29,7 @@ from service.rpc.latents_service import LatentsCalls
 from service.rpc.list_films import FilmCalls
 from service.rpc.list_models import ModelCalls
 from service.rpc.match_clip import ClipCalls
-from service.rpc.pictures import Pictures
+from service.rpc.picture_calls import Pictures
 from service.rpc.reconstruct_video import VideoCalls
 from service.rpc.reconstructions import ReconstructionCalls
 from service.rpc.search_frames import SearchCalls

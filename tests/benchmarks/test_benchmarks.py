@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import encode, frame_store, library, memory, reconstruct, search_scaling
+from benchmarks import (
+    bench_encode,
+    bench_frame_store,
+    bench_library,
+    bench_memory,
+    bench_reconstruct,
+    bench_search_scaling,
+)
 from benchmarks.environment import Environment
 from benchmarks.packets import copy_film
 from benchmarks.report import Machine, Report, Row, Table, write
@@ -48,7 +55,7 @@ def check_page(report: Report, folder: Path) -> None:
 
 
 def test_encode(environment: Environment, tmp_path: Path) -> None:
-    report = encode.run(environment, encode.Plan(frames=4, rounds=1))
+    report = bench_encode.run(environment, bench_encode.Plan(frames=4, rounds=1))
 
     check_page(report, tmp_path)
     encoding, decoding = report.tables
@@ -58,14 +65,14 @@ def test_encode(environment: Environment, tmp_path: Path) -> None:
 
 
 def test_reconstruct(environment: Environment, tmp_path: Path) -> None:
-    plan = reconstruct.Plan(
+    plan = bench_reconstruct.Plan(
         rounds=1,
         settings=("default", "without sound"),
         settings_seconds=1,
         upload_pause=0.01,
     )
 
-    report = reconstruct.run(environment, plan)
+    report = bench_reconstruct.run(environment, plan)
 
     check_page(report, tmp_path)
     times, settings, first_pictures = report.tables
@@ -79,16 +86,16 @@ def test_reconstruct(environment: Environment, tmp_path: Path) -> None:
 
 
 def test_memory(environment: Environment, tmp_path: Path) -> None:
-    report = memory.run(environment, memory.Plan(times=2, rounds=1))
+    report = bench_memory.run(environment, bench_memory.Plan(times=2, rounds=1))
 
     check_page(report, tmp_path)
     (table,) = report.tables
-    assert names(table) == list(memory.SIDES)
+    assert names(table) == list(bench_memory.SIDES)
     assert all(float(figure) > 10 for row in table.rows for figure in row.figures[:2])
 
 
 def test_frame_store(environment: Environment, tmp_path: Path) -> None:
-    report = frame_store.run(environment, frame_store.Plan(frames=16, rounds=1))
+    report = bench_frame_store.run(environment, bench_frame_store.Plan(frames=16, rounds=1))
 
     check_page(report, tmp_path)
     sizes = report.tables[0]
@@ -96,9 +103,11 @@ def test_frame_store(environment: Environment, tmp_path: Path) -> None:
 
 
 def test_library(environment: Environment, tmp_path: Path) -> None:
-    plan = library.Plan(few_films=2, films=5, small_mebibytes=1, large_mebibytes=65, with_s3=False)
+    plan = bench_library.Plan(
+        few_films=2, films=5, small_mebibytes=1, large_mebibytes=65, with_s3=False
+    )
 
-    report = library.run(environment, plan)
+    report = bench_library.run(environment, plan)
 
     check_page(report, tmp_path)
     assert [names(table) for table in report.tables] == [["a folder"], ["a folder"]]
@@ -106,7 +115,7 @@ def test_library(environment: Environment, tmp_path: Path) -> None:
 
 
 def test_search_scaling(environment: Environment, tmp_path: Path) -> None:
-    plan = search_scaling.Plan(
+    plan = bench_search_scaling.Plan(
         films=(1, 2),
         queries=8,
         stored_films=2,
@@ -115,14 +124,14 @@ def test_search_scaling(environment: Environment, tmp_path: Path) -> None:
         with_s3=False,
     )
 
-    report = search_scaling.run(environment, plan)
+    report = bench_search_scaling.run(environment, plan)
 
     check_page(report, tmp_path)
     index, reading = report.tables
     assert names(index) == ["1 film", "2 films"]
     assert [row.figures[0] for row in index.rows] == ["7,200", "14,400"]
     assert all(row.figures[3] == "1.000" for row in index.rows), "so few are searched exactly"
-    assert names(reading) == [search_scaling.FOLDER]
+    assert names(reading) == [bench_search_scaling.FOLDER]
 
 
 def test_a_busy_machine_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.quality.film import Film
+from benchmarks.quality.measured_film import Film
 from benchmarks.quality.static_shots import STATIC_CHANGES, StaticChanges, static_frames
 from tests.trainer.fidelity_films import FilmInMemory
 

@@ -26,13 +26,13 @@ MOST_BYTES_A_KILL = 256 << 10
 """Memory's slope: a quarter of the leak that is planted."""
 
 LEAKING = f"""
-from film.process import film
+from film.process import film_process
 kept = []
-whole = film.FilmProcesses.film
+whole = film_process.FilmProcesses.film
 def leaking(self, *arguments):
     kept.append(bytes(b"x" * {LEAK_BYTES}))
     return whole(self, *arguments)
-film.FilmProcesses.film = leaking
+film_process.FilmProcesses.film = leaking
 """
 
 

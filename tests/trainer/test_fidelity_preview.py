@@ -17,10 +17,10 @@ from trainer import preview
 from trainer.dataset import FrameDataset
 from trainer.export import to_frames, to_pictures
 from trainer.preview import PreviewFrames
-from trainer.recipes.fidelity import preview as fidelity_preview
+from trainer.recipes.fidelity import memory_preview as fidelity_preview
 from trainer.recipes.fidelity import recipe as fidelity
 from trainer.recipes.fidelity.memory import Memory, fit_memory
-from trainer.recipes.fidelity.preview import MemoryPreview
+from trainer.recipes.fidelity.memory_preview import MemoryPreview
 from trainer.recipes.fidelity.recipe import Fidelity
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from trainer.metrics import (
+from trainer.frame_metrics import (
     brightness,
     change,
     correlation,

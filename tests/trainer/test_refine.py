@@ -13,7 +13,7 @@ from trainer.__main__ import main
 from trainer.dataset import FrameDataset
 from trainer.evaluate import model_of_run
 from trainer.export import LATENT_SIZE, load_torchscript, to_frames
-from trainer.metrics import psnr
+from trainer.frame_metrics import psnr
 from trainer.refine import RefineSettings, refine
 from trainer.run import Run
 

@@ -10,7 +10,7 @@ import pytest
 from film.errors import FilmLimitError
 from film.limits import FilmLimits, ReadLimits
 from film.output import OutputSettings
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.process.protocol import CUBE_MAIN, FILM_MAIN
 from film.process.spawner import Spawner
 from tests.film.process.sources import StoredFilm

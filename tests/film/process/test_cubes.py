@@ -5,7 +5,7 @@ import numpy as np
 from film.limits import FilmLimits
 from film.output import OutputSettings
 from film.process.cubes import ColourCubes
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.process.protocol import CUBE_MAIN, FILM_MAIN
 from film.process.spawner import Spawner
 from film.read.colour_cube import BT2020_PRIMARIES

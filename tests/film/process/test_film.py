@@ -20,7 +20,7 @@ from film.errors import (
 )
 from film.limits import FilmLimits, ReadLimits
 from film.output import Layout, OutputSettings, Size
-from film.process.film import FilmProcess, FilmProcesses
+from film.process.film_process import FilmProcess, FilmProcesses
 from film.process.protocol import CUBE_MAIN, FILM_MAIN
 from film.process.spawner import Spawner
 from film.read.film_reader import FilmReader

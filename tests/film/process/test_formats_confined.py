@@ -12,7 +12,7 @@ import pytest_asyncio
 from film.errors import FilmError
 from film.limits import FilmLimits
 from film.output import Layout, OutputSettings, Size, picture_size
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.process.protocol import FILM_MAIN
 from film.process.spawner import Spawner
 from film.read.film_reader import FilmReader

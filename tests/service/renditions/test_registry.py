@@ -7,7 +7,7 @@ from pathlib import Path
 
 from film.limits import FilmLimits
 from film.output import OutputSettings
-from film.process.film import FilmProcesses
+from film.process.film_process import FilmProcesses
 from film.process.protocol import FILM_MAIN
 from film.process.spawner import Spawner
 from service.inference import Inference, ModelVersion

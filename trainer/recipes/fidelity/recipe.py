@@ -53,8 +53,8 @@ from trainer.recipes.arguments import (
 from trainer.recipes.fidelity.clusters import fit_clusters, frames_to_cluster
 from trainer.recipes.fidelity.crops import random_crops, resize_crops
 from trainer.recipes.fidelity.memory import Memory, fit_memory, frames_to_read
+from trainer.recipes.fidelity.memory_preview import MemoryPreview
 from trainer.recipes.fidelity.networks import KEY_SIZE, Refinement, ServedDecoder, ServedEncoder
-from trainer.recipes.fidelity.preview import MemoryPreview
 from trainer.recipes.fidelity.sizes import SIZES, Size
 from trainer.run import Run, fitted_data
 from trainer.sampler import spread

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.quality.film import Film
+from benchmarks.quality.measured_film import Film
 from trainer.contact_sheet import FAINT, INK, PAPER, Pair, clock, draw_sheet
 
 _WIDTH = 256
