@@ -9,13 +9,13 @@ from typing import get_args, get_origin
 import pytest
 from refilm.v1 import autoencoder_pb2, latents_pb2, library_pb2
 
-from service.rpc.autoencoder_service import FrameCalls
 from service.rpc.download_film import DownloadCalls
+from service.rpc.encode_decode import FrameCalls
 from service.rpc.find_duplicates import DuplicateCalls
 from service.rpc.get_frame import FilmFrameCalls
 from service.rpc.interpolate import InterpolateCalls
-from service.rpc.latents_service import LatentsCalls
 from service.rpc.list_films import FilmCalls
+from service.rpc.list_latents import LatentsCalls
 from service.rpc.list_models import ModelCalls
 from service.rpc.match_clip import ClipCalls
 from service.rpc.reconstruct_video import VideoCalls
