@@ -1,4 +1,4 @@
-"""What is known of a clip that is asked about once it was looked through."""
+"""The result of the first pass over a clip to match."""
 
 from dataclasses import dataclass
 from fractions import Fraction

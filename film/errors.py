@@ -1,14 +1,14 @@
-"""What can be wrong with a film. Messages are fit for a caller: no path, no library's stack."""
+"""Errors of films and pictures. Messages are fit for callers: no paths, no stack traces."""
 
 
 class FilmError(Exception):
-    """A film cannot be read (further); `reason` is stable and fit for machines."""
+    """A film cannot be read (further); `reason` is stable and machine-readable."""
 
     reason = "FILM_UNREADABLE"
 
 
 class NotAFilmError(FilmError):
-    """The bytes are no film: no known container, or nothing in it can be read."""
+    """The bytes are not a film: an unknown container, or one without readable content."""
 
     reason = "NOT_A_FILM"
 
@@ -32,12 +32,12 @@ class DamagedFilmError(FilmError):
 
 
 class FilmLimitError(FilmError):
-    """The film is larger than allowed, or needs more work: its pictures, its bytes, its time."""
+    """The film is over a limit: of pictures, bytes or time."""
 
     reason = "FILM_TOO_LARGE"
 
     def __init__(self, message: str, limit: str = "") -> None:
-        """Say what was too much; `limit` is the name of one of `film.limits`."""
+        """`limit` is the name of a field in `film.limits`."""
         super().__init__(message)
         self.limit = limit
         if limit:
@@ -45,7 +45,7 @@ class FilmLimitError(FilmError):
 
 
 class FilmCrashedError(FilmError):
-    """A codec crashed on the film, or did what none may; its process is gone."""
+    """A codec crashed on the film, or violated the sandbox; its process is gone."""
 
     reason = "FILM_CRASHED"
 
@@ -67,23 +67,23 @@ class ImageError(Exception):
 
 
 class ImageLimitError(ImageError):
-    """A picture takes more than is allowed."""
+    """A picture is over a limit."""
 
     def __init__(self, message: str, limit: str) -> None:
-        """Say what was too much; `limit` is the name of one of `film.limits.PictureLimits`."""
+        """`limit` is the name of a field of `film.limits.PictureLimits`."""
         super().__init__(message)
         self.limit = limit
         self.reason = f"PICTURE_LIMIT_{limit.upper()}"
 
 
 class ImageCrashedError(ImageError):
-    """A codec crashed on the picture, or did what none may; its process is gone."""
+    """A codec crashed on the picture, or violated the sandbox; its process is gone."""
 
     reason = "PICTURE_CRASHED"
 
 
 class PictureProcessesBusyError(Exception):
-    """Too many pictures wait for a process already."""
+    """Too many pictures are waiting for a process."""
 
 
 class PictureProcessLostError(Exception):

@@ -1,4 +1,4 @@
-"""What a film is, as read from its container and first packets."""
+"""A film's facts, from its container and first packets."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -6,7 +6,7 @@ from fractions import Fraction
 
 
 class SoundAction(Enum):
-    """What becomes of a sound track in the output."""
+    """How a sound track gets into the output."""
 
     COPY = "copy"
     TRANSCODE = "transcode"

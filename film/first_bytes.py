@@ -1,4 +1,4 @@
-"""What a file is, and certainly is not, by its first bytes."""
+"""Detects file types by their first bytes."""
 
 from film.errors import NoPictureError, NotAFilmError
 
@@ -43,7 +43,7 @@ def is_mp4(head: bytes) -> bool:
 
 
 def refuse_others(head: bytes) -> None:
-    """Refuse what is certainly no film by its first bytes, and say what it is.
+    """Raise an error with the file's type if its first bytes are not a film's.
 
     Raises:
         NoPictureError: a picture or sound.

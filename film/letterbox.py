@@ -1,8 +1,7 @@
-"""Bars around a film's picture: letterbox, pillarbox, both, of one height or not.
+"""Detects bars around a film's picture: letterbox, pillarbox or both, symmetric or not.
 
-A bar is found from several pictures of a film together: it stays dark and still while the picture
-beside it moves, and it ends in a straight edge that goes across. A picture that is dark itself has
-no such edge and is left alone.
+A bar is detected from several pictures of a film: it stays dark and static while the picture next
+to it changes, and it ends in a straight edge across the picture. A dark picture has no such edge.
 """
 
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DARKEST_LEVEL = 72
-"""Luma of the brightest bars there are: black ones after a strong brightening."""
+"""Luma of the brightest bars: black ones after strong brightening."""
 _NOISE = 10
-"""Levels by which compression may lift a bar's pixel at any time."""
+"""Compression noise of a bar's pixel, in levels."""
 _BAR_SHARE = 0.65
-"""Of a bar's row, at least so much is bar; the rest may be a logo or subtitles."""
+"""Minimum share of bar in a bar's row; the rest may be a logo or subtitles."""
 _LIT = 14
-"""Levels by which a pixel of the picture is, at some time, brighter than the bars."""
+"""Levels by which a pixel of the picture must at some time exceed the bars."""
 _LIT_SHARE = 0.35
 """Of a row beside the bar, so much more is lit than of the bar's own rows."""
 _EDGE_ROWS = 4
@@ -26,7 +25,7 @@ still all bar, or the edge is that of a round thing."""
 _EDGE_LOSS = 0.1
 """Of the share of bar, what may be lost towards the edge."""
 _LARGEST_SHARE = 0.4
-"""A bar takes at most so much of the picture's height or width."""
+"""Largest bar, as a share of the picture's height or width."""
 _LEAST_ROWS = 2
 
 
@@ -50,7 +49,7 @@ NO_BARS = Bars()
 class BarsFinder:
     """Finds the bars that some pictures of one film have in common.
 
-    It keeps two pictures' worth of memory, however many it is shown.
+    Memory: two pictures, however many are added.
     """
 
     def __init__(self) -> None:
@@ -58,7 +57,7 @@ class BarsFinder:
         self._darkest: NDArray[np.uint8] | None = None
 
     def add(self, luma: NDArray[np.uint8]) -> None:
-        """Look at a picture's luma, [H, W], 0 to 255.
+        """Add a picture's luma, [H, W], 0 to 255.
 
         A film whose pictures change their size is judged by those of the first one's.
         """
@@ -69,7 +68,7 @@ class BarsFinder:
             np.minimum(self._darkest, luma, out=self._darkest)
 
     def find(self) -> Bars:
-        """Return the bars; none where no picture was seen."""
+        """Return the bars; none if no picture was added."""
         if self._brightest is None or self._darkest is None:
             return NO_BARS
         brightest = self._brightest.astype(np.int16)

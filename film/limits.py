@@ -1,4 +1,4 @@
-"""How large a film or a picture may be, and how much work: past that, reading it is refused."""
+"""Limits on the size and processing of films and pictures."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What a reconstruction shall look like, and the sizes that follow from it."""
+"""Output settings of a reconstruction, and the resulting sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Size(Enum):
 
 
 class Quality(Enum):
-    """How much the video encoding loses on top of the model's loss."""
+    """Quality of the video encoding."""
 
     DRAFT = "draft"
     STANDARD = "standard"

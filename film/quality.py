@@ -1,4 +1,4 @@
-"""How much there is to see in a model frame: black and flat ones all look alike."""
+"""The detail of a model frame: black and flat ones all look alike."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _BLOCK = 8
 
 
 def frame_detail(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return how much there is to see in each frame: 0 (one colour) to 127.5 (black and white).
+    """Return the detail of each frame: 0 (one colour) to 127.5 (black and white).
 
     In grey levels: the root mean square, over blocks of 8 x 8 pixels and over channels, of the
     difference between a block's mean colour and the frame's.

@@ -1,7 +1,7 @@
 """Segments, the whole pieces in which a film is reconstructed, and how to resume after one.
 
-Where segments begin follows from the pictures' times alone, so that work that was interrupted makes
-the same segments again. After each one stands a `ResumePoint`: all that is needed to go on there.
+Segment boundaries depend only on the pictures' times, so a resumed job makes the same segments.
+Each segment ends with a `ResumePoint`: everything needed to resume there.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ FIRST_SECONDS = Fraction(2)
 LATER_SECONDS = Fraction(10)
 
 _FORMAT = 1
-"""Of the JSON; one that says otherwise was written by another version."""
+"""Version of the JSON."""
 
 
 class ResumeError(ValueError):
-    """What was begun cannot be gone on with; it must be done again from its beginning."""
+    """The film cannot be resumed; it must be processed again from its beginning."""
 
 
 class SegmentPlan:
-    """Says where segments begin.
+    """Decides where segments begin.
 
     With the first picture, then with the first one that is at least 2 s after it, from then on with
     the first that is at least 10 s after the last beginning.
@@ -49,7 +49,7 @@ class SegmentPlan:
 
 @dataclass(frozen=True, slots=True)
 class ReadingPoint:
-    """What a reader needs to go on with the picture that begins a segment."""
+    """The reader's state for resuming with the first picture of a segment."""
 
     finished: int
     """Segments before it."""
@@ -61,10 +61,10 @@ class ReadingPoint:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where work on a film stands after a whole segment."""
+    """The state of a film's processing after a finished segment."""
 
     segments: int
-    """Whole segments; the next one's number is one more."""
+    """Finished segments; the next one's number is one more."""
     frames: int
     """Pictures in them."""
     position: Fraction
@@ -78,7 +78,7 @@ class ResumePoint:
 
     @property
     def ended(self) -> bool:
-        """Whether the last segment is among the whole ones."""
+        """Whether the last segment is finished."""
         return self.reading is None
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class ResumePoint:
                 writing=dict(fields["writing"]),
             )
         except (TypeError, KeyError, ValueError, AttributeError):
-            raise ResumeError("this is no point to resume from") from None
+            raise ResumeError("this is not a resume point") from None
 
 
 @dataclass(frozen=True, slots=True)

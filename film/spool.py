@@ -1,7 +1,7 @@
-"""Film bytes on their way in: a growing temporary file that can already be read.
+"""The spool: a growing temporary file for an arriving film, which can be read meanwhile.
 
 The writer never waits for a reader, so neither a film with its index at the end nor a caller who
-sends everything before reading can deadlock; what bounds it is the disk space of the room.
+sends everything before reading can deadlock; only the disk space of the room limits it.
 """
 
 import errno
@@ -19,7 +19,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class SpoolRoom:
-    """The disk space that all spools together may take, for calls on any thread."""
+    """The disk quota of all spools together; thread-safe."""
 
     def __init__(self, directory: Path | None, total_bytes: int) -> None:
         """Take `directory` (None: the system's temporary one), for at most `total_bytes` bytes."""
@@ -130,7 +130,7 @@ class Spool:
             data = data[written:]
 
     def finish(self) -> None:
-        """Say that all bytes have arrived."""
+        """Mark the film as complete."""
         self._finished = True
 
     def close(self) -> None:

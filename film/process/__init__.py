@@ -1,1 +1,1 @@
-"""Films and pictures in processes of their own: what starts, confines and talks to them."""
+"""Sandboxed processes for films and pictures: starting, confining and talking to them."""

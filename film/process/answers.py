@@ -1,4 +1,4 @@
-"""What a child answered, checked: nothing of it is believed before it was looked at here."""
+"""Validates the responses of child processes, which are not trusted."""
 
 from __future__ import annotations
 

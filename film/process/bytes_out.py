@@ -1,4 +1,4 @@
-"""What the service gives a film's process on the process's own asking: bytes, and tables."""
+"""Serves the requests of a film process: film bytes and tone mapping tables."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Messages over a socket between the service and a child: a fixed header, JSON, and raw bytes.
 
-The service believes nothing that comes out of a child: lengths are held against bounds before
-anything is allocated, memory grows only with bytes that really came, and nothing is unpickled. What
-the JSON says is for the receiver to check.
+The service trusts nothing from a child: lengths are checked against bounds before allocating,
+memory grows only with received bytes, and nothing is unpickled. The receiver validates the JSON.
 """
 
 from __future__ import annotations

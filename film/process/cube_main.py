@@ -1,6 +1,6 @@
-"""What makes a table for tone mapping in a process of its own: it is given two numbers alone.
+"""The process that computes a tone mapping table, from two numbers only.
 
-Never a film's process for other films: what a hostile film made there would be everybody's.
+Not done in film processes: a hostile film could forge a table that other films use.
 """
 
 import socket

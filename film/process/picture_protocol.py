@@ -1,4 +1,4 @@
-"""What the service and a picture process say to each other.
+"""The protocol between the service and a picture process.
 
 The service asks and the process answers, one thing at a time: READ makes model frames of a picture,
 WRITE makes picture files of model frames.

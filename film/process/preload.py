@@ -1,6 +1,6 @@
-"""Loads, before children are forked, what would be loaded when it is first used.
+"""Imports, before children are forked, what would be imported lazily.
 
-A confined process opens no file, so neither a module.
+A confined process cannot open files, so it cannot import modules.
 """
 
 import importlib

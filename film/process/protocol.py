@@ -1,4 +1,4 @@
-"""What the service and a film's process say to each other, as far as both must know it.
+"""The protocol between the service and a film process.
 
 There are three sockets, so that a film is read and written at once: on the first two the service
 asks and the child answers, one thing at a time; on the third the child asks for bytes.

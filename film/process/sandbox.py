@@ -1,4 +1,4 @@
-"""Takes a process every right but that to compute and to use the descriptors that it was given.
+"""Sandboxes a process: it may only compute and use the descriptors that it was given.
 
 Used in a child before anything hostile is touched, while it has one thread. What this kernel, or
 this system's libraries, cannot do is left out and reported: see `Protection`.

@@ -1,4 +1,4 @@
-"""A film's process under its limits: watched from outside, killed over one, its end explained."""
+"""Supervises a film process: enforces its limits by killing it, and explains its end."""
 
 from __future__ import annotations
 

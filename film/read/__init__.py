@@ -1,1 +1,1 @@
-"""Films in: from bytes to model frames with their times, and the sound among them."""
+"""Reads films: bytes to model frames with their times, and the sound between them."""

@@ -1,4 +1,4 @@
-"""What the reader hands on: some pictures with their times, and the sound that lies among them."""
+"""Batches of the reader: pictures with their times, and the sound packets between them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FilmBatch:
 
 
 class BatchMaker:
-    """Gathers pictures into the arrays of batches of one size."""
+    """Collects pictures into batches of one size."""
 
     def __init__(self, size: int, with_pictures: bool) -> None:
         if size < 1:

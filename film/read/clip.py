@@ -1,7 +1,7 @@
-"""A clip that is asked about: some of its pictures, evenly spread, without the bars around them.
+"""Reads a clip to match: evenly spread pictures, without bars.
 
-It is read twice. The first time finds out how long it is, which pictures to take and where its bars
-are; the second time makes model frames of them. Neither keeps more than a few pictures.
+It is read twice: the first pass finds its length, the pictures to take and its bars; the second
+makes model frames of them. Neither holds more than a few pictures.
 """
 
 import io
@@ -22,7 +22,7 @@ from film.read.pictures import Renderer, orientation_of
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 SAMPLE_SECONDS = Fraction(1, 5)
-"""Pictures are taken no closer than this: neighbours say the same."""
+"""Minimum distance of the sampled pictures."""
 
 
 def survey_clip(

@@ -1,4 +1,4 @@
-"""Decoding the picture's packets: what can be decoded is, what cannot is counted."""
+"""Decodes the picture's packets, and counts those that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PictureDecoder:
         self.pictures = 0
         """Decoded so far."""
         self.marred = 0
-        """Pictures of them that the decoder marks as damaged."""
+        """Decoded pictures that the decoder marks as damaged."""
         self.lost_packets = 0
         """Packets that could not be decoded."""
         self.lost_in_a_row = 0
@@ -82,7 +82,7 @@ class PictureDecoder:
         bytearray(min(pixels, self._limits.picture_pixels) * _ROOM_BYTES)
 
     def _note_loss(self, error: av.FFmpegError) -> None:
-        """Count a damaged packet; tell one whose pictures are too large.
+        """Count a damaged packet; raise FilmLimitError for one whose pictures are too large.
 
         FFmpeg answers EINVAL to a size that is not allowed, and does not say which. Between good
         pictures such a size is damage.

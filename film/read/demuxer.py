@@ -1,4 +1,4 @@
-"""A film's container, opened: its packets in file order, its pictures as they are stored."""
+"""Demuxes a film: its packets in file order, its decoded pictures as stored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from film.read.timeline import JoinedTimeline
 from film.read.truncation import find_break, has_mp4_index, mp4_length_is_open
 
 SOUND_BATCH_BYTES = 4 << 20
-"""Sound that may gather before it is handed on without waiting for pictures."""
+"""Sound that is buffered before it is passed on without waiting for pictures."""
 _PACKET_BYTES = 1 << 10
 """Memory that a packet takes besides its payload, which may be a single byte."""
 _BROKEN_TAIL = 12
@@ -97,7 +97,7 @@ class Demuxer:
         self.joined = JoinedTimeline()
         self.landmarks = Landmarks()
         self.sound_bytes = 0
-        """Memory of the sound that has gathered."""
+        """Memory of the buffered sound."""
         self._sound: list[av.Packet[AudioStream]] = []
         self._decode_from = 0
         self._since_picture = Since()
@@ -105,7 +105,7 @@ class Demuxer:
             [stream, *self.sound_streams]
         )
         self.pictures = self._decode()
-        """Decoded pictures as stored, and None when sound has gathered; raises at the end."""
+        """Decoded pictures as stored, and None when the sound buffer is full; raises at the end."""
         self.first = self._read_first()
         """The first of them."""
         self.facts: FilmFacts = read_facts(
@@ -237,7 +237,7 @@ class Since:
 
 
 class Landmarks:
-    """Picture packets from which decoding can begin in the middle of a film."""
+    """Key frame index: picture packets from which decoding can start in mid-film."""
 
     def __init__(self) -> None:
         self.packets = 0

@@ -50,7 +50,7 @@ class _Pair(NamedTuple):
 class FilmReader:
     """Reads one film; opened, used and closed on one thread.
 
-    Opening waits until the first picture is decoded, so a film that holds none is refused at once.
+    Opening decodes the first picture, so a film without pictures is refused at once.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class FilmReader:
                 if batch.full:
                     yield batch.take(self._take_sound())
             if self._film.sound_bytes > SOUND_BATCH_BYTES:
-                # Which pictures make up a batch shall not follow from the sound among them.
+                # Batches of pictures must not depend on the sound between them.
                 yield batch.sound_alone(self._take_sound())
         rest = self._take_sound()
         if batch.count or rest:

@@ -1,4 +1,4 @@
-"""How bright decoded pictures are, for those who look for bars around them."""
+"""The luma of decoded pictures, for detecting bars."""
 
 import av
 import numpy as np

@@ -48,8 +48,8 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """Read a picture's display matrix; angles between the quarter turns go to the nearest."""
-    # `frame.side_data` would refer to the frame that refers to it: frames, many megabytes each,
-    # would then lie about until Python's next collection of cycles.
+    # `frame.side_data` creates a reference cycle: frames of many megabytes would live until the
+    # next garbage collection.
     matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg] # Its stub has no constructor.
     if not isinstance(matrix, SideData):
         return UPRIGHT
@@ -64,11 +64,10 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 class Deinterlacer:
-    """Takes pictures in order and gives as many back, those flagged interlaced deinterlaced.
+    """Deinterlaces pictures that are flagged interlaced; returns as many as it gets, in order.
 
-    The filter (bwdif) looks at neighbours, so pictures come out later than they go in; what else
-    belongs to one travels beside it, untouched. Until the first interlaced picture comes nothing
-    is filtered.
+    The filter (bwdif) uses neighbours, so it delays pictures; their metadata is passed along. Until
+    the first interlaced picture nothing is filtered.
     """
 
     def __init__(self) -> None:
@@ -150,7 +149,7 @@ def _graph(frame: av.VideoFrame, name: str, arguments: str) -> av.filter.Graph:
 
 
 class Cropper:
-    """Cuts the bars off decoded pictures of one film."""
+    """Crops the bars of decoded pictures of one film."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -174,7 +173,7 @@ class Cropper:
 
 
 class Renderer:
-    """Makes upright RGB of one size out of decoded pictures, whatever they are."""
+    """Converts decoded pictures of any kind to upright RGB of one size."""
 
     def __init__(
         self, width: int, height: int, bars: Bars = NO_BARS, *, cubes: CubeSource = any_cube

@@ -1,4 +1,4 @@
-"""Opening a film: which container, which streams, and what the film is."""
+"""Opens a film: selects container and streams, and collects the film's facts."""
 
 from fractions import Fraction
 from typing import NoReturn
@@ -103,7 +103,7 @@ def choose_picture(container: InputContainer, limits: ReadLimits) -> VideoStream
 
 
 def choose_sound(container: InputContainer, *, wanted: bool) -> dict[AudioStream, SoundAction]:
-    """Say what becomes of every sound track, in the film's order."""
+    """Return the action for every sound track, in the film's order."""
     return {stream: _action(stream, wanted) for stream in container.streams.audio}
 
 

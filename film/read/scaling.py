@@ -1,7 +1,7 @@
 """The one definition of a model frame: how a picture becomes 256 x 144 RGB.
 
-Trainer and service both come through here, so what is trained on is what is served. swscale's
-result depends on the CPU unless its flags say bitexact and accurate_rnd and name the filter.
+Trainer and service share it, so training and serving see the same frames. swscale's result depends
+on the CPU unless its flags have bitexact, accurate_rnd and a filter.
 
 The filter is bicubic. Measured on Big Buck Bunny, Sintel and a 720p screen recording (scaled down,
 and up again to compare with the source): 0.1 to 0.25 dB behind Lanczos and as much before area

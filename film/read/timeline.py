@@ -1,6 +1,6 @@
-"""Times of packets and pictures, repaired where a film's own cannot be used.
+"""Repairs the times of packets and pictures if they are unusable.
 
-Only what is broken is touched: times keep their values, gaps and starts as the film has them.
+Only broken times are changed: all others keep their values, gaps and starts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _JUMP_SECONDS = 1
 
 
 class JoinedTimeline:
-    """Lets a film whose clock jumps back (transport streams joined together) go on instead.
+    """Makes the clock of a film monotonic if it jumps back (concatenated transport streams).
 
-    Each stream meets the jump at its own packet; the first to meet it decides by how much all are
-    moved, so that picture and sound keep their offset.
+    Each stream has the jump at its own packet; the first one determines the shift of all, so that
+    picture and sound keep their offset.
     """
 
     def __init__(self) -> None:

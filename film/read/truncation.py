@@ -1,4 +1,4 @@
-"""Whether a film's container is whole, told from its outermost structure.
+"""Detects truncated films by their container's outermost structure.
 
 FFmpeg reads as far as it gets and does not say that a film is truncated. Containers of known length
 do: MP4 in its boxes, Matroska in its elements, AVI in its chunks, ASF in its objects. Only headers

@@ -1,1 +1,1 @@
-"""Films out: from pictures and sound to fragmented MP4."""
+"""Writes films: pictures and sound to fragmented MP4."""

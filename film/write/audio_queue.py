@@ -1,4 +1,4 @@
-"""A film's sound tracks between the film and the output: queued until their pictures are here."""
+"""Queues of sound tracks between reader and output, until their pictures have arrived."""
 
 from __future__ import annotations
 
