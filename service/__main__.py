@@ -1,6 +1,6 @@
 """The server: `python -m service`. Settings are environment variables, see docs/operations.md.
 
-`python -m service sweep` removes what interrupted work left in the library, and ends.
+`python -m service sweep` removes leftovers of interrupted operations in the library.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from service.sweep_command import sweep
 
 
 def main() -> int:
-    """Serve until told to stop, or sweep; returns the exit code."""
+    """Serve until a signal, or sweep; returns the exit code."""
     arguments = sys.argv[1:]
     if arguments and arguments[0] != "sweep":
         print("usage: python -m service [sweep [--help]]", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Tasks: ends that no cancellation cuts, and what runs beside everything else."""
+"""Task helpers: cleanup that cancellation does not interrupt, and background tasks."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run_to_completion(end: Coroutine[object, object, None]) -> None:
-    """Run `end` to its end; a cancellation meanwhile is raised only then, else what `end` raises.
+    """Run `end` to completion; a cancellation meanwhile is raised afterwards.
 
     `asyncio.shield` alone would let a cancelled caller go on beside what it has yet to take back.
     """
@@ -45,5 +45,5 @@ async def background(work: Coroutine[object, object, None]) -> AsyncIterator[Non
 def _ended_early(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         log.critical("a background task ended", exc_info=task.exception())
-        # Half a service is worse than none: whoever started it starts it again.
+        # Half a service is worse than none: exit, and let the supervisor restart it.
         signal.raise_signal(signal.SIGTERM)

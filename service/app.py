@@ -1,4 +1,4 @@
-"""Puts the service together, runs it, and takes it apart without losing a call."""
+"""Starts, runs and drains the service."""
 
 import asyncio
 import ipaddress

@@ -1,7 +1,7 @@
-"""What can go wrong, in two branches: the caller's side and ours. Each error carries its gRPC code.
+"""The service's errors: client-side and server-side, each with its gRPC status code.
 
-Messages are fit for a caller: they say what was wrong and what would be right, and never hold a
-path, an address or a stack trace. `service.rpc.errors` turns them into google.rpc details.
+Messages are for callers: they say what was wrong and what would be right, without paths, addresses
+or stack traces. `service.rpc.errors` adds google.rpc details.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import grpc
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One faulty field of a request, by its path in the message, for example "frame.raw.rgb"."""
+    """An invalid field of a request, by its path in the message, for example "frame.raw.rgb"."""
 
     field: str
     description: str
@@ -89,7 +89,7 @@ class DigestMismatchError(ClientSideError):
 
 
 class LimitError(ClientSideError):
-    """What the request holds takes more than the service allows; metadata names the setting."""
+    """The request's content is over a limit; the metadata has its setting."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "LIMIT_EXCEEDED"
@@ -103,7 +103,7 @@ class DataLossError(ClientSideError):
 
 
 class IdleCallerError(ClientSideError):
-    """The caller sent nothing for so long that its place goes to somebody else."""
+    """The caller sent nothing for too long."""
 
     code = grpc.StatusCode.ABORTED
     reason = "CALLER_IDLE"
@@ -117,21 +117,21 @@ class ServerSideError(ServiceError):
 
 
 class UnavailableError(ServerSideError):
-    """Something the service stands on (Triton, a model) cannot answer now."""
+    """A backend (Triton, a model, the store) is unavailable."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "BACKEND_UNAVAILABLE"
 
 
 class LateError(ServerSideError):
-    """The caller's deadline came before the answer."""
+    """The caller's deadline expired."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
 
 
 class OverloadedError(ServerSideError):
-    """No room for more work now; comes with a delay after which to try again."""
+    """The service is overloaded; with a retry delay."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"

@@ -9,7 +9,7 @@ from service.settings import Settings
 
 
 class Limit:
-    """Places for work of one kind. Who finds none is refused at once, and told when to try again.
+    """Places for operations of one kind. Without a free one: refused at once, with a retry delay.
 
     A place is held for a block (`with limit:`), or from `enter` to `leave` where the work ends
     somewhere else. Used on one event loop. Nobody waits here: what may wait, waits in turn in front

@@ -94,8 +94,8 @@ async def start_parts(
         settings: the service's.
         processes: where films and pictures are read.
         stack: gets the end of everything.
-        on_models: is told whether a model can answer, whenever that changes.
-        on_store: is told whether the library's store answers, likewise.
+        on_models: called with whether a model is ready, whenever that changes.
+        on_store: called with whether the library's store answers, likewise.
     """
     limits = Limits.of(settings)
     address, models, inference = await _start_inference(settings, on_models, stack)

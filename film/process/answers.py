@@ -41,7 +41,7 @@ E = TypeVar("E", bound=Enum)
 
 
 class Answer:
-    """A JSON object out of a child. Every method raises ChannelError if it is not as told."""
+    """A JSON object from a child. Every method raises ChannelError if the value is invalid."""
 
     def __init__(self, fields: object) -> None:
         self._fields: dict[str, Any]
@@ -239,7 +239,7 @@ class UnexpectedError(Exception):
 def unpack_numbers(
     payload: bytearray, kinds: Iterable[tuple[type[np.generic], int]]
 ) -> list[NDArray[Any]]:
-    """Return arrays of the kinds and lengths told out of bytes that hold them, and nothing else."""
+    """Return arrays of these types and lengths from bytes that hold exactly them."""
     arrays: list[NDArray[Any]] = []
     at = 0
     for kind, count in kinds:

@@ -85,7 +85,7 @@ class PictureProcess:
                 raise ImageCrashedError(CRASHED) from None
 
     async def end(self) -> None:
-        """Kill it; who waits for its answer is told so."""
+        """Kill it; whoever waits for its answer gets an error."""
         await self.child.end()
         self._channel.close()
 

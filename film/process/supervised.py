@@ -38,7 +38,7 @@ class SupervisedChild:
         self._cpu = 0.0
         self._cpu_changed = time.monotonic()
         self.film_seconds = 0.0
-        """How far the film was read, for limits and for what is told of a crash."""
+        """How far the film was read, for limits and crash messages."""
         self.owes_answer = 0
         """Requests that are not answered."""
         self.waits_for_bytes: Callable[[], bool] = lambda: False

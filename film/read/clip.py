@@ -32,7 +32,7 @@ def survey_clip(
 ) -> ClipSurvey:
     """Read a clip for the first time; raises as `FilmReader` and its `pictures` do.
 
-    `progress` is told, with each picture that is looked at, how many seconds were read.
+    `progress` is called for each picture with the seconds read so far.
     """
     with FilmReader(file, limits=limits, sound=False) as reader:
         time_base = reader.facts.time_base

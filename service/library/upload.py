@@ -213,7 +213,7 @@ def stored_parts(store: ObjectStore, upload: str) -> list[Piece]:
             chain.append(candidate)
             candidate, offset = None, begins
         if info.size != PART_BYTES:
-            continue  # The film's last part: sent again, for nobody was told of it.
+            continue  # The film's last part: it was never acknowledged, so it is sent again.
         if begins != offset or candidate is not None:
             return chain  # A gap, or the parts of two films: the caller's bytes will tell.
         candidate = Piece(info.key, info.size)

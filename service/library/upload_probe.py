@@ -12,7 +12,7 @@ from film.output import OutputSettings
 from film.process.bytes_out import StoredBytes
 from film.process.film_process import FilmProcesses
 from service.errors import InvalidFieldError, ServiceError
-from service.film_faults import limit_fault, told_of_process
+from service.film_errors import limit_error, translated_process_errors
 from service.library.film_source import SourceBytes
 from service.library.upload_errors import UploadCancelledError
 
@@ -57,7 +57,7 @@ class FilmProbe:
                     raise UploadCancelledError("the upload was cancelled") from None
 
     async def _look(self, source: SourceBytes) -> FilmFacts:
-        with told_of_process(film_refused):
+        with translated_process_errors(film_refused):
             async with self._processes.film(_ProbedBytes(source)) as film:
                 return await film.open(OutputSettings())
 
@@ -86,5 +86,5 @@ def no_probe(source: SourceBytes, cancelled: threading.Event) -> FilmFacts:
 def film_refused(error: FilmError) -> ServiceError:
     """Return the caller's error for bytes that are no film."""
     if isinstance(error, FilmLimitError) and error.limit:
-        return limit_fault(error)
+        return limit_error(error)
     return InvalidFieldError("chunk", str(error), reason=error.reason)

@@ -14,14 +14,14 @@ from service.errors import (
     OverloadedError,
     ServiceError,
 )
-from service.film_faults import limit_fault
+from service.film_errors import limit_error
 from service.pipeline.stats import Stats
 
 SPOOL_RETRY_SECONDS = 30.0
 """Retry delay for a full spool: about as long as a short film takes."""
 
 
-def spool_fault(error: FilmError) -> ServiceError:
+def spool_error(error: FilmError) -> ServiceError:
     """Return the caller's error for a film that the spool refused."""
     if isinstance(error, SpoolFullError):
         return OverloadedError(str(error), reason=error.reason, retry_after=SPOOL_RETRY_SECONDS)
@@ -29,10 +29,10 @@ def spool_fault(error: FilmError) -> ServiceError:
     return OverloadedError(str(error), reason=error.reason)
 
 
-def film_fault(error: FilmError, stats: Stats) -> ServiceError:
+def film_error(error: FilmError, stats: Stats) -> ServiceError:
     """Return the caller's error for a film that could not be read (further)."""
     if isinstance(error, FilmLimitError) and error.limit:
-        return limit_fault(error)
+        return limit_error(error)
     delivered_in_part = isinstance(error, TruncatedFilmError | FilmCrashedError) or (
         isinstance(error, DamagedFilmError) and stats.frames_written > 0
     )
@@ -41,7 +41,7 @@ def film_fault(error: FilmError, stats: Stats) -> ServiceError:
     return _data_loss(str(error), error.reason, stats)
 
 
-def short_film_fault(announced: int, stats: Stats) -> ServiceError:
+def short_film_error(announced: int, stats: Stats) -> ServiceError:
     """Return the caller's error for a stream that ended before the announced size."""
     return _data_loss(
         f"the stream ended after {stats.bytes_received} of the {announced} bytes that "

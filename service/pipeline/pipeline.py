@@ -16,7 +16,7 @@ from film.output import OutputSettings
 from film.process.film_process import FilmProcess, FilmProcesses, FrameBatch
 from film.segments import ResumePoint
 from service.errors import ServiceError
-from service.film_faults import told_of_process
+from service.film_errors import translated_process_errors
 from service.inference import Inference, ModelVersion
 from service.pipeline.events import StageSeconds
 from service.pipeline.model_output import NO_MODEL_OUTPUT, ModelOutput
@@ -92,7 +92,7 @@ class Pipeline:
             ResumeError: It does not continue from where it shall.
         """
         try:
-            with told_of_process(self._source.fault):
+            with translated_process_errors(self._source.fault):
                 async with self._processes.film(self._source.bytes) as film:
                     await self._run_stages(film)
         finally:

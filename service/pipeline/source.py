@@ -11,7 +11,7 @@ from film.process.bytes_out import FilmBytes, GrowingBytes
 from film.spool import Spool
 from service.aio import run_to_completion
 from service.errors import IdleCallerError, InvalidFieldError, ServiceError
-from service.pipeline.errors import film_fault, short_film_fault, spool_fault
+from service.pipeline.errors import film_error, short_film_error, spool_error
 from service.pipeline.stats import Stats
 
 
@@ -115,7 +115,7 @@ class ArrivingSource:
             try:
                 await self.bytes.write(chunk)
             except FilmError as error:
-                raise spool_fault(error) from None
+                raise spool_error(error) from None
             if self._also is not None:
                 await self._also(chunk)
                 self._last_chunk_at = time.monotonic()
@@ -155,8 +155,8 @@ class ArrivingSource:
         """Return what is wrong with the film: it is short, or could not be read (further)."""
         received = self._stats.bytes_received
         if self._announced is not None and self._all_received and received < self._announced:
-            return short_film_fault(self._announced, self._stats)
-        return film_fault(error, self._stats) if error is not None else None
+            return short_film_error(self._announced, self._stats)
+        return film_error(error, self._stats) if error is not None else None
 
     def close(self) -> None:
         """Give the spool's bytes back."""

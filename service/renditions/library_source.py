@@ -3,7 +3,7 @@
 from film.errors import FilmError, FilmLimitError
 from film.process.bytes_out import StoredBytes
 from service.errors import DataLossError, ServiceError
-from service.film_faults import limit_fault
+from service.film_errors import limit_error
 from service.library.film_source import SourceBytes
 from service.retry import with_retries
 from service.storage.threads import StorageThreads
@@ -44,7 +44,7 @@ class LibrarySource:
     def fault(self, error: FilmError | None) -> ServiceError | None:
         """Return what is wrong with the film."""
         if isinstance(error, FilmLimitError) and error.limit:
-            return limit_fault(error)
+            return limit_error(error)
         return DataLossError(str(error), reason=error.reason) if error is not None else None
 
     def close(self) -> None:

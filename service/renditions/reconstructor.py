@@ -12,7 +12,7 @@ from service.inference import Inference
 from service.library.library import Library
 from service.library.upload_records import UploadSettings
 from service.limit import Limit
-from service.pipeline.errors import spool_fault
+from service.pipeline.errors import spool_error
 from service.pipeline.events import Event
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.source import ArrivingSource
@@ -160,7 +160,7 @@ class Reconstructor:
         try:
             return Spool(self._spools, self._film_bytes)
         except SpoolFullError as error:
-            raise spool_fault(error) from None
+            raise spool_error(error) from None
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._limit.leave()

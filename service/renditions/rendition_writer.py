@@ -71,7 +71,7 @@ class RenditionWriter:
             before: the last finished segment; None: start.
             keeps_latents: False if the film's latents of this model are complete.
             may_go_on: raises where the work must end, asked before a segment becomes whole.
-            kept: told of each segment, with its bytes, once it is whole.
+            kept: called with each committed segment and its bytes.
         """
         self._library = library
         self._writes = writes

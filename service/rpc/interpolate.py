@@ -15,7 +15,7 @@ from film.errors import FilmError, FilmLimitError
 from film.process.film_process import FilmProcesses
 from film.process.picture_protocol import ImageFormat
 from service.errors import DigestMismatchError, InvalidFieldError, ServerSideError, ServiceError
-from service.film_faults import limit_fault, told_of_process
+from service.film_errors import limit_error, translated_process_errors
 from service.inference import Inference, Models, ModelVersion
 from service.library.films import Film
 from service.library.latents import Latents
@@ -200,7 +200,7 @@ class InterpolateCalls:
         self, batches: AsyncIterator[NDArray[np.uint8]], rate: Fraction, steps: int
     ) -> AsyncGenerator[pb.InterpolateResponse, None]:
         """Write the film batch by batch: what is kept here is what one batch became."""
-        with self._films, told_of_process(_unreadable):
+        with self._films, translated_process_errors(_unreadable):
             async with self._processes.film() as film:
                 await film.begin_sequence(rate, steps)
                 async for frames in batches:
@@ -270,5 +270,5 @@ def _chunks(data: bytes) -> list[bytes]:
 def _unreadable(error: FilmError) -> ServiceError:
     """Return the error of a film that is written here: nothing of it is the caller's fault."""
     if isinstance(error, FilmLimitError) and error.limit:
-        return limit_fault(error)
+        return limit_error(error)
     return ServerSideError("the film cannot be written")

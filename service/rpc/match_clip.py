@@ -15,10 +15,10 @@ from film.letterbox import NO_BARS, Bars
 from film.process.film_process import FilmProcess, FilmProcesses
 from film.spool import Spool, SpoolRoom
 from service.errors import InvalidFieldError
-from service.film_faults import told_of_process
+from service.film_errors import translated_process_errors
 from service.inference import Inference, Models, ModelVersion
 from service.limit import Limit
-from service.pipeline.errors import spool_fault
+from service.pipeline.errors import spool_error
 from service.pipeline.source import ArrivingSource
 from service.pipeline.stats import Stats
 from service.rpc import messages
@@ -108,7 +108,7 @@ class ClipCalls:
         try:
             spool = Spool(self._spools, self._clip_bytes)
         except FilmError as error:
-            raise spool_fault(error) from None
+            raise spool_error(error) from None
         stats = Stats(model)
         arriving = ArrivingSource(
             spool,
@@ -118,7 +118,7 @@ class ClipCalls:
             idle_seconds=self._idle_seconds,
         )
         try:
-            with told_of_process(arriving.fault):
+            with translated_process_errors(arriving.fault):
                 async with self._processes.film(arriving.bytes) as film:
                     survey = await self._surveyed(arriving, film)
                     if (fault := arriving.fault(None)) is not None:

@@ -1,4 +1,4 @@
-"""What becomes of a film's process, as callers are told of it."""
+"""Translates errors of film processes into errors for callers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ from service.errors import LimitError, ServerSideError, ServiceError, Unavailabl
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
-"""After how long another process can be tried."""
+"""Retry delay after a film process was lost."""
 
 
-def limit_fault(error: FilmLimitError) -> ServiceError:
-    """Return the caller's error for a film beyond a limit; it names the limit's setting."""
+def limit_error(error: FilmLimitError) -> ServiceError:
+    """Return the caller's error for a film over a limit, with the limit's setting."""
     setting = f"REFILM_FILM_{error.limit.upper()}"
     return LimitError(
         f"{error}; {setting} is the limit", reason=error.reason, metadata={"setting": setting}
@@ -24,8 +24,8 @@ def limit_fault(error: FilmLimitError) -> ServiceError:
 
 
 @contextmanager
-def told_of_process(fault: Callable[[FilmError], ServiceError | None]) -> Iterator[None]:
-    """Raise what became of a film's process as callers are told; `fault` says it of the film's."""
+def translated_process_errors(fault: Callable[[FilmError], ServiceError | None]) -> Iterator[None]:
+    """Translate errors of a film process for callers; `fault` translates those of the film."""
     try:
         yield
     except FilmError as error:
