@@ -179,7 +179,7 @@ def test_its_segments_say_how_to_go_on(library: FolderStore) -> None:
     damaged = longest_chain(RecordsReader(library, "damaged", STANDARD).look())[-1]
     assert damaged.is_last and damaged.fault is not None
     assert damaged.fault.reason == "FILM_TRUNCATED"
-    assert damaged.fault.message.startswith("the film is truncated after 5 pictures")
+    assert damaged.fault.message.startswith("the film breaks off after 5 pictures")
 
 
 def test_its_lease_is_followed_by_the_next(library: FolderStore) -> None:
