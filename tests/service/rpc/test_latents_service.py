@@ -303,7 +303,7 @@ def test_a_film_that_is_deleted_ends_its_streams(library: Library, long_rows: Ro
         nonlocal received
         for _ in stream:
             received += 1
-            time.sleep(0.02)
+            time.sleep(0.02)  # A slow reader, on purpose: the stream must end under way.
 
     error = error_of(read_slowly)
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "FILM_NOT_FOUND")
