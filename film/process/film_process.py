@@ -7,7 +7,7 @@
             written = await film.write(batch, decoded)
         written = await film.close()
 
-Whoever leaves the block, for whatever reason, leaves no process behind: it is killed. Several
+The process is killed when the block ends, for whatever reason. Several
 batches may be read before the first is written; they are written in their order.
 """
 
@@ -180,7 +180,7 @@ class FilmProcess:
         try:
             await self._out.serve()
         except ChannelClosedError:
-            pass  # Whoever waits for an answer says why.
+            pass  # Reported to whoever waits for an answer.
         except ChannelError:
             self._broken()
         except Exception as error:

@@ -166,7 +166,7 @@ class PicturePool:
         payload: bytes | memoryview,
         parse: Callable[[Message], Answer],
     ) -> Answer:
-        # Whoever kills a process does not know whose picture it had: that is tried once more.
+        # A process killed from outside is not its picture's fault: retry once.
         for _ in range(2):
             async with self._process() as process:
                 try:

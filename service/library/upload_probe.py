@@ -1,4 +1,4 @@
-"""Looks whether stored bytes are a film, and what it is."""
+"""Checks whether stored bytes are a film, and reads its facts."""
 
 import asyncio
 import concurrent.futures
@@ -17,7 +17,7 @@ from service.library.film_source import SourceBytes
 from service.library.upload_errors import UploadCancelledError
 
 HEAD_BYTES = 512
-"""What `check_head` wants to see, where there is as much."""
+"""Bytes that `check_head` needs, if there are as many."""
 
 _LOOK_SECONDS = 0.2
 
@@ -38,7 +38,7 @@ def check_head(head: bytes) -> None:
 
 
 class FilmProbe:
-    """Looks by a process of the film's own; a `Probe`."""
+    """A `Probe` that uses a film process."""
 
     def __init__(self, processes: FilmProcesses) -> None:
         """Belong to the event loop that runs."""
@@ -79,7 +79,7 @@ class _ProbedBytes(StoredBytes):
 
 
 def no_probe(source: SourceBytes, cancelled: threading.Event) -> FilmFacts:
-    """Refuse: whoever only goes on with, or clears up after, uploads makes no film of one."""
+    """Refuse: for processes that only resume or clean up uploads."""
     raise RuntimeError("there is nothing here to look at films with")
 
 

@@ -25,10 +25,10 @@ _SLUG_LENGTH = 40
 
 @dataclass(frozen=True, slots=True)
 class UploadSettings:
-    """What a caller says of an upload; the same in every call that goes on with it."""
+    """The caller's settings of an upload; the same in every call that resumes it."""
 
     upload_id: str = ""
-    """1 to 64 letters, digits, "-", "_" or "."; empty: the upload cannot be gone on with."""
+    """1 to 64 letters, digits, "-", "_" or "."; empty: the upload cannot be resumed."""
     film_id: str = ""
     """As `layout.FILM_ID`; empty: made of the title."""
     title: str = ""
@@ -40,7 +40,7 @@ class UploadSettings:
 
 @dataclass(frozen=True, slots=True)
 class UploadRecord:
-    """An upload as it was begun."""
+    """An upload as it was started."""
 
     upload: str
     """Its name in the bucket."""
@@ -64,7 +64,7 @@ class UploadRecord:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether nobody can go on with it."""
+        """Whether it cannot be resumed."""
         return not self.settings.upload_id
 
     def encode(self) -> bytes:
@@ -109,7 +109,7 @@ class UploadEnd:
     """The keys of what the film's source is composed of."""
 
     def create(self, store: ObjectStore, upload: str) -> bool:
-        """End the upload like this; return whether it had not ended before."""
+        """Record this end unless there is one; return whether this call did."""
         return store.create(layout.upload_end(upload), _END.encode(self))
 
     @classmethod

@@ -1,8 +1,8 @@
-"""Films on their way into the library: begun, gone on with, given up, by stream or by URL.
+"""Uploads: started, resumed, cancelled, by stream or by URL.
 
-At the end a film is checked, the upload's end is decided (`UploadEnd`), the source is composed, and
-film.json, put last, makes the film exist. Cut anywhere, all that follows is done by whoever asks
-next, or by the sweep.
+At the end a film is checked, the upload's end is recorded (`UploadEnd`), the source is composed,
+and film.json, written last, commits the film. If this is interrupted, the next call or the sweep
+completes it.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
-    """How far an upload is."""
+    """Progress of an upload."""
 
     committed: int
-    """Bytes that are kept for good."""
+    """Bytes stored durably."""
     film: Film | None
     """The film, once it is in the library."""
 
@@ -51,14 +51,14 @@ class Uploads:
     def __init__(
         self, store: ObjectStore, films: Films, *, film_bytes: int, probe: Probe = no_probe
     ) -> None:
-        """`film_bytes`: how large a film may be; `probe` looks whether bytes are one."""
+        """`film_bytes`: the largest film; `probe` checks whether bytes are a film."""
         self._store = store
         self._films = films
         self._ends = UploadEnds(store, films, probe)
         self._film_bytes = film_bytes
 
     def open(self, settings: UploadSettings, write_offset: int = 0) -> "Upload":
-        """Begin an upload, or go on with one.
+        """Start or resume an upload.
 
         Raises ClientSideError: FILM_EXISTS; UPLOAD_EXISTS, where the upload was begun with other
         settings; UPLOAD_OFFSET_MISMATCH, with the committed size; FILM_TOO_LARGE.
@@ -74,7 +74,7 @@ class Uploads:
         return Upload(self._store, self._ends, record, parts, self._film_bytes)
 
     def progress(self, upload_id: str) -> UploadProgress:
-        """Return how far an upload is; raises NotFoundError (UPLOAD_NOT_FOUND)."""
+        """Return an upload's progress; raises NotFoundError (UPLOAD_NOT_FOUND)."""
         record = self._get(upload_id)
         end = UploadEnd.find(self._store, record)
         if end is not None:
@@ -92,7 +92,7 @@ class Uploads:
         return UploadProgress(len(stored_parts(self._store, record.upload)) * PART_BYTES, None)
 
     def cancel(self, upload_id: str) -> None:
-        """Give an upload up; raises NotFoundError, or UploadConflictError once it is complete."""
+        """Cancel an upload; raises NotFoundError, or UploadConflictError if it is complete."""
         record = self._get(upload_id)
         if not self._ends.drop(record):
             raise UploadConflictError(
@@ -101,7 +101,7 @@ class Uploads:
             )
 
     def presign(self, settings: UploadSettings, time_to_live: timedelta) -> str:
-        """Begin an upload by URL and return the URL, or another for the same upload.
+        """Start an upload by URL and return the URL, or a new one for the same upload.
 
         Raises PresigningUnsupportedError, and as `open`.
         """
@@ -112,7 +112,7 @@ class Uploads:
         return url
 
     def complete(self, upload_id: str, cancelled: threading.Event) -> Film:
-        """Make a film of what was put to an upload URL; again returns the same film.
+        """Make a film of the bytes at an upload URL; idempotent.
 
         What was put is copied first, and the copy checked: whoever has the URL can put other bytes
         at any time. Raises UploadCancelledError once `cancelled` is set.
@@ -195,7 +195,7 @@ class Uploads:
             if end is not None and end.uid == found.uid:
                 if end.film is not None:
                     return found
-                self._ends.drop(found)  # Somebody began to, and was cut.
+                self._ends.drop(found)  # Complete an interrupted drop.
                 continue
             record = found
             break

@@ -1,4 +1,4 @@
-"""Reads that give exactly the bytes that must be there, or say what is damaged."""
+"""Reads that return exactly the expected bytes, or raise DamagedError."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 
 class DamagedError(ServerSideError):
-    """What is stored of a film is not what was written."""
+    """Stored data of a film is damaged."""
 
     code = grpc.StatusCode.DATA_LOSS
     reason = "STORED_DATA_DAMAGED"

@@ -95,7 +95,7 @@ class ReconstructionCalls:
         request: pb.CancelReconstructionRequest,
         context: "Context[pb.CancelReconstructionRequest, pb.CancelReconstructionResponse]",
     ) -> pb.CancelReconstructionResponse:
-        """Stop one; whoever works on it notices within a second or two."""
+        """Cancel a job; the replica that runs it notices within a second or two."""
         job, film = await self._run(self._stored.find, request.name, "name")
         await self._run(self._jobs.end, job.name, JobEnd.now("cancelled"))
         self._runner.poll_soon()
