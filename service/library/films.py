@@ -73,20 +73,23 @@ class Films:
             raise film_not_found(film_id)
         return film
 
-    def find(self, film_id: str) -> Film | None:
-        """Return a film, or None if there is none; raises DamagedError."""
+    def find(self, film_id: str, uid: str | None = None) -> Film | None:
+        """Return a film, or None if there is none; raises DamagedError.
+
+        `uid`: only the film that has it, not another that has come under its id.
+        """
         try:
-            return Film.decode(self._store.get(layout.film_facts(film_id)), film_id)
+            film = Film.decode(self._store.get(layout.film_facts(film_id)), film_id)
         except ObjectNotFoundError:
             return None
+        return film if uid in (None, film.uid) else None
 
     def exists(self, film_id: str, uid: str) -> bool:
         """Return whether a film still exists; every reader checks it right before it responds.
 
         One small request to the store, never cached, so deletions on other replicas count.
         """
-        film = self.find(film_id)
-        return film is not None and film.uid == uid
+        return self.find(film_id, uid) is not None
 
     def require(self, film_id: str, uid: str) -> None:
         """Raise NotFoundError (FILM_NOT_FOUND) if a film no longer exists."""

@@ -190,8 +190,10 @@ class Search:
     async def films_of(self, passages: Iterable[FilmRange]) -> dict[str, Film]:
         """Return the films of passages that still exist, by id."""
         uids = {stretch.film: stretch.film_uid for stretch in passages}
-        found = await asyncio.gather(*(self._threads.run(self._films.find, film) for film in uids))
-        return {film.id: film for film in found if film is not None and film.uid == uids[film.id]}
+        found = await asyncio.gather(
+            *(self._threads.run(self._films.find, film, uid) for film, uid in uids.items())
+        )
+        return {film.id: film for film in found if film is not None}
 
     async def find_deleted(self, films: Iterable[Film]) -> set[str]:
         """Return the ids of the films that no longer exist, and drop them from the indexes."""
@@ -276,20 +278,20 @@ class Search:
 
     async def _hits(self, digest: str, some: Sequence[Passage]) -> list[Hit]:
         """Return the hits of passages, without deleted films."""
-        ids = list({passage.film for passage in some})
-        found = await asyncio.gather(*(self._threads.run(self._films.find, film) for film in ids))
-        films = dict(zip(ids, found, strict=True))
+        wanted = list({(passage.film, passage.film_uid) for passage in some})
+        found = await asyncio.gather(*(self._threads.run(self._films.find, *one) for one in wanted))
+        films = dict(zip(wanted, found, strict=True))
         hits = await asyncio.gather(
             *(
-                self._threads.run(self._hit, digest, passage, films[passage.film])
-                for passage in some
+                self._threads.run(self._hit, digest, each, films[each.film, each.film_uid])
+                for each in some
             )
         )
         return [hit for hit in hits if hit is not None]
 
     def _hit(self, digest: str, passage: Passage, film: Film | None) -> Hit | None:
         try:
-            if film is not None and film.uid == passage.film_uid:
+            if film is not None:
                 manifest = self._latents.find(film.id, digest)
                 if manifest is not None:
                     return self._timed(passage, film, manifest)

@@ -123,8 +123,9 @@ class ClipMatcher:
         for alignment in judged:
             if alignment.confidence < MIN_CONFIDENCE or len(found) == count:
                 break
-            film = await self._threads.run(self._films.find, alignment.place.film)
-            if film is not None and film.uid == alignment.place.film_uid:
+            place = alignment.place
+            film = await self._threads.run(self._films.find, place.film, place.film_uid)
+            if film is not None:
                 duration = await self._threads.run(self._duration, film, digest)
                 if duration is not None:
                     found.append(_found(film, alignment, clip, duration))
