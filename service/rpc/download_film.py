@@ -22,8 +22,8 @@ from service.library.upload_records import slug
 from service.library.verified_reads import exact_pieces
 from service.rpc import names
 from service.rpc.call import Context
+from service.rpc.durations import seconds_of
 from service.rpc.film_watch import FilmWatch
-from service.rpc.messages import seconds_of
 from service.storage.objects import PresigningUnsupportedError
 
 DEFAULT_TIME_TO_LIVE: Final = timedelta(hours=1)

@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from service.errors import ClientSideError, ServiceError
+from service.rpc.durations import duration
 
 ERROR_DOMAIN = "refilm"
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -70,9 +70,7 @@ def _details(error: ServiceError, request_id: str) -> list[AnyMessage]:
             )
         )
     if error.retry_after is not None:
-        delay = Duration()
-        delay.FromMilliseconds(round(error.retry_after * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details.append(error_details_pb2.RetryInfo(retry_delay=duration(error.retry_after)))
     return [_packed(detail) for detail in details]
 
 

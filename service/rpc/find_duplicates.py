@@ -15,7 +15,7 @@ from service.library.films import Film
 from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
-from service.rpc.messages import seconds_of
+from service.rpc.durations import duration, seconds_of
 from service.rpc.names import film_name
 from service.rpc.pages import FilmId, PageTokens, page_size
 from service.rpc.search_query import Queries
@@ -133,6 +133,6 @@ def _passage(stretch: FilmRange, films: dict[str, Film]) -> pb.Passage:
     return pb.Passage(
         film=film_name(stretch.film),
         title=films[stretch.film].title,
-        start_time=messages.duration(float(stretch.start)),
-        end_time=messages.duration(float(stretch.stop)),
+        start_time=duration(stretch.start),
+        end_time=duration(stretch.stop),
     )

@@ -15,6 +15,7 @@ from service.library.library import Library
 from service.rpc import messages, names
 from service.rpc.call import Context, current_call
 from service.rpc.download_film import find_latents, find_rendition
+from service.rpc.durations import duration, seconds_of
 from service.rpc.film_latents import FilmLatents
 from service.rpc.picture_calls import Pictures
 
@@ -57,7 +58,7 @@ class FilmFrameCalls:
                 "name one of its renditions or latents"
             )
         image_format = messages.image_format(request.format, "format", "jpeg")
-        seconds = messages.seconds_of(request.time, "time")
+        seconds = seconds_of(request.time, "time")
         film = await self._film_latents.film(names.film_name(parsed.film), "name")
         manifest = await self._film_latents.read(film, lambda: self._manifest(film, parsed))
         model = self._models.resolve(digest=manifest.model.digest)
@@ -72,7 +73,7 @@ class FilmFrameCalls:
         current_call().frames = 1
         return pb.GetFrameResponse(
             frame=frame,
-            time=messages.exact_duration(time),
+            time=duration(time),
             model=messages.model_identity(model),
         )
 

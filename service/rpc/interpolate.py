@@ -22,9 +22,9 @@ from service.library.latents import Latents
 from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
+from service.rpc.durations import seconds_of
 from service.rpc.film_latents import FilmLatents
 from service.rpc.film_watch import FilmWatch
-from service.rpc.messages import seconds_of
 from service.rpc.picture_calls import Pictures
 from service.search.interpolation import Mode, decoded, interpolate
 

@@ -17,8 +17,8 @@ from service.library.renditions import RenditionManifest
 from service.library.verified_reads import DamagedError
 from service.rpc import messages, names
 from service.rpc.call import Context
+from service.rpc.durations import duration
 from service.rpc.filters import Filter
-from service.rpc.messages import exact_duration
 from service.rpc.pages import FilmId, PageTokens, page_size
 from service.rpc.reconstruction_messages import facts_message, settings_message
 from service.rpc.requests import check_request_id
@@ -156,7 +156,7 @@ def rendition_message(rendition: RenditionManifest) -> pb.Rendition:
         settings=settings_message(rendition.settings),
         size_bytes=rendition.init_size + sum(segment.size for segment in rendition.segments),
         frames=rendition.frames,
-        duration=exact_duration(rendition.duration),
+        duration=duration(rendition.duration),
         create_time=created,
     )
 

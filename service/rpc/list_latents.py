@@ -14,8 +14,8 @@ from service.library.latents_reader import time_out_of_range
 from service.library.library import Library
 from service.rpc import messages
 from service.rpc.call import Context, current_call
+from service.rpc.durations import seconds_of
 from service.rpc.film_latents import FilmLatents
-from service.rpc.messages import seconds_of
 
 ROWS_A_MESSAGE = 256
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 from refilm.v1 import latents_pb2 as pb
 
@@ -23,6 +22,7 @@ from service.pipeline.source import ArrivingSource
 from service.pipeline.stats import Stats
 from service.rpc import messages
 from service.rpc.call import Context, current_call
+from service.rpc.durations import duration
 from service.rpc.names import film_name, parse_film_name
 from service.rpc.requests import chunks_of, first_request
 from service.rpc.search_query import MAX_FILMS
@@ -81,7 +81,7 @@ class ClipCalls:
         return pb.MatchClipResponse(
             matches=[_match(one) for one in found if one.film.id not in gone],
             model=messages.model_identity(model),
-            clip_duration=_duration(float(survey.duration)),
+            clip_duration=duration(survey.duration),
             frames_compared=len(variants[0].frames().seconds),
             query_warning=variants[0].warning(),
             bars=_bars(survey.bars),
@@ -182,10 +182,10 @@ def _match(found: ClipFound) -> pb.ClipMatch:
     return pb.ClipMatch(
         film=film_name(found.film.id),
         title=found.film.title,
-        start_time=_duration(found.start),
-        end_time=_duration(found.end),
-        clip_start_time=_duration(found.clip_start),
-        clip_end_time=_duration(found.clip_end),
+        start_time=duration(found.start),
+        end_time=duration(found.end),
+        clip_start_time=duration(found.clip_start),
+        clip_end_time=duration(found.clip_end),
         confidence=found.confidence,
         similarity=found.similarity,
     )
@@ -193,7 +193,3 @@ def _match(found: ClipFound) -> pb.ClipMatch:
 
 def _bars(bars: Bars) -> pb.CroppedBars:
     return pb.CroppedBars(left=bars.left, top=bars.top, right=bars.right, bottom=bars.bottom)
-
-
-def _duration(seconds: float) -> Duration:
-    return messages.duration(seconds)

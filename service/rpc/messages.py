@@ -3,11 +3,9 @@
 import math
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 from fractions import Fraction
 
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from film.process.picture_protocol import ImageFormat
 from service.errors import DigestMismatchError, InvalidFieldError
 from service.inference import LATENT_SIZE, Model, Models, ModelVersion
 from service.library.records import StoredModel
+from service.rpc.durations import duration
 from service.rpc.names import model_name, parse_version_name, version_name
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -26,7 +25,6 @@ _IMAGE_FORMATS: dict[int, ImageFormat] = {
     pb.IMAGE_FORMAT_JPEG: "jpeg",
     pb.IMAGE_FORMAT_WEBP: "webp",
 }
-_NANOSECONDS = 10**9
 
 
 def resolve(models: Models, selector: pb.ModelSelector, field: str = "model") -> ModelVersion:
@@ -75,35 +73,6 @@ def _version_message(version: ModelVersion) -> pb.ModelVersion:
 def timing(queue_seconds: float, compute_seconds: float) -> pb.Timing:
     """Return how long an answer took."""
     return pb.Timing(queue=duration(queue_seconds), compute=duration(compute_seconds))
-
-
-def duration(seconds: float) -> Duration:
-    """Return a protobuf duration, to the microsecond."""
-    message = Duration()
-    message.FromTimedelta(timedelta(seconds=seconds))
-    return message
-
-
-def exact_duration(seconds: Fraction) -> Duration:
-    """Return a protobuf duration, to the nanosecond; times of films are exact fractions."""
-    whole, rest = divmod(round(seconds * _NANOSECONDS), _NANOSECONDS)
-    return Duration(seconds=whole, nanos=rest)
-
-
-def seconds_of(duration: Duration, field: str) -> Fraction:
-    """Return a duration in seconds, exactly, negative or not.
-
-    `field` is its path in the request. Raises InvalidFieldError if it is no valid duration.
-    """
-    seconds, nanos = duration.seconds, duration.nanos
-    if abs(nanos) >= 10**9 or seconds * nanos < 0:
-        raise InvalidFieldError(
-            field,
-            f"is no duration: {seconds} s and {nanos} ns; the nanoseconds must be less than a "
-            "second and of the seconds' sign",
-            reason="INVALID_DURATION",
-        )
-    return seconds + Fraction(nanos, 10**9)
 
 
 def latent_message(values: NDArray[np.float32], digest: str = "") -> pb.Latent:

@@ -20,7 +20,8 @@ from service.renditions import (
     StageSeconds,
     Summary,
 )
-from service.rpc.messages import duration, exact_duration, latent_message, model_identity, rational
+from service.rpc.durations import duration
+from service.rpc.messages import latent_message, model_identity, rational
 from service.rpc.names import film_name, rendition_name
 
 _ACTIONS = {
@@ -69,7 +70,7 @@ def facts_message(facts: FilmFacts) -> pb.FilmFacts:
         rotation_degrees=facts.rotation,
         average_frame_rate=rational(facts.average_frame_rate or Fraction(0)),
         time_base=rational(facts.time_base),
-        duration=None if facts.duration is None else exact_duration(facts.duration),
+        duration=None if facts.duration is None else duration(facts.duration),
         estimated_frames=facts.estimated_frames or 0,
         interlaced=facts.interlaced,
         transfer=facts.transfer,
@@ -161,7 +162,7 @@ def _progress(progress: Progress) -> pb.ReconstructionProgress:
         frames_decoded=progress.frames_decoded,
         frames_reconstructed=progress.frames_reconstructed,
         frames_written=progress.frames_written,
-        position=exact_duration(progress.position),
+        position=duration(progress.position),
         frames_reused=progress.frames_reused,
     )
 
@@ -169,7 +170,7 @@ def _progress(progress: Progress) -> pb.ReconstructionProgress:
 def _summary(summary: Summary, model: ModelVersion) -> pb.ReconstructionSummary:
     return pb.ReconstructionSummary(
         frames=summary.frames,
-        duration=exact_duration(summary.duration),
+        duration=duration(summary.duration),
         received_bytes=summary.bytes_received,
         sent_bytes=summary.bytes_sent,
         film_digest=summary.film_digest,

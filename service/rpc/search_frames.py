@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 from refilm.v1 import latents_pb2 as pb
 
 from service import metrics
@@ -15,6 +13,7 @@ from service.library.library import Library
 from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
+from service.rpc.durations import duration
 from service.rpc.names import film_name
 from service.rpc.pages import page_size
 from service.rpc.picture_calls import Pictures
@@ -111,13 +110,9 @@ def _hit(hit: Hit, preview: bytes) -> pb.SearchHit:
     return pb.SearchHit(
         film=film_name(hit.film.id),
         title=hit.film.title,
-        start_time=_duration(hit.start),
-        end_time=_duration(hit.stop),
-        best_time=_duration(hit.best),
+        start_time=duration(hit.start),
+        end_time=duration(hit.stop),
+        best_time=duration(hit.best),
         similarity=hit.passage.similarity,
         preview=preview,
     )
-
-
-def _duration(seconds: Fraction) -> Duration:
-    return messages.duration(float(seconds))

@@ -18,8 +18,8 @@ from service.errors import InvalidFieldError
 from service.inference import LATENT_SIZE, Inference, Models, ModelVersion
 from service.library.library import Library
 from service.rpc import messages
+from service.rpc.durations import seconds_of
 from service.rpc.film_latents import FilmLatents
-from service.rpc.messages import seconds_of
 from service.rpc.names import parse_film_name
 from service.rpc.pages import FilmId, PageTokens, refused_token
 from service.rpc.picture_calls import Pictures

@@ -10,7 +10,7 @@ from service.library.job_records import Job, JobName
 from service.library.library import Library
 from service.library.segment_records import newest_record
 from service.rpc import messages, names
-from service.rpc.messages import exact_duration
+from service.rpc.durations import duration
 from service.rpc.reconstruction_messages import settings_message
 
 _STATES: Final = {
@@ -62,10 +62,10 @@ class StoredReconstructions:
         manifest = self._library.renditions.find(film.id, job.rendition)
         if manifest is not None:
             message.frames = message.estimated_frames = manifest.frames
-            message.position.CopyFrom(exact_duration(manifest.duration))
+            message.position.CopyFrom(duration(manifest.duration))
         elif record := newest_record(self._library.store, film.id, job.rendition):
             message.frames = record.resume.frames
-            message.position.CopyFrom(exact_duration(record.resume.position))
+            message.position.CopyFrom(duration(record.resume.position))
         if end is not None:
             message.state = _STATES[end.state]
             message.end_time.FromDatetime(end.time)
