@@ -1,12 +1,13 @@
 """Resolves requests to stored latents, and reads them only while their film exists."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import grpc
 from refilm.v1 import autoencoder_pb2 as pb
 
-from service.errors import ClientSideError, Resource
+from service.errors import ClientSideError, InvalidFieldError, Resource
 from service.inference import Models, ModelVersion
 from service.library.films import Film
 from service.library.latents import LatentsManifest
@@ -16,6 +17,9 @@ from service.rpc import messages
 from service.rpc.call import current_call
 from service.rpc.film_watch import FilmWatch
 from service.rpc.names import parse_film_name
+
+MAX_FILMS = 1000
+"""Films that a request can name."""
 
 Result = TypeVar("Result")
 
@@ -40,6 +44,19 @@ class FilmLatents:
     async def film(self, name: str, field: str = "film") -> Film:
         """Return the film of a name; raises InvalidFieldError or NotFoundError."""
         return await self._threads.run(self._films.get, parse_film_name(name, field))
+
+    async def films(self, names: Sequence[str], field: str) -> frozenset[str] | None:
+        """Return the ids of the films that a request names in `field`, None if it names none.
+
+        Raises InvalidFieldError or, for one that does not exist, NotFoundError.
+        """
+        if len(names) > MAX_FILMS:
+            raise InvalidFieldError(
+                field, f"are {len(names)}; at most {MAX_FILMS}", reason="TOO_MANY_FILMS"
+            )
+        ids = {parse_film_name(name, f"{field}[{place}]") for place, name in enumerate(names)}
+        await asyncio.gather(*(self._threads.run(self._films.get, film) for film in ids))
+        return frozenset(ids) or None
 
     async def chosen(self, film: Film, selector: pb.ModelSelector) -> LatentsManifest:
         """Resolve a selector to the film's latents, and log their model.

@@ -16,9 +16,9 @@ from service.limit import Limit
 from service.rpc import messages
 from service.rpc.call import Context, current_call
 from service.rpc.durations import duration, seconds_of
+from service.rpc.film_latents import FilmLatents
 from service.rpc.names import film_name
 from service.rpc.pages import FilmId, PageTokens, page_size
-from service.rpc.search_query import Queries
 from service.search.duplicates import DuplicateQuery, rank
 from service.search.engine import Search
 from service.search.passage_pairs import FilmRange, PassagePair
@@ -42,9 +42,11 @@ _TOKENS: Final = PageTokens(
 class DuplicateCalls:
     """The method FindDuplicates. Caches its last results for their further pages."""
 
-    def __init__(self, models: Models, queries: Queries, search: Search, limit: Limit) -> None:
+    def __init__(
+        self, models: Models, film_latents: FilmLatents, search: Search, limit: Limit
+    ) -> None:
         self._models = models
-        self._queries = queries
+        self._film_latents = film_latents
         self._search = search
         self._limit = limit
         self._kept: OrderedDict[str, list[PassagePair]] = OrderedDict()
@@ -111,7 +113,7 @@ class DuplicateCalls:
             raise InvalidFieldError(
                 "min_duration", "must be at least 1 s", reason="INVALID_MIN_DURATION"
             )
-        films = await self._queries.films(list(request.films))
+        films = await self._film_latents.films(request.films, "films")
         model = messages.resolve(self._models, request.model)
         current_call().model = model
         return model, DuplicateQuery(model.digest, films, similarity, float(seconds))

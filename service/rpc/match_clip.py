@@ -1,7 +1,7 @@
 """MatchClip: finds the film that a clip comes from."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import numpy as np
@@ -23,9 +23,9 @@ from service.pipeline.stats import Stats
 from service.rpc import messages
 from service.rpc.call import Context, current_call
 from service.rpc.durations import duration
-from service.rpc.names import film_name, parse_film_name
+from service.rpc.film_latents import FilmLatents
+from service.rpc.names import film_name
 from service.rpc.requests import chunks_of, first_request
-from service.rpc.search_query import MAX_FILMS
 from service.search.engine import Search
 from service.search.match import ClipFound, ClipMatcher, EncodedClip
 
@@ -43,6 +43,7 @@ class ClipCalls:
         inference: Inference,
         search: Search,
         matcher: ClipMatcher,
+        film_latents: FilmLatents,
         processes: FilmProcesses,
         spools: SpoolRoom,
         limit: Limit,
@@ -54,6 +55,7 @@ class ClipCalls:
         self._inference = inference
         self._search = search
         self._matcher = matcher
+        self._film_latents = film_latents
         self._processes = processes
         self._spools = spools
         self._clip_bytes = clip_bytes
@@ -71,7 +73,7 @@ class ClipCalls:
         model = messages.resolve(self._models, settings.model, "settings.model")
         current_call().model = model
         count = _count(settings.max_matches)
-        films = await self._films(settings.films)
+        films = await self._film_latents.films(settings.films, "settings.films")
         with self._limit:
             survey, variants = await self._encoded(settings, model, chunks_of(requests, "settings"))
         found = await self._matcher.match(model.digest, variants, count, films)
@@ -88,18 +90,6 @@ class ClipCalls:
             films_searched=coverage.searched,
             films_left_out=coverage.left_out,
         )
-
-    async def _films(self, names: Sequence[str]) -> frozenset[str] | None:
-        """Return the ids of the films that are named, None if none is; each must exist."""
-        if len(names) > MAX_FILMS:
-            raise InvalidFieldError(
-                "settings.films", f"are {len(names)}; at most {MAX_FILMS}", reason="TOO_MANY_FILMS"
-            )
-        ids = frozenset(
-            parse_film_name(name, f"settings.films[{place}]") for place, name in enumerate(names)
-        )
-        await self._matcher.require(ids)
-        return ids or None
 
     async def _encoded(
         self, settings: pb.MatchClipSettings, model: ModelVersion, chunks: AsyncIterator[bytes]

@@ -11,7 +11,7 @@ from pydantic import StringConstraints, TypeAdapter
 from refilm.v1 import library_pb2 as pb
 
 from film.output import OutputSettings
-from service.errors import InvalidFieldError
+from service.errors import InvalidFieldError, NotFoundError
 from service.inference import Models, ModelVersion
 from service.library.films import Film
 from service.library.job_records import Job, JobEnd, JobName
@@ -118,9 +118,11 @@ class ReconstructionCalls:
 
     def _keep(self, job: Job, film: Film) -> Job:
         kept = self._jobs.create(job)
-        if not self._library.films.exists(film.id, film.uid):
+        try:
+            self._library.films.require(film.id, film.uid)
+        except NotFoundError:
             self._jobs.forget(job.name)
-            self._library.films.get(film.id)
+            raise
         if self._library.renditions.find(film.id, kept.rendition) is not None:
             self._jobs.end(kept.name, JobEnd.now("succeeded"))
         return kept

@@ -1,6 +1,5 @@
 """What a SearchFrames request looks for, and the tokens by which its pages follow one another."""
 
-import asyncio
 import base64
 import hashlib
 from dataclasses import dataclass
@@ -20,15 +19,11 @@ from service.library.library import Library
 from service.rpc import messages
 from service.rpc.durations import seconds_of
 from service.rpc.film_latents import FilmLatents
-from service.rpc.names import parse_film_name
 from service.rpc.pages import FilmId, PageTokens, refused_token
 from service.rpc.picture_calls import Pictures
 from service.search.candidates import unit
 from service.search.engine import DEEPEST, Place
 from service.search.rerank import Question
-
-MAX_FILMS = 1000
-"""Films that a request can name."""
 
 FLAT = (
     "the query is almost of one colour (black, white, faded out): frames like it all look alike, "
@@ -130,7 +125,7 @@ class Queries:
         start, stop = time_range(request.range)
         chosen_by = _hash(request)
         following = _TOKENS.after(request.page_token, chosen_by)
-        films = await self.films(list(request.films))
+        films = await self._film_latents.films(request.films, "films")
         if following is not None:
             model, embeddings, flat, begin = self._continued(following)
             own = await self._own(request, model) if request.HasField("moment") else None
@@ -147,21 +142,6 @@ class Queries:
             own,
         )
         return Query(model, question, FLAT if flat else "", begin, chosen_by)
-
-    async def films(self, names: list[str]) -> frozenset[str] | None:
-        """Return the ids of the films that a request names, None if it names none.
-
-        Raises InvalidFieldError or, for one that does not exist, NotFoundError.
-        """
-        if len(names) > MAX_FILMS:
-            raise InvalidFieldError(
-                "films", f"are {len(names)}; at most {MAX_FILMS}", reason="TOO_MANY_FILMS"
-            )
-        ids = [parse_film_name(name, f"films[{place}]") for place, name in enumerate(names)]
-        await asyncio.gather(
-            *(self._storage_threads.run(self._films.get, film) for film in dict.fromkeys(ids))
-        )
-        return frozenset(ids) or None
 
     async def _asked(
         self, request: pb.SearchFramesRequest

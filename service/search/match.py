@@ -131,10 +131,6 @@ class ClipMatcher:
                     found.append(_found(film, alignment, clip, duration))
         return found
 
-    async def require(self, films: Collection[str]) -> None:
-        """Raise NotFoundError unless all these films exist."""
-        await asyncio.gather(*(self._threads.run(self._films.get, film) for film in films))
-
     async def _aligned(
         self, digest: str, clip: ClipFrames, films: Collection[str] | None
     ) -> list[Alignment]:
