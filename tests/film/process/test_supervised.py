@@ -11,7 +11,6 @@ import pytest
 
 from film.errors import FilmCrashedError, FilmLimitError
 from film.limits import FilmLimits
-from film.process import supervised
 from film.process.channel import ChannelClosedError, ServiceChannel
 from film.process.spawner import Spawner
 from film.process.supervised import SupervisedChild
@@ -40,11 +39,9 @@ async def ended(child: SupervisedChild, channel: ServiceChannel, what: str, *arg
     return await child.why_ended()
 
 
-async def test_processor_time_for_a_second_of_film(
-    spawner: Spawner, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(supervised, "_HEAD_START_SECONDS", 0.1)
-    async with child(spawner, FilmLimits(cpu_seconds_per_second=0.1)) as (started, channel):
+async def test_processor_time_for_a_second_of_film(spawner: Spawner):
+    limits = FilmLimits(cpu_seconds_per_second=0.1, cpu_seconds_at_start=0.1)
+    async with child(spawner, limits) as (started, channel):
         started.film_seconds = 2.0
         error = await ended(started, channel, "spin")
     assert isinstance(error, FilmLimitError)

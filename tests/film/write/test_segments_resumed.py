@@ -164,7 +164,7 @@ def test_where_entering_gives_other_pictures_all_is_decoded_again(tmp_path: Path
 
 @pytest.mark.parametrize("data", [None, 5, {}, [], {"format": 0}, {"format": 1, "segments": "x"}])
 def test_what_is_no_point_is_refused(data: object) -> None:
-    with pytest.raises(ResumeError, match="no point"):
+    with pytest.raises(ResumeError, match="not a resume point"):
         ResumePoint.from_json(data)
 
 
