@@ -14,7 +14,7 @@ from trainer.recipes.pca import PcaDecoder, PcaEncoder, find_components
 from trainer.run import Run
 from trainer.validate import validate
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 class FramesInMemory:
