@@ -224,7 +224,7 @@ class OnTheCpu(Wrapped):
         (Random, "different latents each time"),
         (ChangesItsInput, "changes the frames"),
         (OneFrameOnly, "fails on a batch of"),
-        (OnTheCpu, r"names a device \(cpu\)"),
+        (OnTheCpu, r"has a device constant \(cpu\)"),
     ],
 )
 def test_an_encoder_that_breaks_the_contract_is_refused(
