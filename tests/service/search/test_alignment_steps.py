@@ -116,6 +116,11 @@ def test_no_more_places_than_can_be_read() -> None:
             [float(second) for second in range(0, 68, 4)],
             [(slice(0, 16), 7.5, 72.5), (slice(16, 17), 71.5, 76.5)],
         ),
+        (
+            [*(4.0 * number for number in range(15)), 60.5],
+            [(slice(0, 15), 7.5, 68.5), (slice(15, 16), 68.0, 73.0)],
+        ),
+        ([30.0, 34.0], [(slice(0, 2), 37.5, 46.5)]),
     ],
 )
 def test_windows_part_where_frames_do_and_after_a_minute(
