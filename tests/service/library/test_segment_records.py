@@ -16,7 +16,7 @@ from service.library.segment_records import (
     newest_record,
     resume_digest,
 )
-from service.storage.objects import ObjectStore
+from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 FILM, RENDITION = "film", "rendition"
 
@@ -122,6 +122,30 @@ def test_a_resume_points_digest_is_the_same_in_every_version_of_the_service() ->
         '"segments":1,"warnings":[],"writing":{"fragments":1}}'
     )
     assert resume_digest(point(1)) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_each_record_is_read_once_and_nothing_else(
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = RenditionWriter(object_store, "000001-aa")
+    written = [one.write(), one.write(), one.write()]
+    keys = [record.segment.key.replace(".m4s", ".json") for record in written]
+    read: list[str] = []
+    get = object_store.get
+
+    def counted(key: str) -> bytes:
+        read.append(key)
+        if read == keys[:1]:
+            # Removed between the listing and the read: the others are found all the same.
+            raise ObjectNotFoundError(key)
+        return get(key)
+
+    monkeypatch.setattr(object_store, "get", counted)
+    reader = RecordsReader(object_store, FILM, RENDITION)
+    assert reader.look() == written[1:]
+    assert read == keys
+    assert {record.number for record in reader.look()} == {1, 2, 3}
+    assert read == [*keys, keys[0]]
 
 
 def test_a_segment_without_its_record_does_not_count(object_store: ObjectStore) -> None:
