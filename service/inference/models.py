@@ -147,7 +147,9 @@ class Models:
         while True:
             await self.refresh()
             try:
-                await asyncio.wait_for(self._wake.wait(), every_seconds)
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes with the wake-up.
+                async with asyncio.timeout(every_seconds):
+                    await self._wake.wait()
                 self._wake.clear()
                 # At most ten polls a second, however often calls fail.
                 await asyncio.sleep(0.1)
