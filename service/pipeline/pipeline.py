@@ -8,7 +8,7 @@ bytes to disk. An error or a cancellation stops all stages and kills the process
 
 import asyncio
 import traceback
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from film.errors import FilmError
 from film.facts import FilmFacts
@@ -29,6 +29,10 @@ BATCHES_READ = 1
 BATCHES_IN_FLIGHT = 2
 """Batches in Triton, or waiting to be written, besides the two at the ends."""
 PROGRESS_SECONDS = 0.5
+
+BatchQueue: TypeAlias = asyncio.Queue[FrameBatch | None]
+OutputQueue: TypeAlias = asyncio.Queue[tuple[FrameBatch, asyncio.Task[ModelOutput]] | None]
+"""Of both, None is the end."""
 
 
 class Output(Protocol):
@@ -77,10 +81,6 @@ class Pipeline:
         self._segmented = segmented
         self._resume = resume
 
-        self._read: asyncio.Queue[FrameBatch | None] = asyncio.Queue(BATCHES_READ)
-        self._in_flight: asyncio.Queue[tuple[FrameBatch, asyncio.Task[ModelOutput]] | None]
-        self._in_flight = asyncio.Queue(BATCHES_IN_FLIGHT)
-        self._receiving: asyncio.Task[None]
         self._ended = asyncio.Event()
         self._film_error: FilmError | None = None
 
@@ -98,53 +98,55 @@ class Pipeline:
         finally:
             self._source.close()
             self._stats.close()
-            # The queues hold large frames in reference cycles with tasks: free them now, not at
-            # the next garbage collection.
-            del self._read, self._in_flight
         if (fault := self._source.fault(self._film_error)) is not None:
             raise fault
 
     async def _run_stages(self, film: FilmProcess) -> None:
         try:
             async with asyncio.TaskGroup() as stages:
-                self._receiving = stages.create_task(self._source.receive())
-                stages.create_task(self._decode_film(film, stages))
+                receiving = stages.create_task(self._source.receive())
+                stages.create_task(self._decode_film(film, stages, receiving))
                 stages.create_task(self._watch(film))
         except BaseExceptionGroup as group:
             _release_frames(group)
             raise _first_cause(group) from None
         finally:
             self._count_seconds(film)
-            del self._receiving
 
     # The film's bytes to batches of frames.
 
-    async def _decode_film(self, film: FilmProcess, stages: asyncio.TaskGroup) -> None:
+    async def _decode_film(
+        self, film: FilmProcess, stages: asyncio.TaskGroup, receiving: asyncio.Task[None]
+    ) -> None:
         """Pass on all that can be decoded, even if the film then turns out to be damaged."""
         try:
             facts = await film.open(self._settings, segmented=self._segmented, resume=self._resume)
         except FilmError as error:
             self._film_error = error.with_traceback(None)
-            self._end()
+            self._end(receiving)
             return
         self._stats.time_base = facts.time_base
         await self._output.open(film, facts, stages)
-        stages.create_task(self._infer_batches(stages))
-        stages.create_task(self._write_film())
+        read: BatchQueue = asyncio.Queue(BATCHES_READ)
+        in_flight: OutputQueue = asyncio.Queue(BATCHES_IN_FLIGHT)
+        stages.create_task(self._infer_batches(read, in_flight, stages))
+        stages.create_task(self._write_film(in_flight, receiving))
         try:
             while (batch := await film.next()) is not None:
                 self._stats.decoded(len(batch.pts))
-                await self._read.put(batch)
+                await read.put(batch)
         except FilmError as error:
             self._film_error = error.with_traceback(None)
-        await self._read.put(None)
+        await read.put(None)
 
     # Batches through the model: several at once, in order.
 
-    async def _infer_batches(self, stages: asyncio.TaskGroup) -> None:
-        while (batch := await self._read.get()) is not None:
-            await self._in_flight.put((batch, stages.create_task(self._infer(batch))))
-        await self._in_flight.put(None)
+    async def _infer_batches(
+        self, read: BatchQueue, in_flight: OutputQueue, stages: asyncio.TaskGroup
+    ) -> None:
+        while (batch := await read.get()) is not None:
+            await in_flight.put((batch, stages.create_task(self._infer(batch))))
+        await in_flight.put(None)
 
     async def _infer(self, batch: FrameBatch) -> ModelOutput:
         if not len(batch.pts):
@@ -157,21 +159,21 @@ class Pipeline:
 
     # Decoded frames to the output.
 
-    async def _write_film(self) -> None:
-        while (entry := await self._in_flight.get()) is not None:
-            batch, passing = entry
-            await self._output.write(batch, await passing)
+    async def _write_film(self, in_flight: OutputQueue, receiving: asyncio.Task[None]) -> None:
+        while (entry := await in_flight.get()) is not None:
+            batch, inference = entry
+            await self._output.write(batch, await inference)
         await self._output.close(self._source.fault(self._film_error))
         if self._film_error is None:
             # Bytes after the last frame count for the film's size and digest.
             self._source.wait_for_end()
-            await self._receiving
-        self._end()
+            await receiving
+        self._end(receiving)
 
-    def _end(self) -> None:
+    def _end(self, receiving: asyncio.Task[None]) -> None:
         """Stop the tasks beside the stages; no more of the film's bytes are needed."""
         self._ended.set()
-        self._receiving.cancel()
+        receiving.cancel()
 
     # Beside the stages.
 
