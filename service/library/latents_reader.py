@@ -69,7 +69,7 @@ _NAMES = {LATENTS: "latents", PTS: "times", EMBEDDINGS: "embeddings", DETAIL: "d
 
 
 TIME_TOLERANCE = Fraction(1, 1_000_000)
-"""Seconds. Times in messages are rounded to microseconds: both 0.666666 and 0.666667 mean the frame
+"""Seconds. Many clients round times to microseconds: both 0.666666 and 0.666667 mean the frame
 that begins at 2/3 s."""
 
 
