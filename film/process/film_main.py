@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -264,7 +265,7 @@ class _Film:
         return self._reader
 
 
-class _Writer:
+class _Writer(ABC):
     """What is made of batches."""
 
     def __init__(self) -> None:
@@ -277,13 +278,13 @@ class _Writer:
         self.fresh.clear()
         return taken
 
+    @abstractmethod
     def write(self, batch: FilmBatch | None, decoded: NDArray[np.uint8]) -> Answer:
         """Take a batch and the reconstruction of its pictures."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> Answer:
         """End what is written."""
-        raise NotImplementedError
 
 
 class _StreamWriter(_Writer):

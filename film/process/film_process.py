@@ -39,15 +39,14 @@ from film.process.frame_slots import SLOT_FRAMES, FrameSlots
 from film.process.protocol import FILM_MAIN, Kind
 from film.process.spawner import Spawner
 from film.process.supervised import SupervisedChild
-from film.segments import ResumePoint, Segment
+from film.process.written import Written, written_segments
+from film.segments import ResumePoint
 
 SLOTS = 6
 """Batches that may be read and not yet written."""
 
 _BATCH_BOUNDS = Bounds(payload_bytes=SLOT_FRAMES * (8 + 8 + 4))
 _OUTPUT_BOUNDS = Bounds(json_bytes=4 << 20, payload_bytes=1 << 30)
-_LARGEST = 1 << 63
-_MAX_SEGMENTS = 4096
 _NO_DETAIL = np.empty(0, np.float32)
 
 
@@ -66,20 +65,6 @@ class FrameBatch:
     film is not read in segments."""
     number: int = 0
     slot: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was made of a batch, or of the film's end."""
-
-    data: bytes = b""
-    """A stream's next bytes."""
-    segments: tuple[Segment, ...] = ()
-    """Segments that are whole now."""
-    init: bytes | None = None
-    """With the first segment of all: the header before it."""
-    warnings: tuple[str, ...] = ()
-    """With a stream's end: what was repaired or left out, one sentence each."""
 
 
 class FilmProcesses:
@@ -320,7 +305,7 @@ class FilmProcess:
             warnings = answer.warnings() if answer.has("warnings") else ()
             if not answer.has("segments"):
                 return Written(bytes(payload), warnings=warnings)
-            return _segments(answer, memoryview(payload), warnings)
+            return written_segments(answer, memoryview(payload), warnings)
 
     def _note_position(self, pts: NDArray[np.int64]) -> None:
         if len(pts):
@@ -391,29 +376,6 @@ class FilmProcess:
         error = FilmCrashedError("the film's process went astray")
         self._child.fail(error)
         return error
-
-
-def _segments(answer: Answer, payload: memoryview, warnings: tuple[str, ...]) -> Written:
-    """Return the segments that an answer holds; raises ChannelError."""
-    init_size = answer.integer("init_size", 0, len(payload))
-    at = init_size
-    segments = []
-    for told in answer.objects("segments", _MAX_SEGMENTS):
-        size = told.integer("size", 0, len(payload) - at)
-        segments.append(
-            Segment(
-                number=told.integer("number", 1, _LARGEST - 1),
-                data=bytes(payload[at : at + size]),
-                frames=told.integer("frames", 0, _LARGEST - 1),
-                first_pts=told.integer("first_pts", -_LARGEST, _LARGEST - 1),
-                resume=told.resume_point("resume"),
-            )
-        )
-        at += size
-    if at != len(payload):
-        raise ChannelError("an answer holds more bytes than it tells of")
-    init = bytes(payload[:init_size]) if init_size else None
-    return Written(segments=tuple(segments), init=init, warnings=warnings)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from abc import abstractmethod
 from collections import OrderedDict
 
 from film.process.channel import Bounds, ChildChannel
@@ -70,11 +71,13 @@ class IncomingFile(io.RawIOBase):
         """Return the position in bytes."""
         return self._position
 
+    @abstractmethod
     def _read_at(self, position: int, size: int) -> bytes:
-        raise NotImplementedError
+        """Return up to `size` bytes from `position`; none only at the film's end."""
 
+    @abstractmethod
     def _end(self) -> int:
-        raise NotImplementedError
+        """Return the film's size, once it is known."""
 
     def _ask(
         self, kind: Kind, fields: dict[str, int], bounds: Bounds

@@ -7,7 +7,8 @@ import numpy as np
 
 from film.facts import FilmFacts
 from film.output import OutputSettings
-from film.process.film_process import FilmProcess, FrameBatch, Written
+from film.process.film_process import FilmProcess, FrameBatch
+from film.process.written import Written
 from film.segments import ResumePoint, Segment
 from service.errors import ServiceError
 from service.pipeline.model_output import ModelOutput
