@@ -18,11 +18,11 @@ from tests.support.reconstruct import requests
 from tests.support.service_process import ServiceProcess, wait_for
 from tests.support.status import parse_error
 
-WARM_UP = 8
+WARM_UP = 16
 """Kills after which everything that is allocated once has been."""
-MEASURED = max(16, KILLS)
-LEAK_BYTES = 1 << 20
-MOST_BYTES_A_KILL = 256 << 10
+MEASURED = max(24, KILLS)
+LEAK_BYTES = 8 << 20
+MOST_BYTES_A_KILL = 2 << 20
 """Memory's slope: a quarter of the leak that is planted."""
 
 LEAKING = f"""
@@ -30,7 +30,7 @@ from film.process import film_process
 kept = []
 whole = film_process.FilmProcesses.film
 def leaking(self, *arguments):
-    kept.append(bytes(b"x" * {LEAK_BYTES}))
+    kept.append(b"x" * {LEAK_BYTES})
     return whole(self, *arguments)
 film_process.FilmProcesses.film = leaking
 """
@@ -40,7 +40,7 @@ film_process.FilmProcesses.film = leaking
 def killed_service(
     request: pytest.FixtureRequest, service: ServiceProcess, tmp_path: Path
 ) -> Iterator[tuple[ServiceProcess, bool]]:
-    """A service of its own, and whether it was made to keep a megabyte a film."""
+    """A service of its own, and whether it was made to keep some megabytes a film."""
     settings = {"REFILM_TRITON_ADDRESS": service.triton_address}
     leaking = request.param == "leaking"
     if leaking:
@@ -115,10 +115,16 @@ def test_killed_films_leave_nothing_behind(
     memory = []
     for _ in range(MEASURED):
         seen.saw(kill_one(service, film, chance.uniform(0, 2)))
+        wait_for(lambda: _at_rest(service), "a service at rest")
         memory.append(process.memory_info().rss)
 
     assert seen.count("FILM_PROCESS_LOST") > MEASURED / 2
-    wait_for(lambda: left_behind(service) == before, f"what was there before: {before}", 30)
+    # A connection of the test's own may have been open when it looked before.
+    wait_for(
+        lambda: all(left <= before[what] for what, left in left_behind(service).items()),
+        f"no more than was there before: {before}",
+        30,
+    )
     slope = np.polyfit(np.arange(MEASURED), memory, 1)[0]
     print(f"{slope / 1024:.0f} KiB a kill over {MEASURED} kills")
     assert (slope > MOST_BYTES_A_KILL) == leaking

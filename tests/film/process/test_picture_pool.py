@@ -1,6 +1,7 @@
 """Pictures are read and written in processes of their own, and whatever comes of it has an end."""
 
 import asyncio
+import gc
 import io
 import os
 import random
@@ -465,6 +466,7 @@ async def test_a_process_is_replaced_after_many_pictures(
 
 async def test_nothing_is_left_of_a_closed_pool(spawner: Spawner):
     pool = PicturePool(spawner, processes=3)
+    gc.collect()  # What earlier tests left is not to be closed in between.
     before = descriptors_open()
     await pool.start()
     reading = asyncio.ensure_future(pool.read(bombs.endless_jpeg(), None))
