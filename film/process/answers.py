@@ -35,7 +35,7 @@ _ERRORS: dict[str, type[FilmError]] = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, FilmError)
 }
-"""The errors that a film's process may answer with."""
+"""The errors that a film process may answer with."""
 
 E = TypeVar("E", bound=Enum)
 
@@ -139,7 +139,7 @@ class Answer:
         return tuple(_text(one, MAX_ERROR_CHARACTERS) for one in found)
 
     def facts(self) -> FilmFacts:
-        """Return what a film is."""
+        """Return a film's facts."""
         return FilmFacts(
             container=self.word("container"),
             video_codec=self.word("video_codec"),
@@ -179,7 +179,7 @@ class Answer:
         )
 
     def survey(self) -> ClipSurvey:
-        """Return what was found in a clip."""
+        """Return a clip's survey."""
         chosen = self.array("chosen", MOST_SAMPLES)
         times = [value for value in chosen if type(value) is int and -_LARGEST <= value < _LARGEST]
         if len(times) != len(chosen) or sorted(set(times)) != times or not times:
@@ -197,7 +197,7 @@ class Answer:
         return _within(self.fraction("time_base"), Fraction(1, 1 << 40), Fraction(1 << 31))
 
     def resume_point(self, name: str) -> ResumePoint:
-        """Return how to go on; what only the next child reads is plain JSON, bounded in depth."""
+        """Return a resume point; what only the next child reads is plain JSON, bounded in depth."""
         point = self.inner(name)
         point.fraction("position")
         point.warnings()
@@ -215,7 +215,7 @@ class Answer:
             raise ChannelError(f"{name} is no resume point") from None
 
     def error(self) -> Exception:
-        """Return the error that a child answered with."""
+        """Return the error that a child reported."""
         name, message = self.word("error"), self.text("message", MAX_ERROR_CHARACTERS)
         if name == ResumeError.__name__:
             return ResumeError(message)
@@ -228,7 +228,7 @@ class Answer:
 
 
 class UnexpectedError(Exception):
-    """A child answered with an error of ours; `details` are for the log alone."""
+    """A child reported a bug of ours; `details` are only for the log."""
 
     def __init__(self, name: str, details: str) -> None:
         super().__init__(f"{name} in the process of a film")
@@ -239,7 +239,7 @@ class UnexpectedError(Exception):
 def unpack_numbers(
     payload: bytearray, kinds: Iterable[tuple[type[np.generic], int]]
 ) -> list[NDArray[Any]]:
-    """Return arrays of these types and lengths from bytes that hold exactly them."""
+    """Return arrays of these types and lengths from bytes that hold exactly those."""
     arrays: list[NDArray[Any]] = []
     at = 0
     for kind, count in kinds:

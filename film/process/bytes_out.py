@@ -16,20 +16,20 @@ _LARGEST_CODE = 255
 
 
 class GrowingBytes(ABC):
-    """A film in a file on this machine, of which more may come."""
+    """A film in a local file that may still grow."""
 
     @property
     @abstractmethod
     def descriptor(self) -> int:
-        """A read-only descriptor of the file; it stays the caller's."""
+        """A read-only descriptor of the file; its user must not close it."""
 
     @abstractmethod
     async def wait(self, position: int) -> tuple[int, bool]:
-        """Wait until a byte lies at `position` or all have come; returns how many, whether all."""
+        """Wait for a byte at `position` or the end; return the size and whether it is final."""
 
 
 class StoredBytes(ABC):
-    """A film that lies where only the service can reach it."""
+    """A film in storage that only the service can reach."""
 
     @property
     @abstractmethod
@@ -45,7 +45,7 @@ FilmBytes = GrowingBytes | StoredBytes
 
 
 class BytesOut:
-    """Answers one process."""
+    """Answers the requests of one process."""
 
     def __init__(
         self, channel: ServiceChannel, source: FilmBytes | None, cubes: ColourCubes
@@ -54,10 +54,10 @@ class BytesOut:
         self._source = source
         self._cubes = cubes
         self.waiting_since: float | None = None
-        """Since when the process waits for an answer (`time.monotonic`); None: it does not."""
+        """When the process began to wait for an answer (`time.monotonic`); None if it does not."""
 
     async def serve(self) -> None:
-        """Answer until the process is gone; raises what the source raises, and ChannelError."""
+        """Answer until the process has ended; raises what the source raises, and ChannelError."""
         while True:
             request = await self._channel.receive()
             self.waiting_since = time.monotonic()

@@ -17,13 +17,13 @@ from typing import Any
 _HEADER = struct.Struct("<4sHHIQ")
 _MAGIC = b"RfM1"
 _PIECE_BYTES = 1 << 20
-"""What is read at once; bytes that were only announced take no memory."""
+"""Bytes read at a time; bytes that were only announced take no memory."""
 
 Buffer = bytes | bytearray | memoryview
 
 
 class ChannelError(Exception):
-    """The other end does not keep to the protocol, or is gone."""
+    """The other end violated the protocol, or is gone."""
 
 
 class ChannelClosedError(ChannelError):
@@ -43,17 +43,17 @@ DEFAULT_BOUNDS = Bounds()
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What was received."""
+    """A received message."""
 
     kind: int
-    """What it is, from 0 to 65535."""
+    """Its type, from 0 to 65535."""
     data: bytes
-    """Its JSON, as it came."""
+    """Its JSON, as received."""
     payload: bytearray
-    """The bytes beside it."""
+    """The raw bytes after the JSON."""
 
     def fields(self) -> dict[str, Any]:
-        """Return the JSON, an object, unchecked: for what comes from one's own service."""
+        """Return the JSON, an object, unchecked: only for messages from the service."""
         fields: dict[str, Any] = json.loads(self.data)
         return fields
 
@@ -79,10 +79,10 @@ def _sizes(header: Buffer, bounds: Bounds) -> tuple[int, int, int]:
 
 
 class ChildChannel:
-    """The child's end; blocks."""
+    """The child's end; blocking."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Take a connected stream socket; it belongs to the channel from now on."""
+        """Take ownership of a connected stream socket."""
         sock.setblocking(True)
         self._socket = sock
 
@@ -90,7 +90,7 @@ class ChildChannel:
         """Send a message; `payload` is joined.
 
         Raises:
-            ChannelClosedError: nobody listens.
+            ChannelClosedError: the other end is closed.
         """
         try:
             for part in _packed(kind, fields, payload):
@@ -124,12 +124,12 @@ class ChildChannel:
 class ServiceChannel:
     """The service's end, on its event loop; one coroutine sends and receives at a time.
 
-    A call that is cancelled in the middle of a message leaves the channel of no use: who cancels
-    ends the child.
+    A call that is cancelled in mid-message leaves the channel unusable: the child must then be
+    ended.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        """Take a connected stream socket; it belongs to the channel from now on."""
+        """Take ownership of a connected stream socket."""
         sock.setblocking(False)
         self._socket = sock
 

@@ -1,4 +1,4 @@
-"""Tables for tone mapping that do not come with the project: made once, kept for other films."""
+"""Tone mapping tables that are not shipped with the project: computed once, then cached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RIGHTS = Rights(memory_bytes=1 << 30, cpu_seconds=120)
 
 
 class ColourCubes:
-    """Makes tables by trusted children."""
+    """Computes tables in trusted children."""
 
     def __init__(self, spawner: Spawner) -> None:
         self._spawner = spawner
@@ -30,7 +30,7 @@ class ColourCubes:
     async def get(self, transfer: int, primaries: int) -> bytes:
         """Return a table's bytes.
 
-        Raises FilmError if none can be made, SpawnError if no child can be started.
+        Raises FilmError if it cannot be computed, SpawnError if no child can be started.
         """
         kind = (transfer, primaries)
         # One at a time: a machine's cores are for films.

@@ -1,7 +1,8 @@
-"""What runs in a film's own process: it reads the film, and writes what is made of it.
+"""The main program of a film process: reads the film, and writes its reconstruction.
 
-The service asks on two sockets, one for each half, and each half has a thread, so that decoding and
-encoding overlap. Source pictures and sound go from one half to the other here, and never leave.
+The service sends requests on two sockets, one for each half, and each half has a thread, so that
+decoding and encoding overlap. Source pictures and sound pass between them and never leave the
+process.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ preload(av)
 shipped_cubes()
 
 Answer = tuple[dict[str, Any], list[Buffer]]
-"""What a request is answered with: JSON, and bytes beside it."""
+"""The answer to a request: JSON, and raw bytes."""
 
 
 def main(descriptors: Sequence[int]) -> None:
@@ -68,7 +69,7 @@ def main(descriptors: Sequence[int]) -> None:
 
 
 def _serve(channel: ChildChannel, requests: dict[int, Callable[[dict[str, Any]], Answer]]) -> None:
-    """Answer requests one after the other until nobody asks any more."""
+    """Answer requests one at a time until the other end closes."""
     while True:
         try:
             message = channel.receive(Bounds())
@@ -87,7 +88,7 @@ def _serve(channel: ChildChannel, requests: dict[int, Callable[[dict[str, Any]],
 
 
 def _error(error: BaseException) -> dict[str, Any]:
-    """Return an error as JSON; one that nobody expected with where it comes from."""
+    """Return an error as JSON; an unexpected one with its origin."""
     if isinstance(error, FilmError | ResumeError):
         message = str(error)
     else:
@@ -100,7 +101,7 @@ def _error(error: BaseException) -> dict[str, Any]:
 
 
 class _Film:
-    """The film that this process is for."""
+    """The film that this process serves."""
 
     def __init__(
         self,
@@ -119,14 +120,14 @@ class _Film:
         self._batches: Iterator[FilmBatch] = iter(())
         self._with_detail = False
         self._unwritten: dict[int, FilmBatch] = {}
-        """Batches that the service was given and has not brought back, by their numbers."""
+        """Batches sent to the service whose reconstruction has not arrived yet, by number."""
         self._read = 0
         self._survey: ClipSurvey
         self._clip: Iterator[NDArray[np.uint8]] = iter(())
         self._writer: _Writer
 
     def read_half(self) -> dict[int, Callable[[dict[str, Any]], Answer]]:
-        """Return what answers requests to read."""
+        """Return the handlers of read requests."""
         return {
             Kind.OPEN: self._open,
             Kind.NEXT: self._next,
@@ -136,7 +137,7 @@ class _Film:
         }
 
     def write_half(self) -> dict[int, Callable[[dict[str, Any]], Answer]]:
-        """Return what answers requests to write."""
+        """Return the handlers of write requests."""
         return {
             Kind.BEGIN_STREAM: self._begin_stream,
             Kind.BEGIN_SEGMENTS: self._begin_segments,
@@ -224,7 +225,7 @@ class _Film:
         return {"waited": self._file.waited}
 
     def _cube(self, transfer: int, primaries: int) -> Cube:
-        """Return a table for tone mapping; one that does not come with the project is asked for."""
+        """Return a tone mapping table; one not shipped with the project is requested."""
         shipped = shipped_cubes().get((transfer, primaries))
         if shipped is not None:
             return shipped
@@ -266,14 +267,14 @@ class _Film:
 
 
 class _Writer(ABC):
-    """What is made of batches."""
+    """Writes an output from batches."""
 
     def __init__(self) -> None:
         self.fresh: list[Buffer] = []
-        """What was written and not yet answered."""
+        """Bytes written and not yet returned."""
 
     def taken(self) -> list[Buffer]:
-        """Return what was written since the last time."""
+        """Return what was written since the last call."""
         taken = list(self.fresh)
         self.fresh.clear()
         return taken
@@ -284,11 +285,11 @@ class _Writer(ABC):
 
     @abstractmethod
     def close(self) -> Answer:
-        """End what is written."""
+        """Finish the output."""
 
 
 class _StreamWriter(_Writer):
-    """One MP4, as it is made."""
+    """Writes one MP4, returned as it is made."""
 
     def __init__(self, reader: FilmReader, settings: OutputSettings) -> None:
         super().__init__()
@@ -307,7 +308,7 @@ class _StreamWriter(_Writer):
 
 
 class _SegmentsWriter(_Writer):
-    """Whole segments of an MP4."""
+    """Writes whole segments of an MP4."""
 
     def __init__(
         self, reader: FilmReader, settings: OutputSettings, resume: ResumePoint | None
@@ -347,7 +348,7 @@ class _SegmentsWriter(_Writer):
 
 
 class _SequenceWriter(_Writer):
-    """Pictures that never were a film."""
+    """Writes pictures that do not come from a film."""
 
     def __init__(self, frame_rate: Fraction, frames: int) -> None:
         super().__init__()
@@ -363,7 +364,7 @@ class _SequenceWriter(_Writer):
 
 
 def _batch_frames(size: tuple[int, int] | None) -> int:
-    """Return how many pictures make a batch: large ones that travel along make small batches."""
+    """Return the number of pictures per batch: smaller if large source pictures go with them."""
     if size is None:
         return SLOT_FRAMES
     width, height = size

@@ -1,4 +1,4 @@
-"""A film in a process of its own, as the service uses it.
+"""The service's handle on a film process.
 
     async with processes.film(source) as film:
         facts = await film.open(settings)
@@ -8,7 +8,7 @@
         written = await film.close()
 
 The process is killed when the block ends, for whatever reason. Several
-batches may be read before the first is written; they are written in their order.
+batches may be read before the first is written; they must be written in order.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from film.process.written import Written, written_segments
 from film.segments import ResumePoint
 
 SLOTS = 6
-"""Batches that may be read and not yet written."""
+"""Maximum number of batches read and not yet written."""
 
 _BATCH_BOUNDS = Bounds(payload_bytes=SLOT_FRAMES * (8 + 8 + 4))
 _OUTPUT_BOUNDS = Bounds(json_bytes=4 << 20, payload_bytes=1 << 30)
@@ -52,23 +52,23 @@ _NO_DETAIL = np.empty(0, np.float32)
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """Consecutive pictures of a film, in presentation order; none where only sound came."""
+    """Consecutive pictures of a film, in presentation order; none if only sound was read."""
 
     frames: NDArray[np.uint8]
     """Model frames, [N, 144, 256, 3] RGB."""
     pts: NDArray[np.int64]
     """Presentation times in the film's time base, [N], strictly increasing across batches."""
     durations: NDArray[np.int64]
-    """How long each picture is shown in the film's time base, [N]; 0: the film does not say."""
+    """Each picture's duration in the film's time base, [N]; 0 if the film does not say."""
     detail: NDArray[np.float32]
-    """How much there is to see in each, [N], as `film.quality.frame_detail` says; empty if the
-    film is not read in segments."""
+    """The detail of each, [N], as defined by `film.quality.frame_detail`; empty if the film is
+    not read in segments."""
     number: int = 0
     slot: int = 0
 
 
 class FilmProcesses:
-    """Starts films' processes."""
+    """Starts film processes."""
 
     def __init__(self, spawner: Spawner, limits: FilmLimits) -> None:
         self._spawner = spawner
@@ -80,7 +80,7 @@ class FilmProcesses:
         """Start a process for a film, which ends with the block.
 
         Args:
-            source: the film's bytes; None: none is read.
+            source: the film's bytes; None if no film is read.
 
         Raises:
             FilmProcessLostError: no process can be started.
@@ -117,7 +117,7 @@ class FilmProcess:
     """One film; one coroutine reads and one writes at a time.
 
     Every method raises FilmError as the reader and the writers do, FilmLimitError, FilmCrashedError
-    and FilmProcessLostError, UnexpectedError for a defect, and what the film's bytes raise.
+    and FilmProcessLostError, UnexpectedError for a bug, and what the source of bytes raises.
     """
 
     def __init__(
@@ -141,31 +141,31 @@ class FilmProcess:
         self._time_base = Fraction(0)
         self._first_pts: int | None = None
         self._begins = 0.0
-        """Seconds of the film that were read before, by another process."""
+        """Seconds of the film that another process read before."""
         self._numbered = 0
         self._with_detail = False
         self.read_seconds = 0.0
-        """How long reading took, waits for bytes not counted."""
+        """Time spent reading, excluding waits for bytes."""
         self.write_seconds = 0.0
-        """How long writing took."""
+        """Time spent writing."""
         self._waited = 0.0
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._child.pid
 
     @property
     def waiting_since(self) -> float | None:
-        """Since when it waits for the film's bytes (`time.monotonic`); None: it does not."""
+        """When it began to wait for the film's bytes (`time.monotonic`); None if it does not."""
         return self._out.waiting_since
 
     async def serve_bytes(self) -> None:
-        """Give the process what it asks for; runs as long as it does."""
+        """Serve the process's requests for bytes, as long as it runs."""
         try:
             await self._out.serve()
         except ChannelClosedError:
-            pass  # Reported to whoever waits for an answer.
+            pass  # Reported to the caller that waits for an answer.
         except ChannelError:
             self._broken()
         except Exception as error:
@@ -180,12 +180,12 @@ class FilmProcess:
         segmented: bool = False,
         resume: ResumePoint | None = None,
     ) -> FilmFacts:
-        """Open the film, to be read for an output; returns what it is.
+        """Open the film, to be read for an output; return its facts.
 
         Args:
-            output: how the output shall look, which says what is read besides model frames.
-            segmented: whether batches shall end where segments do.
-            resume: read on after whole segments.
+            output: the output's settings, which determine what is read besides model frames.
+            segmented: whether batches end where segments do.
+            resume: where to resume, after whole segments.
         """
         self._begins = float(resume.position) if resume is not None else 0.0
         self._child.film_seconds = self._begins
@@ -205,9 +205,9 @@ class FilmProcess:
         return facts
 
     async def next(self) -> FrameBatch | None:
-        """Return the next batch, None at the film's end; waits while as many as may are unwritten.
+        """Return the next batch, None at the film's end; waits while too many are unwritten.
 
-        Everything that can be decoded comes before an error is raised.
+        Everything that can be decoded is returned before an error is raised.
         """
         slot = await self._free.get()
         answer, payload = await self._read(Kind.NEXT, {"slot": slot}, _BATCH_BOUNDS)
@@ -233,7 +233,7 @@ class FilmProcess:
         )
 
     async def survey(self) -> ClipSurvey:
-        """Look through a clip that is asked about."""
+        """Survey a clip to match."""
         answer, _ = await self._read(Kind.SURVEY, self._source_fields)
         with self._checked():
             return answer.survey()
@@ -241,7 +241,7 @@ class FilmProcess:
     async def clip(
         self, bars: Bars
     ) -> AsyncGenerator[tuple[NDArray[np.uint8], NDArray[np.float32]], None]:
-        """Read a clip again that was looked through, without bars.
+        """Read a surveyed clip again, without bars.
 
         Yields the chosen pictures as model frames, [N, 144, 256, 3], and their detail, [N].
         """
@@ -260,11 +260,11 @@ class FilmProcess:
     # Writing.
 
     async def begin_stream(self, output: OutputSettings) -> None:
-        """Begin to write one MP4 of the film that is open."""
+        """Begin to write one MP4 of the open film."""
         await self._write(Kind.BEGIN_STREAM, {"output": settings_to_json(output)})
 
     async def begin_segments(self, output: OutputSettings, resume: ResumePoint | None) -> None:
-        """Begin to write segments of the film that is open; resume after `resume`."""
+        """Begin to write segments of the open film; resume after `resume`."""
         fields = {
             "output": settings_to_json(output),
             "resume": resume.to_json() if resume is not None else None,
@@ -272,7 +272,7 @@ class FilmProcess:
         await self._write(Kind.BEGIN_SEGMENTS, fields)
 
     async def begin_sequence(self, frame_rate: Fraction, frames: int) -> None:
-        """Begin to write an MP4 of pictures that never were a film, evenly timed."""
+        """Begin to write an MP4 of evenly timed pictures that do not come from a film."""
         fields = {"frame_rate": str(frame_rate), "frames": frames}
         await self._write(Kind.BEGIN_SEQUENCE, fields)
 
@@ -295,7 +295,7 @@ class FilmProcess:
         return Written(bytes(data))
 
     async def close(self) -> Written:
-        """Write what is left; the output ends."""
+        """Write what is left and finish the output."""
         return await self._written(Kind.CLOSE, {})
 
     async def _written(self, kind: Kind, fields: dict[str, Any]) -> Written:
@@ -318,7 +318,7 @@ class FilmProcess:
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
-        """Take an answer apart; one that is not as it must be ends the process."""
+        """Parse an answer in this block; an invalid one ends the process."""
         try:
             yield
         except ChannelError:
@@ -361,7 +361,7 @@ class FilmProcess:
             self._child.owes_answer -= 1
 
     async def _answer(self, channel: ServiceChannel, bounds: Bounds) -> Message:
-        """Return the answer, after what is told on the way."""
+        """Return the answer, after any progress messages."""
         while (message := await channel.receive(bounds)).kind == Kind.PROGRESS:
             self._child.film_seconds = Answer.of(message.data).seconds("film_seconds")
         return message
@@ -372,7 +372,7 @@ class FilmProcess:
         return answer.error()
 
     def _broken(self) -> Exception:
-        """Kill a process that does not keep to the protocol, and return what to tell of it."""
+        """Kill a process that violated the protocol, and return the error to raise."""
         error = FilmCrashedError("the film's process went astray")
         self._child.fail(error)
         return error

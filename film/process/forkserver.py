@@ -1,11 +1,11 @@
 """The program that film and picture processes are forked from, with all they need imported.
 
 `python -I -m film.process.forkserver PARENT SOCKET MODULE...`, in an empty environment. It imports
-the modules, each of which has `main(descriptors)`, says `ready`, and from then on forks one of them
-a request. It has one thread, does nothing with anybody's bytes, and ends with who started it.
+the modules, each of which has `main(descriptors)`, reports `ready`, and then forks a child for one
+of them per request. It has one thread, touches no untrusted bytes, and dies with its parent.
 
-Requests and reports are one packet each on a `SOCK_SEQPACKET` socket: JSON, with descriptors beside
-it.
+Requests and reports are one packet each on a `SOCK_SEQPACKET` socket: JSON, with descriptors
+attached.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ PACKET_BYTES = 1 << 16
 MAX_DESCRIPTORS = 16
 
 Main = Callable[[Sequence[int]], None]
-"""What a child runs; gets the descriptors that it was asked for with, in their order."""
+"""What a child runs; takes the descriptors sent with the request, in order."""
 
 
 class ForkServer:
-    """Forks children, and tells how they ended."""
+    """Forks children, and reports how they ended."""
 
     def __init__(self, control: socket.socket, mains: dict[str, Main]) -> None:
         self._control = control
@@ -100,7 +100,7 @@ class ForkServer:
 def _become(
     request: dict[str, Any], mains: dict[str, Main], descriptors: Sequence[int], server: int
 ) -> NoReturn:
-    """Be the child; never returns into the server."""
+    """Run as the child; never returns to the server."""
     status = 1
     try:
         die_with_parent(server)
@@ -109,19 +109,19 @@ def _become(
         mains[request["main"]](descriptors)
         status = 0
     except BaseException:
-        # Standard error is /dev/null, unless this came before that.
+        # Standard error is /dev/null, unless this failed before the redirection.
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
 def main() -> None:
-    """Import what children will need, then serve."""
+    """Import what children need, then serve."""
     parent, control = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
     hide_from_peers()
     mains: dict[str, Main] = {name: importlib.import_module(name).main for name in sys.argv[3:]}
-    # Children do not touch, and so do not copy, what is never collected.
+    # Frozen objects are not touched, and so not copied, by collections in children.
     gc.collect()
     gc.freeze()
     ForkServer(socket.socket(fileno=control), mains).run()

@@ -1,8 +1,7 @@
-"""Model frames in memory that the service and one child share: places for a batch each.
+"""Model frames in memory shared by the service and one child: slots of one batch each.
 
-The memory has no name and cannot be made smaller or larger (a child that truncated it would have
-the service killed by SIGBUS at its next look). What lies there may change at any time: it is copied
-before it is used.
+The memory has no name and its size is sealed (a child that truncated it would kill the service by
+SIGBUS at its next access). Its contents may change at any time, so they are copied before use.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class FrameSlots:
 
     @classmethod
     def create(cls, slots: int) -> tuple[Self, int]:
-        """Make the memory; returns this side's view, and the descriptor to hand to the child."""
+        """Create the memory; return this side's view, and the descriptor to pass to the child."""
         descriptor = os.memfd_create("refilm-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(descriptor, slots * _SLOT_BYTES)
@@ -53,25 +52,25 @@ class FrameSlots:
 
     @classmethod
     def attach(cls, descriptor: int) -> Self:
-        """Map memory that the other side made; the descriptor may be closed afterwards."""
+        """Map memory that the other side created; the descriptor may be closed afterwards."""
         memory = mmap.mmap(descriptor, 0)
         return cls(memory, len(memory) // _SLOT_BYTES)
 
     def copy_out(self, slot: int, count: int) -> NDArray[np.uint8]:
         """Return a copy of a slot's first frames, [count, 144, 256, 3] RGB.
 
-        Raises ValueError if there is no such slot, or it holds fewer.
+        Raises ValueError if there is no such slot, or if it is smaller.
         """
         self._check(slot, count)
         return self._frames[slot, :count].copy()
 
     def copy_in(self, slot: int, frames: NDArray[np.uint8]) -> None:
-        """Put frames, [N, 144, 256, 3] RGB, into a slot; raises ValueError if they do not fit."""
+        """Copy frames, [N, 144, 256, 3] RGB, into a slot; raises ValueError if they do not fit."""
         self._check(slot, len(frames))
         self._frames[slot, : len(frames)] = frames
 
     def close(self) -> None:
-        """Release the memory, and the descriptor that Python keeps with it."""
+        """Release the memory, and the descriptor that Python keeps for it."""
         del self._frames
         self._memory.close()
 

@@ -1,7 +1,7 @@
-"""A film's bytes as its own process reads them; the service has them, and is asked.
+"""File objects through which a film process reads the film's bytes from the service.
 
-Either they lie in a file that may still grow, of which the process has a read-only descriptor, or
-somewhere that only the service can reach.
+The bytes are either in a file that may still grow, of which the process has a read-only descriptor,
+or in storage that only the service can reach.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from film.process.channel import Bounds, ChildChannel
 from film.process.protocol import BLOCK_BYTES, Kind
 
 _BLOCKS_KEPT = 4
-"""Sound and picture may lie far apart in a film and are then read by turns, besides its index."""
+"""Sound and picture may be far apart in a film and are then read in turn, besides its index."""
 _BLOCK_BOUNDS = Bounds(payload_bytes=BLOCK_BYTES)
 _THE_END = 2**63 - 1
 
 
 class IncomingFile(io.RawIOBase):
-    """A binary file over bytes that the service is asked for; waits for what is not there yet."""
+    """A binary file of bytes requested from the service; waits for bytes that have not arrived."""
 
     def __init__(self, channel: ChildChannel) -> None:
         super().__init__()
         self._channel = channel
         self._position = 0
         self.waited = 0.0
-        """Seconds spent waiting for the service altogether."""
+        """Total seconds spent waiting for the service."""
 
     def readable(self) -> bool:
         """Return True."""
@@ -40,7 +40,7 @@ class IncomingFile(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read up to `size` bytes, fewer where fewer are there; none only at the film's end."""
+        """Read up to `size` bytes, fewer if fewer are available; none only at the film's end."""
         if size < 0:
             return self.readall()
         data = self._read_at(self._position, size) if size else b""
@@ -55,7 +55,7 @@ class IncomingFile(io.RawIOBase):
         return b"".join(parts)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move; from the end only once all bytes have arrived, which it waits for."""
+        """Seek; relative to the end, it waits until all bytes have arrived."""
         if whence == io.SEEK_CUR:
             offset += self._position
         elif whence == io.SEEK_END:
@@ -77,7 +77,7 @@ class IncomingFile(io.RawIOBase):
 
     @abstractmethod
     def _end(self) -> int:
-        """Return the film's size, once it is known."""
+        """Wait until the film's size is known, and return it."""
 
     def _ask(
         self, kind: Kind, fields: dict[str, int], bounds: Bounds
@@ -90,10 +90,10 @@ class IncomingFile(io.RawIOBase):
 
 
 class GrowingFile(IncomingFile):
-    """A file on this machine whose end may not have arrived."""
+    """A local file that may still be growing."""
 
     def __init__(self, channel: ChildChannel, descriptor: int) -> None:
-        """Read from `descriptor`; the service says how much of it there is."""
+        """Read from `descriptor`; the service reports how much has arrived."""
         super().__init__(channel)
         self._descriptor = descriptor
         self._size = 0
@@ -108,7 +108,7 @@ class GrowingFile(IncomingFile):
         return self._size
 
     def _wait(self, position: int) -> None:
-        """Wait until a byte lies at `position`, or all have arrived."""
+        """Wait until the byte at `position`, or all bytes, have arrived."""
         if position < self._size or self._finished:
             return
         answer, _ = self._ask(Kind.WAIT_FOR_BYTES, {"position": min(position, _THE_END)}, Bounds())

@@ -20,7 +20,7 @@ from film.read.scaling import to_model_frame
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 _REQUEST_BOUNDS = Bounds(payload_bytes=1 << 31)
-"""Requests come from the service, which has bounds of its own."""
+"""Requests come from the service, which enforces its own bounds."""
 _BARS_SIDE = 1024
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -30,7 +30,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def main(descriptors: Sequence[int]) -> None:
-    """Answer what is asked on the one descriptor, a socket, until its other end is closed."""
+    """Answer requests on the one descriptor, a socket, until its other end is closed."""
     _keep_freed_memory()
     channel = ChildChannel(socket.socket(fileno=descriptors[0]))
     with suppress(ChannelClosedError):
@@ -39,7 +39,7 @@ def main(descriptors: Sequence[int]) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have malloc reuse memory: fetched again for each picture it doubles small ones' time."""
+    """Have malloc keep freed memory: fetching it for each picture doubles small ones' time."""
     libc = ctypes.CDLL(None)
     with suppress(AttributeError):  # Not every C library has it.
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
@@ -83,15 +83,15 @@ def _read(request: Message) -> tuple[dict[str, float], NDArray[np.uint8]]:
         raise ImageError(f"a picture of {width} x {height} cannot be scaled") from None
     if not fields["survey"]:
         return {}, frames
-    # Without its bars, which are all that there is to see in a black picture that has some.
+    # Without its bars: in a black picture, their edges would be the only detail.
     return {"detail": float(frame_detail(frames[-1:])[0])}, frames
 
 
 def _surveyed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture as a model frame and, where it has bars, once more without them."""
+    """Return a picture as a model frame and, if it has bars, again without them."""
     frames = [to_model_frame(picture)]
     height, width, _ = picture.shape
-    # Of a large picture every so many pixels: a bar's edge need not be found to the pixel.
+    # Large pictures are subsampled: a bar's edge need not be found to the pixel.
     step = -(-max(height, width) // _BARS_SIDE)
     finder = BarsFinder()
     finder.add((picture[::step, ::step] @ _LUMA).astype(np.uint8))
@@ -104,7 +104,7 @@ def _surveyed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _warm_up() -> None:
-    """Do all of it once: what Pillow, PyAV and numpy load when first used is out of reach later."""
+    """Use everything once: what Pillow, PyAV and numpy load lazily is inaccessible later."""
     picture = np.zeros((72, 128, 3), np.uint8)
     picture[12:-12] = np.random.default_rng(0).integers(0, 255, (48, 128, 3), np.uint8)
     kinds: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")

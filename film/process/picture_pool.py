@@ -1,7 +1,7 @@
 """A pool of warm processes that decode, scale and encode single pictures.
 
-Each has one picture in progress at a time. One that takes too long or too much is killed, as is one
-whose caller has left, and another takes its place: no thread is to be persuaded, nothing is left.
+Each has one picture in progress at a time. One that exceeds its time or memory is killed, as is one
+whose caller has left, and is replaced: no thread has to cooperate, and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A picture that is looked for."""
+    """A picture to search for."""
 
     frames: NDArray[np.uint8]
-    """[1 or 2, 144, 256, 3]: the picture and, where it has bars, once more without them."""
+    """[1 or 2, 144, 256, 3]: the picture and, if it has bars, again without them."""
     detail: float
     """`film.quality.frame_detail` of the last one."""
 
@@ -69,10 +69,10 @@ class PicturePool:
 
         Args:
             spawner: has PICTURE_MAIN among its modules; to be closed after the pool.
-            processes: how many there are, and so pictures in progress at once.
-            limits: what one picture may take.
+            processes: number of processes, and so of pictures in progress at once.
+            limits: limits on one picture.
             max_waiting: pictures that may wait for a process; more are refused.
-            on_replaced: called when a process takes the place of one that was killed or died.
+            on_replaced: called when a process that was killed or died is replaced.
         """
         self._spawner = spawner
         self._processes = processes
@@ -80,7 +80,7 @@ class PicturePool:
         self._max_waiting = max_waiting
         self._on_replaced = on_replaced
         self._idle: asyncio.Queue[asyncio.Future[PictureProcess]] = asyncio.Queue()
-        """Processes with nothing in progress, or that are being started."""
+        """Processes that are idle or being started."""
         self._starting: set[asyncio.Task[PictureProcess]] = set()
         self._alive: set[PictureProcess] = set()
         self._closed = False
@@ -93,7 +93,7 @@ class PicturePool:
         await asyncio.gather(*self._starting)
 
     async def close(self) -> None:
-        """End the processes, and what they have in progress."""
+        """End the processes, and their work in progress."""
         self._closed = True
         starting = list(self._starting)
         for task in starting:
@@ -110,18 +110,18 @@ class PicturePool:
     async def read(self, picture: bytes, size: tuple[int, int] | None) -> NDArray[np.uint8]:
         """Return a picture as a model frame, [144, 256, 3].
 
-        Who is cancelled meanwhile has the process that is at work on the picture killed.
+        Cancelling the call kills the process that is working on the picture.
 
         Args:
             picture: a JPEG, PNG or WebP file, or raw RGB.
-            size: of raw RGB its width and height; None for a file.
+            size: width and height of raw RGB; None for a file.
 
         Raises:
             ImageLimitError: it takes more than allowed.
-            ImageCrashedError: the decoder died of it.
-            ImageError: it is no picture, or is damaged.
-            PictureProcessesBusyError: too many wait already.
-            PictureProcessLostError: its process was killed by somebody, twice; try again later.
+            ImageCrashedError: the decoder crashed on it.
+            ImageError: it is not a picture, or is damaged.
+            PictureProcessesBusyError: too many are waiting already.
+            PictureProcessLostError: its process was killed from outside, twice; try again later.
         """
         fields = self._reading(size, survey=False)
         frames = await self._ask(PictureKind.READ, fields, picture, _frames)
@@ -129,14 +129,14 @@ class PicturePool:
         return frame
 
     async def survey(self, picture: bytes, size: tuple[int, int] | None) -> Surveyed:
-        """Return a picture as it is to be looked for; as `read`."""
+        """Return a picture prepared for a search; raises as `read`."""
         fields = self._reading(size, survey=True)
         return await self._ask(PictureKind.READ, fields, picture, _surveyed)
 
     async def write(self, frames: NDArray[np.uint8], format: ImageFormat) -> list[bytes]:
-        """Return model frames, [N, 144, 256, 3], as picture files; several processes share them.
+        """Return model frames, [N, 144, 256, 3], as picture files, made by several processes.
 
-        Raises as `read`, but for errors of the picture.
+        Raises as `read`, except errors of the picture.
         """
         parts = [
             asyncio.ensure_future(self._write(frames[at : at + WRITTEN_AT_ONCE], format))
@@ -200,7 +200,7 @@ class PicturePool:
 
     @asynccontextmanager
     async def _process(self) -> AsyncIterator[PictureProcess]:
-        """Have a process to oneself; where it is not free in the end, another takes its place."""
+        """Borrow a process exclusively; it is replaced if it is still busy at the end."""
         process = await self._next()
         try:
             yield process
@@ -246,7 +246,7 @@ class PicturePool:
         self._idle.put_nowait(place)
 
     def _start(self, instead_of: PictureProcess | None = None) -> None:
-        """Start a process, once the one that it replaces is gone."""
+        """Start a process once the one it replaces has ended."""
         task = asyncio.ensure_future(self._started(instead_of))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)

@@ -1,4 +1,4 @@
-"""One process of the pool for pictures: its time is counted, and its end is explained."""
+"""One process of the picture pool: limits its processor time, and explains its end."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from film.process.sandbox import Rights
 from film.process.spawner import Child, Ended, Spawner
 
 SERVED_AT_MOST = 1000
-"""Pictures after which a process is replaced, so that nothing stays in one for long."""
+"""Pictures after which a process is replaced, so that no state stays in one for long."""
 CRASHED = "the picture's codec crashed"
 
 _FILE_BYTES = 2 * FRAME_BYTES
-"""The most that one written frame may take; a PNG of noise takes a little more than the frame."""
+"""Maximum bytes of one written frame; a PNG of noise takes a little more than the frame."""
 _ANSWER_BOUNDS = Bounds(json_bytes=1 << 12, payload_bytes=WRITTEN_AT_ONCE * _FILE_BYTES)
 _SOCKET_BYTES = 4 << 20
-"""Of large pictures, what may be in progress; the system's default makes many small pieces."""
+"""Socket buffer for large pictures; the system's default splits them into many small pieces."""
 _STALLED_SECONDS = 10.0
-"""A process that takes no processor time for so long was stopped by somebody."""
+"""A process that uses no processor time for this long was stopped from outside."""
 _LOOK_SECONDS = 0.05
 _END_SECONDS = 5.0
 """How long a process may take to end once it has closed its socket; then it is killed."""
 _NEARLY_FULL = 0.8
-"""Of the memory allowed; a process that dies beyond it died of that."""
+"""Share of the memory allowed; a process that dies above it is taken to have died of that."""
 
 
 class LostError(Exception):
-    """The process was killed by somebody else."""
+    """The process was killed from outside."""
 
 
 class PictureProcess:
@@ -44,7 +44,7 @@ class PictureProcess:
     def __init__(self, child: Child, channel: ServiceChannel, limits: PictureLimits) -> None:
         self.child = child
         self.is_free = True
-        """Has nothing in progress; set again by who took its answer for whole."""
+        """Whether it has nothing in progress; set again by the caller that accepted its answer."""
         self.served = 0
         self._channel = channel
         self._limits = limits
@@ -54,7 +54,7 @@ class PictureProcess:
         """Start one; raises SpawnError."""
         rights = Rights(
             memory_bytes=limits.memory_bytes,
-            # A backstop: each picture's time is counted here.
+            # A backstop: each picture's time is limited here.
             cpu_seconds=math.ceil(limits.seconds * SERVED_AT_MOST),
         )
         ours, theirs = socket.socketpair()
@@ -85,7 +85,7 @@ class PictureProcess:
                 raise ImageCrashedError(CRASHED) from None
 
     async def end(self) -> None:
-        """Kill it; whoever waits for its answer gets an error."""
+        """Kill it; a caller waiting for its answer gets an error."""
         await self.child.end()
         self._channel.close()
 
@@ -103,11 +103,11 @@ class PictureProcess:
 
 
 class _Watch:
-    """Kills a process that takes too long for one picture, or comes no further."""
+    """Kills a process that takes too long for one picture, or makes no progress."""
 
     def __init__(self, child: Child, seconds: float) -> None:
         self.overran = False
-        """Whether it took more than so many seconds of processor time."""
+        """Whether it exceeded its seconds of processor time."""
         self._child = child
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
@@ -139,7 +139,7 @@ class _Watch:
         try:
             return time.clock_gettime((~self._child.pid << 3) | 2)  # clock_getcpuclockid(3)
         except OSError:
-            return 0.0  # It is gone.
+            return 0.0  # It has ended.
 
 
 def over_memory(limits: PictureLimits) -> ImageLimitError:

@@ -1,7 +1,7 @@
 """The protocol between the service and a picture process.
 
-The service asks and the process answers, one thing at a time: READ makes model frames of a picture,
-WRITE makes picture files of model frames.
+The service sends one request at a time and the process answers it: READ turns a picture into model
+frames, WRITE turns model frames into picture files.
 """
 
 from enum import IntEnum
@@ -10,17 +10,17 @@ from typing import Literal, TypeAlias
 from film.size import MODEL_FRAME_HEIGHT, MODEL_FRAME_WIDTH
 
 ImageFormat: TypeAlias = Literal["png", "jpeg", "webp"]
-"""What pictures are written as."""
+"""File formats that pictures are written in."""
 
 PICTURE_MAIN = "film.process.picture_main"
-"""What a picture process runs; the fork server must have it among its modules."""
+"""The module that a picture process runs; it must be among the fork server's modules."""
 WRITTEN_AT_ONCE = 8
-"""Frames in one WRITE at most: a batch is spread over the processes."""
+"""Maximum frames per WRITE: a batch is spread over the processes."""
 FRAME_BYTES = MODEL_FRAME_WIDTH * MODEL_FRAME_HEIGHT * 3
 
 
 class PictureKind(IntEnum):
-    """What a message is."""
+    """The type of a message."""
 
     DONE = 1
     """An answer. Of READ: model frames. Of WRITE: picture files, one after the other; `sizes`."""

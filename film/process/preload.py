@@ -1,4 +1,4 @@
-"""Imports, before children are forked, what would be imported lazily.
+"""Imports, before children are forked, what would otherwise be imported lazily.
 
 A confined process cannot open files, so it cannot import modules.
 """
@@ -8,11 +8,11 @@ import pkgutil
 from types import ModuleType
 
 _NUMPY = ("ma", "linalg", "fft", "random", "polynomial", "rec", "char", "strings", "ctypeslib")
-"""Parts of numpy that it loads itself when they are asked for, some within other functions."""
+"""Parts of numpy that it loads lazily, some within other functions."""
 
 
 def preload(*packages: ModuleType) -> None:
-    """Load all modules of some packages, and all of numpy that codecs and we may come upon."""
+    """Load all modules of some packages, and all of numpy that codecs and this project may use."""
     for name in _NUMPY:
         importlib.import_module(f"numpy.{name}")
     for package in packages:

@@ -1,7 +1,7 @@
 """The protocol between the service and a film process.
 
 There are three sockets, so that a film is read and written at once: on the first two the service
-asks and the child answers, one thing at a time; on the third the child asks for bytes.
+sends requests, one at a time; on the third the child requests bytes.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from fractions import Fraction
 from film.facts import FilmFacts, SoundAction
 
 BLOCK_BYTES = 2 * 2**20
-"""Fetched at once: a film is read forwards, so what follows is wanted next."""
+"""Bytes fetched at a time: a film is read forwards, so what follows is needed next."""
 BATCH_PICTURE_BYTES = 32 * 2**20
 """Source pictures of one batch (side by side): large pictures make small batches."""
 MAX_ERROR_CHARACTERS = 4000
 CUBE_BYTES = 512 * 512 * 3 * 2
-"""Of a table for tone mapping, a `film.read.colour_cube.Cube`."""
+"""Bytes of a tone mapping table, a `film.read.colour_cube.Cube`."""
 
 FILM_MAIN = "film.process.film_main"
 CUBE_MAIN = "film.process.cube_main"
 
 
 class Kind(IntEnum):
-    """What a message is."""
+    """The type of a message."""
 
     DONE = 1
-    """The answer to any request that was executed."""
+    """The answer to any request that succeeded."""
     FAILED = 2
-    """The answer to one that could not be: `error`, `message`, and `limit` where one was met."""
+    """The answer to one that failed: `error`, `message`, and `limit` if one was exceeded."""
 
     PROGRESS = 3
-    """Before the answer, while that takes long: `film_seconds`, how far the film was read."""
+    """Sent before an answer that takes long: `film_seconds`, how far the film was read."""
 
     # Reading.
     OPEN = 10
@@ -49,7 +49,7 @@ class Kind(IntEnum):
     WRITE = 23
     CLOSE = 24
 
-    # Asked for by the child.
+    # Requests of the child.
     WAIT_FOR_BYTES = 30
     READ_BLOCK = 31
     COLOUR_CUBE = 32

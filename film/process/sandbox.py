@@ -1,7 +1,7 @@
-"""Sandboxes a process: it may only compute and use the descriptors that it was given.
+"""Sandboxes a process: it may only compute and use the descriptors passed to it.
 
-Used in a child before anything hostile is touched, while it has one thread. What this kernel, or
-this system's libraries, cannot do is left out and reported: see `Protection`.
+Applied in a child before it touches anything hostile, while it has one thread. What this kernel or
+the system's libraries do not support is left out and reported: see `Protection`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import landlock.plumbing
 
 try:
     import pyseccomp as seccomp
-except (ImportError, OSError, RuntimeError):  # libseccomp is a library of the system.
+except (ImportError, OSError, RuntimeError):  # libseccomp is a system library.
     seccomp = None
 
 _PR_SET_PDEATHSIG = 1
@@ -30,18 +30,18 @@ _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
 
 _LANDLOCK_FILES_ABI = 3
-"""From here on truncating is covered as well."""
+"""The first version that covers truncation."""
 _LANDLOCK_NETWORK_ABI = 4
 _LANDLOCK_SCOPE_ABI = 6
 _LANDLOCK_ALL_NETWORK = 0b11
 _LANDLOCK_ALL_SCOPES = 0b11
-"""Abstract Unix sockets and signals stay among the confined."""
+"""Abstract Unix sockets and signals cannot leave the sandbox."""
 
 _AT_EMPTY_PATH = 0x1000
 _CLONE_THREAD = 0x00010000
 
 _ALLOWED = (
-    # Bytes through descriptors that are there.
+    # Bytes through open descriptors.
     *("read", "write", "readv", "writev", "pread64", "pwrite64", "lseek", "close"),
     *("recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "fstat"),
     *("getsockname", "getsockopt"),
@@ -64,17 +64,17 @@ _MISSING = (
     *("clone3", "futex_waitv", "futex_wake", "futex_wait", "futex_requeue", "mseal"),
     *("set_mempolicy_home_node", "process_madvise", "map_shadow_stack", "cachestat"),
 )
-"""Answered as a kernel does that lacks them, so that the C library takes what is allowed."""
+"""Answered as if the kernel lacked them, so that the C library falls back to allowed ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """How much a confined process may use."""
+    """Resource limits of a confined process."""
 
     memory_bytes: int
-    """Memory that it may write to and shares with nobody."""
+    """Private writable memory."""
     cpu_seconds: int
-    """Processor time, of all its threads together; then it is killed."""
+    """Processor time of all its threads together, after which it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class Protection:
     seccomp: bool
     """System calls are filtered: no files, sockets, processes, signals."""
     landlock: int
-    """Landlock's version in this kernel, 0 where it has none: no files; from 4 on no connections,
-    from 6 on no signals."""
+    """Landlock's version in this kernel, 0 if it has none: no files; since 4 no connections,
+    since 6 no signals."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -99,12 +99,12 @@ class Protection:
 
 
 def protection() -> Protection:
-    """Find out what this machine can do."""
+    """Detect what this machine supports."""
     return Protection(seccomp is not None, _landlock_version())
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask for SIGKILL when the parent dies; exits at once where it, `parent`, is dead already.
+    """Ask for SIGKILL when the parent dies; exits at once if `parent` is dead already.
 
     The signal follows the thread that started this process, not the whole parent.
     """
@@ -114,21 +114,21 @@ def die_with_parent(parent: int) -> None:
 
 
 def hide_from_peers() -> None:
-    """Let no process of the same user read this one's memory, environment or descriptors."""
+    """Keep the same user's processes from reading this one's memory, environment or descriptors."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def name_process(name: str) -> None:
-    """Show this process under a name, cut to 15 bytes, where processes are listed."""
+    """Set the name, cut to 15 bytes, under which this process is listed."""
     shown = ctypes.create_string_buffer(name.encode()[:15])
     _prctl(_PR_SET_NAME, ctypes.addressof(shown))
 
 
 def confine(rights: Rights, *, keep: Collection[int]) -> None:
-    """Give up every right of this process, for good; call it with one thread alone.
+    """Drop all privileges of this process, irrevocably; call it while there is one thread.
 
     Args:
-        rights: what it may use.
+        rights: its resource limits.
         keep: the descriptors that stay open; 0, 1 and 2 become /dev/null.
     """
     _close_others(keep)
@@ -163,7 +163,7 @@ def _limit(rights: Rights) -> None:
 
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_DATA, rights.memory_bytes)
-    # A backstop alone: threads reserve address space (64 MiB an arena) that they never use.
+    # Only a backstop: threads reserve address space (64 MiB an arena) that they never use.
     limit(resource.RLIMIT_AS, 8 * rights.memory_bytes + (8 << 30))
     limit(resource.RLIMIT_CPU, rights.cpu_seconds, rights.cpu_seconds + 5)
     limit(resource.RLIMIT_FSIZE, 0)
@@ -171,7 +171,7 @@ def _limit(rights: Rights) -> None:
 
 
 class _ScopedRuleset(landlock.plumbing.RulesetAttr):  # type: ignore[misc] # It has no types.
-    """The rules as kernels know them since version 6 of Landlock; older ones read its beginning."""
+    """The ruleset as of version 6 of Landlock; older kernels read only its beginning."""
 
     _fields_ = [  # noqa: RUF012 - ctypes wants a list here
         ("handled_access_net", ctypes.c_uint64),
@@ -180,7 +180,7 @@ class _ScopedRuleset(landlock.plumbing.RulesetAttr):  # type: ignore[misc] # It 
 
 
 def _landlock_version() -> int:
-    ctypes.set_errno(0)  # The library takes an error of an earlier call for its own.
+    ctypes.set_errno(0)  # The library mistakes an earlier call's error for its own.
     try:
         return int(landlock.plumbing.landlock_abi_version())
     except (OSError, AttributeError):
@@ -218,15 +218,15 @@ def _filter() -> seccomp.SyscallFilter:
     # Threads, but no processes.
     is_thread = seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD)
     _add(rules, seccomp.ALLOW, "clone", is_thread)
-    # Memory that is written is never run.
+    # Writable memory is never executable.
     for name in ("mmap", "mprotect"):
         _add(rules, seccomp.ALLOW, name, seccomp.Arg(2, seccomp.MASKED_EQ, mmap.PROT_EXEC, 0))
-    # Descriptors may be looked at, copied, and made to block. The first of these would tell of
-    # a path as well, that it exists and how large it is.
+    # Descriptors may be inspected, copied, and made blocking. The first of these would also reveal
+    # whether a path exists, and its size.
     _add(rules, seccomp.ALLOW, "newfstatat", seccomp.Arg(3, seccomp.EQ, _AT_EMPTY_PATH))
     _add(rules, seccomp.ALLOW, "fcntl", seccomp.Arg(1, seccomp.EQ, fcntl.F_DUPFD_CLOEXEC))
     _add(rules, seccomp.ALLOW, "ioctl", seccomp.Arg(1, seccomp.EQ, termios.FIONBIO))
-    # abort() alone sends a signal.
+    # Only abort() sends a signal.
     _add(rules, seccomp.ALLOW, "tgkill", seccomp.Arg(0, seccomp.EQ, os.getpid()))
     # Limits may be read.
     _add(rules, seccomp.ALLOW, "prlimit64", seccomp.Arg(2, seccomp.EQ, 0))
@@ -237,7 +237,7 @@ def _add(rules: seccomp.SyscallFilter, action: int, name: str, *arguments: secco
     try:
         rules.add_rule(action, name, *arguments)
     except (OSError, ValueError):
-        # This machine's libseccomp does not know the call, which is refused then, as all others.
+        # This machine's libseccomp does not know the call; it is then refused like all others.
         if action == seccomp.ALLOW and name in ("read", "write", "futex", "mmap", "clone"):
             raise
 

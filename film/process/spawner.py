@@ -1,4 +1,4 @@
-"""Starts confined children from a warm fork server, which is started again where it dies."""
+"""Starts confined children from a warm fork server, which is restarted if it dies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from film.process.forkserver import MAX_DESCRIPTORS, PACKET_BYTES
 from film.process.sandbox import Protection, Rights
 
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
-"""All that the server, and so every child, has in its environment."""
+"""The whole environment of the server, and so of every child."""
 _ATTEMPTS = 3
-"""Servers that may die under one request before it is given up."""
+"""Servers that may die during one request before it fails."""
 _START_SECONDS = 60.0
 
 
@@ -37,10 +37,10 @@ class Ended:
 
     status: int | None
     """Its exit code, or minus the signal that killed it; None if the fork server died before it
-    could tell."""
+    could report it."""
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
-    """The most that it had in memory at once."""
+    """Its peak memory."""
 
 
 class Child:
@@ -49,7 +49,7 @@ class Child:
     def __init__(self, pid: int, watched: int) -> None:
         self.pid = pid
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        """How it ended; to be awaited by any number, each through `asyncio.shield`."""
+        """How it ended; any number of callers may await it, each through `asyncio.shield`."""
         self._watched = watched
 
     def kill(self) -> None:
@@ -59,12 +59,12 @@ class Child:
                 signal.pidfd_send_signal(self._watched, signal.SIGKILL)
 
     async def gone(self, seconds: float) -> Ended:
-        """Wait until it has ended, by itself or, after so many seconds, killed."""
+        """Wait until it has ended; kill it after so many seconds."""
         await asyncio.wait({self.ended}, timeout=seconds)
         return await self.end()
 
     async def end(self) -> Ended:
-        """Kill it, and wait until nothing of it is left."""
+        """Kill it, and wait until it has ended."""
         self.kill()
         return await asyncio.shield(self.ended)
 
@@ -92,7 +92,7 @@ class Spawner:
         Args:
             mains: the modules whose `main` children run.
             on_lost: called when a server died.
-            isolated: False: modules are looked for in the working directory as well.
+            isolated: if False, modules are also imported from the working directory.
         """
         self._mains = tuple(mains)
         self._isolated = isolated
@@ -101,7 +101,7 @@ class Spawner:
         self._closed = False
 
     async def start(self) -> Protection:
-        """Start the server; returns what will confine its children.
+        """Start the server; return what will confine its children.
 
         Raises:
             SpawnError: it cannot be started.
@@ -109,7 +109,7 @@ class Spawner:
         return (await self._ready()).protection
 
     async def close(self) -> None:
-        """End the server, and with it all children; no other is started."""
+        """End the server and all its children; it is not restarted."""
         self._closed = True
         server, self._server = self._server, None
         if server is not None:
@@ -153,20 +153,20 @@ class Spawner:
 
     def _lost(self, lost: asyncio.Future[None]) -> None:
         if self._server is not None:
-            # Nobody closed it. At once, so that the next child finds a warm server again.
+            # It was not closed. Restarted at once, so that the next child finds a warm server.
             self._server = asyncio.ensure_future(self._start())
             self._server.add_done_callback(_seen)
             self._on_lost()
 
 
 class _Server:
-    """One fork server's life."""
+    """One fork server process."""
 
     def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         self.protection: Protection
         self.lost: asyncio.Future[None] = loop.create_future()
-        """Done once the server is gone."""
+        """Done once the server has ended."""
         self._process = process
         self._control = control
         self._started: asyncio.Future[Protection] = loop.create_future()
@@ -190,7 +190,7 @@ class _Server:
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env=_ENVIRONMENT,
-                # The terminal's Ctrl-C is for the service, which drains first.
+                # The terminal's Ctrl-C goes only to the service, which drains first.
                 process_group=0,
             )
         server = cls(process, ours)
@@ -215,7 +215,7 @@ class _Server:
             await self._send(packet.encode(), descriptors)
             return await answer
         except BaseException:
-            # A child that comes after all is killed: nobody knows of it.
+            # A child that is still started later is killed: nothing tracks it.
             self._requests.pop(number, None)
             raise
 
@@ -270,7 +270,7 @@ class _Server:
                     answer.set_exception(SpawnError(f"no child can be forked: {report['error']}"))
                 return
             if not descriptors:
-                # There was no place for one, so the child cannot be watched.
+                # No descriptor could be received, so the child cannot be watched.
                 with suppress(ProcessLookupError):
                     os.kill(report["child"], signal.SIGKILL)
                 if answer is not None and not answer.done():
@@ -284,7 +284,7 @@ class _Server:
                 answer.set_result(child)
 
     def _end(self) -> None:
-        """Note that the server is gone, and that its children go with it."""
+        """Record that the server has ended, and its children with it."""
         if self.lost.done():
             return
         self.lost.set_result(None)

@@ -1,4 +1,4 @@
-"""Supervises a film process: enforces its limits by killing it, and explains its end."""
+"""Supervises a film process: enforces its limits by killing it, and reports why it ended."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LOOK_SECONDS = 0.2
 _END_SECONDS = 5.0
 """How long a process may take to end once it has closed a socket; then it is killed."""
 _MEMORY_MARGIN = 1.25
-"""Memory that may be asked for, to what may be used: some of it is asked for and left alone."""
+"""Ratio of memory that may be allocated to memory that may be used: some stays untouched."""
 _NEARLY_FULL = 0.8
-"""Of the memory allowed; a process that dies beyond it died of that."""
+"""Share of the memory allowed; a process that dies above it is taken to have died of that."""
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -40,9 +40,9 @@ class SupervisedChild:
         self.film_seconds = 0.0
         """How far the film was read, for limits and crash messages."""
         self.owes_answer = 0
-        """Requests that are not answered."""
+        """Requests not answered yet."""
         self.waits_for_bytes: Callable[[], bool] = lambda: False
-        """Whether it cannot go on before bytes come."""
+        """Whether it is blocked waiting for bytes."""
         self.output_bytes = 0
         self._watching = asyncio.ensure_future(self._watch())
 
@@ -61,29 +61,29 @@ class SupervisedChild:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._child.pid
 
     def fail(self, error: Exception) -> None:
-        """Kill the process, for a reason that `why_ended` tells; the first reason counts."""
+        """Kill the process, for a reason that `why_ended` returns; the first reason counts."""
         if self._fault is None:
             self._fault = error
         self._child.kill()
 
     async def end(self) -> None:
-        """Kill the process and wait until nothing of it is left."""
+        """Kill the process and wait until it has ended."""
         self._watching.cancel()
         with suppress(asyncio.CancelledError):
             await self._watching
         await self._child.end()
 
     async def why_ended(self) -> Exception:
-        """Wait for the process's end, and return what to tell of it."""
+        """Wait for the process to end, and return the error that explains it."""
         ended = await self._child.gone(_END_SECONDS)
         return self._fault or self._explain(ended)
 
     def count_output(self, size: int) -> None:
-        """Count bytes of what was made of the film; raises FilmLimitError."""
+        """Count bytes of output; raises FilmLimitError."""
         self.output_bytes += size
         if self.output_bytes > self._limits.output_bytes:
             error = FilmLimitError(
@@ -120,7 +120,7 @@ class SupervisedChild:
     def _look(self) -> None:
         process = Path(f"/proc/{self._child.pid}")
         self._memory = int(process.joinpath("statm").read_bytes().split()[1]) * _PAGE
-        # The name may hold spaces; it ends with the last parenthesis.
+        # The name may contain spaces; it ends at the last parenthesis.
         fields = process.joinpath("stat").read_bytes().rpartition(b")")[2].split()
         cpu = (int(fields[11]) + int(fields[12])) * _TICK
         if cpu > self._cpu or not self.owes_answer or self.waits_for_bytes():

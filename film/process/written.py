@@ -1,4 +1,4 @@
-"""What a film's process has written: a stream's bytes, or whole segments."""
+"""The output of a film process: a stream's bytes, or whole segments."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _LARGEST = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was made of a batch, or of the film's end."""
+    """The output for a batch, or for the film's end."""
 
     data: bytes = b""
     """A stream's next bytes."""
     segments: tuple[Segment, ...] = ()
-    """Segments that are whole now."""
+    """Segments completed now."""
     init: bytes | None = None
-    """With the first segment of all: the header before it."""
+    """With the film's first segment: the header before it."""
     warnings: tuple[str, ...] = ()
-    """With a stream's end: what was repaired or left out, one sentence each."""
+    """At a stream's end: what was repaired or left out, one sentence each."""
 
 
 def written_segments(answer: Answer, payload: memoryview, warnings: tuple[str, ...]) -> Written:

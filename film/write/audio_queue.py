@@ -16,24 +16,24 @@ from film.write.sound import CopiedTrack, SoundTrackWriter, SoundUnit
 from film.write.transcode import EncodedTrack
 
 _LIKELY_PRIMING = Fraction(1, 20)
-"""Seconds of a track's sound that may lie before its start as the container tells it."""
+"""Seconds of a track's sound that may precede the start that the container states."""
 
 _UNIT_BYTES = 200
-"""Memory that a unit takes besides its data, which may be a single byte."""
+"""Memory per unit in addition to its data, which may be a single byte."""
 
 
 class QueuedTrack:
-    """One track's units between the film and the output."""
+    """One track's units, queued between the film and the output."""
 
     def __init__(self, writer: SoundTrackWriter, source: AudioStream) -> None:
         self.writer = writer
         self.index = source.index
-        """Of the film's stream."""
+        """The film's stream's."""
         self.queue: deque[SoundUnit] = deque()
         self.settled = False
-        """Whether the output has the track, for good."""
+        """Whether the track has been added to the output."""
         self.left = 0
-        """Units that went on to the output, those of earlier writers included."""
+        """Units passed to the output, including those of earlier writers."""
         self.skipped = 0
         """Units to drop because an earlier writer wrote them."""
         self.bytes = 0
@@ -52,10 +52,10 @@ class QueuedTrack:
                 self.bytes += len(unit.data) + _UNIT_BYTES
 
     def units(self, *, until: Fraction | None, final: bool) -> Iterator[tuple[SoundUnit, int]]:
-        """Take out the units before a time in the film, or all, with how long each lasts.
+        """Remove and yield the units before a time in the film, or all, with their durations.
 
-        The last one comes out only at the end: before the next unit is here, nobody knows how long
-        it lasts.
+        The last one is yielded only at the end: its duration is unknown until the next unit
+        arrives.
         """
         queue = self.queue
         while len(queue) > 1 and (until is None or self.time_of(queue[0]) <= until):
@@ -66,14 +66,14 @@ class QueuedTrack:
             yield unit, unit.duration
 
     def beginning(self, origin: Fraction) -> tuple[int, int]:
-        """Return the first unit's time and priming; until it is here, what the container tells."""
+        """Return the first unit's time and priming; the container's values until it arrives."""
         if self.queue:
             return self.queue[0].time, self.writer.priming
         return int(max(self._told, origin) * self.writer.rate), 0
 
     @property
     def reached(self) -> Fraction:
-        """Up to which time of the film, in seconds, the sound is here."""
+        """The time of the film, in seconds, up to which sound has arrived."""
         return self.time_of(self.queue[-1]) if self.queue else Fraction(-1 << 62)
 
     def time_of(self, unit: SoundUnit) -> Fraction:
@@ -93,12 +93,12 @@ class QueuedTrack:
 
 
 class AudioQueue:
-    """All tracks of a film that go into the output, in their order there."""
+    """All tracks of a film that go into the output, in output order."""
 
     def __init__(self, facts: FilmFacts, streams: Sequence[AudioStream], *, wanted: bool) -> None:
-        """Set up for those streams of the film that its facts do not drop, in the same order.
+        """Set up for the film's streams that its facts do not drop, in the same order.
 
-        Where sound is not `wanted` there are no tracks.
+        If sound is not `wanted`, there are no tracks.
         """
         self._tracks: dict[int, QueuedTrack] = {}
         self._notes: list[str] = []
@@ -133,25 +133,25 @@ class AudioQueue:
         return notes
 
     def take(self, packets: Sequence[av.Packet[AudioStream]]) -> None:
-        """Queue what becomes of packets of the film."""
+        """Queue the units made from packets of the film."""
         for packet in packets:
             track = self._tracks.get(packet.stream_index)
             if track is not None:
                 track.take(track.writer.push(packet))
 
     def finish(self) -> None:
-        """Queue what is left: the film has ended."""
+        """Queue the remaining units at the film's end."""
         for track in self:
             track.take(track.writer.finish())
 
     def reached(self, time: Fraction) -> bool:
-        """Return whether all sound before a time of the film is here."""
+        """Return whether all sound before a time of the film has arrived."""
         return all(track.reached > time for track in self)
 
     def add_to(self, container: OutputContainer) -> list[AudioStream]:
         """Add the tracks to an output, or to a further piece of it.
 
-        The first time those that it cannot hold are left out, from now on.
+        The first call drops, for good, the tracks that the output cannot hold.
         """
         added = []
         for index, track in list(self._tracks.items()):
@@ -168,15 +168,15 @@ class AudioQueue:
         return added
 
     def to_json(self) -> dict[str, Any]:
-        """Return, as plain JSON, which tracks there are and how much of each has left."""
+        """Return, as plain JSON, the tracks and how much of each was passed to the output."""
         kept = {str(index): track.left for index, track in self._tracks.items()}
         return {"left": kept, "notes": self._notes}
 
     def resume(self, data: dict[str, Any]) -> None:
-        """Go on where `to_json` was asked, before any sound is taken.
+        """Resume where `to_json` was called, before any sound is taken.
 
-        All the film's sound must be taken again: what had left is dropped. So encoded sound goes on
-        as if its encoder had never stopped.
+        All the film's sound must be taken again: what was already passed on is dropped. So encoded
+        sound continues as if its encoder had never stopped.
         """
         left = {int(index): int(count) for index, count in data["left"].items()}
         self._tracks = {index: self._tracks[index] for index in left}

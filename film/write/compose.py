@@ -1,6 +1,6 @@
-"""From decoded model frames to the pictures that are encoded: scaled, side by side, as YUV.
+"""Converts decoded model frames to the pictures to encode: scaled, side by side, as YUV.
 
-The conversion uses the very matrix and range that the output is tagged with: BT.709, limited.
+The conversion uses exactly the matrix and range that the output is tagged with: BT.709, limited.
 """
 
 from typing import TypeVar
@@ -28,7 +28,7 @@ _Tagged = TypeVar("_Tagged", av.VideoFrame, VideoCodecContext)
 
 
 class Composer:
-    """Makes output pictures; not for several threads at once."""
+    """Makes output pictures; not thread-safe."""
 
     def __init__(self, layout: Layout, size: tuple[int, int]) -> None:
         """Set up for output pictures of `size` (width, height), both sides together."""
@@ -64,7 +64,7 @@ class Composer:
 
 
 def tag_bt709(target: _Tagged) -> _Tagged:
-    """Say of a picture or an encoder that its colours are BT.709 in limited range."""
+    """Tag a picture or an encoder as BT.709 in limited range."""
     target.colorspace = _MATRIX_BT709
     target.color_primaries = ColorPrimaries.BT709
     target.color_trc = ColorTrc.BT709

@@ -1,4 +1,4 @@
-"""Pictures to H.264, the same bits for the same pictures."""
+"""Encodes pictures to H.264 deterministically."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from film.output import Quality
 from film.write.compose import tag_bt709
 
 _FIRST_GROUP = Fraction(1, 2)
-"""Seconds to the second key frame: the first fragment is short, so that playing can begin."""
+"""Seconds to the second key frame: a short first fragment lets playback start early."""
 _GROUP = Fraction(2)
-"""Seconds between key frames, each the beginning of a fragment and a place to seek to."""
+"""Seconds between key frames, each the start of a fragment and a seek point."""
 
 _PRESETS = {
     Quality.DRAFT: {"preset": "superfast", "crf": "27"},
     Quality.STANDARD: {"preset": "faster", "crf": "20"},
     Quality.HIGH: {"preset": "medium", "crf": "12"},
 }
-# No B-frames: presentation order is decoding order, so nothing moves picture against sound. Key
-# frames only where this module asks, by time. A short lookahead lets the first bytes go early.
+# No B-frames: presentation order is decoding order, so picture and sound are not shifted. Key
+# frames only where this module asks, by time. A short lookahead lets the first bytes out early.
 _X264 = "keyint=infinite:scenecut=0:bframes=0:rc-lookahead=12:sync-lookahead=0"
 _LEAD_OUT = 4
-"""x264 gives less to pictures that none refers to: where the film goes on in another piece, that
-would be seen as a flicker of 0.3 to 1 dB at the seam. The last picture is encoded so many times
-more, and what comes of it is thrown away; costs 0.7 % of the bytes."""
+"""x264 spends fewer bits on pictures that no other refers to: where the film continues in another
+piece, that would show as a flicker of 0.3 to 1 dB at the seam. The last picture is encoded this
+many more times and the result is discarded; costs 0.7 % of the bytes."""
 _LARGE = 512 * 288
 _LARGE_THREADS = 4
-"""x264's result depends on the number of threads, so it is the same on every machine."""
+"""x264's result depends on the number of threads, so the number is the same on every machine."""
 _FALLBACK_RATE = Fraction(25)
 _LEAST_TIMESCALE = 10_000
-"""FFmpeg's muxer doubles a smaller one until it is at least this."""
+"""FFmpeg's muxer doubles a smaller timescale until it is at least this."""
 
 
 class PictureEncoder:
-    """Encodes pictures with their own times; packets come out with durations that join up."""
+    """Encodes pictures with their own times; the durations of its packets leave no gaps."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class PictureEncoder:
             size: width and height, even.
             sample_aspect_ratio: the shape of a pixel.
             time_base: the unit of the pictures' times, in seconds.
-            rate: average pictures a second, for the encoder's decisions alone.
+            rate: average pictures a second, only for the encoder's decisions.
             quality: how much may be lost.
             short_start: whether the second key frame comes early.
-            lead_out: whether the last pictures shall look as if others followed.
+            lead_out: whether to encode the last pictures as if others followed.
         """
         sane = rate is not None and 1 <= rate <= 1000
         stream = container.add_stream("libx264", rate=rate if sane else _FALLBACK_RATE)
@@ -71,7 +71,7 @@ class PictureEncoder:
         context.width, context.height = size
         context.pix_fmt = "yuv420p"
         context.sample_aspect_ratio = sample_aspect_ratio
-        # MP4 counts in whole parts of a second, and FFmpeg wants them small.
+        # MP4 ticks are whole fractions of a second, and FFmpeg wants them small.
         fine = 1
         while time_base.denominator * fine < _LEAST_TIMESCALE:
             fine *= 2
@@ -93,7 +93,7 @@ class PictureEncoder:
 
     @property
     def extradata(self) -> bytes:
-        """What the output's header says of the encoder and its settings."""
+        """The encoder's parameters as stored in the output's header."""
         return self.stream.codec_context.extradata or b""
 
     def encode(self, picture: av.VideoFrame, pts: int) -> list[av.Packet[VideoStream]]:
@@ -116,7 +116,7 @@ class PictureEncoder:
         return self._ready()
 
     def finish(self, last_duration: int) -> list[av.Packet[VideoStream]]:
-        """Return what is left; the last picture is shown for `last_duration` (film's time base)."""
+        """Return the remaining packets; the last picture lasts `last_duration` (film time base)."""
         step = last_duration * self._ticks
         if self._last is not None:
             self._encode_again(self._last, self._lead_out, step)
@@ -135,7 +135,7 @@ class PictureEncoder:
             self._waiting.extend(self.stream.encode(picture))
 
     def _ready(self) -> list[av.Packet[VideoStream]]:
-        """Return the packets whose successor's time is known, and with it their duration."""
+        """Return the packets whose duration is known because their successor's time is."""
         ready = []
         while self._waiting and len(self._times) > 1:
             packet, time = self._waiting.popleft(), self._times.popleft()

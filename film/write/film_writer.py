@@ -1,8 +1,8 @@
 """Writes a reconstruction as fragmented MP4 while its pictures are still being made.
 
-Pictures and sound meet here: they are put in order and, if need be, moved to a common zero. Nothing
-waits long for anything: sound that begins late, or never, holds pictures back for a second of film,
-and what is kept for later is bounded.
+Pictures and sound are interleaved here and, if necessary, moved to a common zero. Waiting is
+bounded: sound that begins late, or never, delays pictures by at most a second of film, and what is
+buffered is limited.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from film.write.audio_queue import AudioQueue
 from film.write.mp4_assembler import Mp4Assembler, PictureFeed
 
 _PATIENCE = Fraction(1)
-"""Seconds of film that a picture waits for sound that should come before it."""
+"""Seconds of film that a picture waits for sound that should precede it."""
 _MAX_SOUND_AHEAD = 4 << 20
-"""Bytes of sound kept for pictures that are still to come."""
+"""Bytes of sound buffered for pictures that have not arrived yet."""
 
 
 class FilmWriter:
-    """Takes reconstructed pictures with the film's sound, and calls a sink with an MP4's bytes.
+    """Takes reconstructed pictures with the film's sound, and passes an MP4's bytes to a sink.
 
-    For one thread at a time. The sink may block; whatever it raises comes out of `write` or `close`
-    and ends the writer. As a context manager it closes, or, after an exception, gives up.
+    For one thread at a time. The sink may block; its exceptions propagate from `write` or `close`
+    and end the writer. As a context manager it closes, or aborts after an exception.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class FilmWriter:
         Args:
             sink: called with the output's bytes in order, at most 1 MiB at a time.
             facts: the film's.
-            sound_streams: those of the film's that its facts do not drop, in the same order; they
-                are decoded here where need be.
-            settings: how the output shall look.
+            sound_streams: the film's streams that its facts do not drop, in the same order; they
+                are decoded here if necessary.
+            settings: the output's settings.
         """
         self.origin = Fraction(0)
-        """The film's time, in seconds, that is the output's zero; final with the first bytes."""
+        """The film's time, in seconds, that is the output's zero; final once bytes are written."""
         self._facts = facts
         self._feed = PictureFeed(facts, settings)
         self._assembly = Mp4Assembler(sink, facts, settings)
@@ -76,12 +76,12 @@ class FilmWriter:
 
     @property
     def frames(self) -> int:
-        """Pictures taken."""
+        """Pictures taken so far."""
         return self._feed.frames
 
     @property
     def bytes(self) -> int:
-        """Bytes given to the sink."""
+        """Bytes passed to the sink."""
         return self._assembly.muxer.bytes
 
     @property
@@ -93,7 +93,7 @@ class FilmWriter:
         """Take a batch of the film and the reconstruction of its pictures.
 
         Args:
-            batch: as the reader gave it, with `pictures` where `picture_size` asks for them.
+            batch: from the reader, with `pictures` if `picture_size` asks for them.
             decoded: [N, 144, 256, 3] RGB, one for each of the batch's frames.
 
         Raises:
@@ -112,9 +112,9 @@ class FilmWriter:
             raise
 
     def close(self) -> None:
-        """Write what is left and end the output. Without effect once the writer has ended.
+        """Write what is left and finish the output. No effect once the writer has ended.
 
-        A film without a single picture leaves no output.
+        A film without pictures produces no output.
         """
         if self._ended:
             return
@@ -128,13 +128,13 @@ class FilmWriter:
             self.abort()
 
     def abort(self) -> None:
-        """Give up: release everything, write nothing more."""
+        """Abort: release everything, write nothing more."""
         self._ended = True
         self._assembly.abandon()
         self._tracks.clear()
 
     def _advance(self, *, final: bool = False) -> None:
-        """Hand on all that can be put in order."""
+        """Write everything whose order is settled."""
         while (time := self._assembly.next_time) is not None:
             if not final and not self._may_go(time):
                 break
@@ -148,11 +148,11 @@ class FilmWriter:
             self._assembly.put_sound(self._tracks, until=None)
 
     def _may_go(self, time: Fraction) -> bool:
-        """Return whether a picture can be written: its sound is here, or it has waited enough."""
+        """Return whether a picture can be written: its sound has arrived, or the wait is over."""
         return self._feed.newest - time >= _PATIENCE or self._tracks.reached(time)
 
     def _start(self) -> None:
-        """Write the header, with what is known of the sound by now."""
+        """Write the header, with what is known of the sound so far."""
         if not self._started:
             self._started = True
             self.origin = self._assembly.begin(self._tracks).origin

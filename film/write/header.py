@@ -1,9 +1,9 @@
-"""Completes the header of a fragmented MP4 before it leaves.
+"""Completes the header of a fragmented MP4 before it is sent.
 
-FFmpeg can write the header of a fragmented MP4 either at once, then without edit lists, or after
-the first packet of every track, so that one late sound track holds back the whole film. Here it is
-written at once, and what is missing is put in: each track's edit list, which says when the track
-begins and cuts the priming of its sound, and the film's duration where it is known.
+FFmpeg can write the header of a fragmented MP4 either at once, but without edit lists, or after
+the first packet of every track, so that one late sound track delays the whole film. Here it is
+written at once, and what is missing is added: each track's edit list, which gives the track's start
+and cuts the priming of its sound, and the film's duration if it is known.
 """
 
 import struct
@@ -28,7 +28,7 @@ def complete_header(
 
     Args:
         header: as FFmpeg writes it with `empty_moov`.
-        placements: of the tracks, in their order.
+        placements: the tracks', in order.
         movie_timescale: the header's ticks a second.
         duration: the film's, in seconds.
     """
@@ -64,7 +64,7 @@ def _with_edits(trak: bytes, placement: Placement, movie_timescale: int) -> byte
     if placement.delay:
         entries.append((int(placement.delay * movie_timescale), -1))
     if placement.delay or placement.trim:
-        # In a fragmented file an edit of no length lasts to the end of the track.
+        # In a fragmented file an edit of length 0 lasts to the end of the track.
         entries.append((0, placement.trim))
     if not entries:
         return trak

@@ -1,4 +1,4 @@
-"""What every written film is made by: pictures are composed, encoded, and joined with the sound."""
+"""Assembles output films: composes and encodes pictures, and muxes them with the sound."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from film.write.track_alignment import Alignment, align
 
 
 class PictureFeed:
-    """Composes the output's pictures, and knows how long the last one is shown."""
+    """Composes the output's pictures, and tracks the duration of the last one."""
 
     def __init__(self, facts: FilmFacts, settings: OutputSettings) -> None:
-        """Set up for a film from its first picture on."""
+        """Set up for a film, from its first picture."""
         self.frames = 0
-        """Pictures taken."""
+        """Pictures taken so far."""
         self.last_pts = 0
         """The last one's time in the film's time base."""
         self.last_duration = 0
-        """How long it is shown in the film's time base; 0 where that is not known."""
+        """Its duration in the film's time base; 0 if unknown."""
         self._facts = facts
         self._composer = Composer(settings.layout, output_size(facts, settings))
 
@@ -44,7 +44,7 @@ class PictureFeed:
 
     @staticmethod
     def check(batch: FilmBatch, decoded: NDArray[np.uint8]) -> None:
-        """Raise ValueError where `decoded` does not match the batch."""
+        """Raise ValueError if `decoded` does not match the batch."""
         if len(decoded) != len(batch.frames):
             raise ValueError(f"{len(batch.frames)} frames in the film, {len(decoded)} decoded")
 
@@ -54,7 +54,7 @@ class PictureFeed:
         """Yield a batch's pictures with their times in the film's time base.
 
         Args:
-            batch: as the reader gave it, with `pictures` where `picture_size` asks for them.
+            batch: from the reader, with `pictures` if `picture_size` asks for them.
             decoded: [N, 144, 256, 3] RGB, one for each of the batch's frames.
         """
         sources = batch.pictures if batch.pictures is not None else batch.frames
@@ -67,7 +67,7 @@ class PictureFeed:
             self.frames += 1
 
     def final_duration(self) -> int:
-        """Return how long the film's last picture is shown in the film's time base."""
+        """Return the duration of the film's last picture in the film's time base."""
         if self.last_duration > 0:
             return self.last_duration
         rate = self._facts.average_frame_rate
@@ -75,9 +75,9 @@ class PictureFeed:
 
 
 class Mp4Assembler:
-    """Encodes pictures and joins them with the sound in one MP4, or in one piece of it.
+    """Encodes pictures and muxes them with the sound into one MP4, or one piece of it.
 
-    Pictures wait here, encoded, until they are put into the output, which has to begin first.
+    Encoded pictures are queued here until they are written to the output, which must begin first.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class Mp4Assembler:
         Args:
             sink: called with the output's bytes in order, at most 1 MiB at a time.
             facts: the film's.
-            settings: how the output shall look.
-            piece: whether what is written is joined with other pieces.
-            short_start: whether the second key frame comes early, so that playing can begin.
+            settings: the output's settings.
+            piece: whether the output is one of several pieces to be joined.
+            short_start: whether the second key frame comes early, for an early start of playback.
         """
         self.notes: list[str] = []
         """What had to be repaired, one sentence each."""
@@ -121,12 +121,12 @@ class Mp4Assembler:
         self._pictures.extend(self.encoder.encode(picture, pts))
 
     def finish_encoding(self, last_duration: int) -> None:
-        """Take no more pictures; the last is shown for `last_duration` (film's time base)."""
+        """Take no more pictures; the last one lasts `last_duration` (film's time base)."""
         self._pictures.extend(self.encoder.finish(last_duration))
 
     @property
     def next_ticks(self) -> int | None:
-        """The time of the next picture to be put, in the encoder's time base; None: none waits."""
+        """The time of the next picture to write, in the encoder's time base; None if none waits."""
         return self._pictures[0].dts or 0 if self._pictures else None
 
     @property
@@ -136,7 +136,7 @@ class Mp4Assembler:
         return None if ticks is None else ticks * self.encoder.time_base
 
     def begin(self, tracks: AudioQueue) -> Alignment:
-        """Begin the output, with what is known of the sound by now; write its header."""
+        """Begin the output, with what is known of the sound so far; write its header."""
         added = tracks.add_to(self.muxer.container)
         alignment = align(
             self._facts.time_base, self.encoder.time_base, self.next_ticks, list(tracks)
@@ -150,7 +150,7 @@ class Mp4Assembler:
         return alignment
 
     def go_on(self, tracks: AudioQueue, alignment: Alignment, fragment: int) -> None:
-        """Begin a further piece of an output; write its header once more.
+        """Begin a further piece of an output; write its header again.
 
         `alignment` is the first piece's; `fragment` is the number of this one's first fragment.
         """
@@ -165,7 +165,7 @@ class Mp4Assembler:
         self.muxer.begin(alignment.placements, alignment.timescale, end, fragment)
 
     def put_picture(self) -> None:
-        """Put the next picture into the output."""
+        """Write the next picture to the output."""
         picture = self._pictures.popleft()
         time, duration = picture.dts or 0, picture.duration or 0
         if duration > MAX_DURATION:
@@ -176,7 +176,7 @@ class Mp4Assembler:
         self.muxer.write(picture, self.encoder.stream, time, duration)
 
     def put_sound(self, tracks: AudioQueue, *, until: Fraction | None, final: bool = False) -> None:
-        """Put the sound before a time of the film into the output, or all that can be."""
+        """Write the sound before a time of the film to the output, or all that can be written."""
         for track, stream in zip(tracks, self._sound, strict=True):
             for unit, duration in track.units(until=until, final=final):
                 packet = cast("av.Packet[AudioStream]", av.Packet(unit.data))
@@ -184,10 +184,10 @@ class Mp4Assembler:
                 self.muxer.write(packet, stream, unit.time, duration)
 
     def end(self) -> None:
-        """End the output."""
+        """Finish the output."""
         self.muxer.end()
 
     def abandon(self) -> None:
-        """Drop everything."""
+        """Discard everything."""
         self.muxer.abandon()
         self._pictures.clear()

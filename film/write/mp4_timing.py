@@ -1,4 +1,4 @@
-"""Exact times: the zero that a film is moved to, and where each track lies from there."""
+"""Exact times: the zero that a film is moved to, and each track's offset from it."""
 
 import math
 from collections.abc import Iterable
@@ -12,26 +12,26 @@ _MAX_TIMESCALE = 0x7FFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a track lies in an MP4: its edit list, and what leads to its media time."""
+    """A track's position in an MP4: its edit list, and the offset to its media time."""
 
     delay: Fraction
-    """Seconds of nothing before the track begins (an empty edit)."""
+    """Empty seconds before the track begins (an empty edit)."""
     trim: int
-    """Ticks of the track that are cut off its beginning."""
+    """Ticks cut off the track's beginning."""
     shift: int
     """Ticks to add to a time in the film to get the media time."""
 
 
 def place(first: int, priming: int, timescale: int, origin: Fraction, movie: int) -> Placement:
-    """Place a track so that every one of its times is kept exactly.
+    """Place a track so that all of its times are kept exactly.
 
-    What begins late is moved by an empty edit as far as movie and track can both express; a
-    fragment's own time does the rest. (By fragments' times alone FFmpeg, and with it Chromium,
-    would add a track's start to its duration.)
+    A late start is expressed by an empty edit as far as both the movie's and the track's timescale
+    allow; the fragment's own time does the rest. (With fragment times alone FFmpeg, and so
+    Chromium, would add a track's start to its duration.)
 
     Args:
         first: the first packet's time in the film, in ticks of the track.
-        priming: ticks of it that are not to be heard.
+        priming: ticks of it that are not played.
         timescale: the track's ticks a second.
         origin: the film's time, in seconds, that becomes zero; a whole number of ticks.
         movie: the header's ticks a second.
@@ -45,7 +45,7 @@ def place(first: int, priming: int, timescale: int, origin: Fraction, movie: int
 
 
 def movie_timescale(timescales: Iterable[int]) -> int:
-    """Return ticks a second in which the ticks of as many tracks as possible are whole numbers."""
+    """Return a timescale in which as many tracks' ticks as possible are whole numbers."""
     result = 1
     for timescale in timescales:
         common = math.lcm(result, timescale)
@@ -56,8 +56,8 @@ def movie_timescale(timescales: Iterable[int]) -> int:
 def origin_of(start: Fraction, bases: Iterable[Fraction]) -> Fraction:
     """Return the time, in seconds, that becomes the output's zero for a film starting at `start`.
 
-    Zero for most films. One that starts before zero or late is moved by a whole number of every one
-    of `bases` (the ticks of its tracks, in seconds), so that picture and sound stay exact.
+    Zero for most films. One that starts before zero or late is moved by a whole multiple of each of
+    `bases` (the ticks of its tracks, in seconds), so that picture and sound stay exact.
     """
     if 0 <= start < _KEPT_START:
         return Fraction(0)

@@ -1,4 +1,4 @@
-"""FFmpeg's MP4 muxer with its waiting and its guessing taken out, in front of a sink."""
+"""FFmpeg's MP4 muxer without its buffering and timestamp guessing, writing to a sink."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from film.write.header import complete_header
 from film.write.mp4_timing import Placement
 
 MAX_CHUNK_BYTES = 1 << 20
-"""The sink is never called with more."""
+"""Maximum bytes per call of the sink."""
 
 MAX_DURATION = 0x7FFFFFFF
-"""Ticks: FFmpeg does not let a packet last longer, and moves what follows."""
+"""Ticks: FFmpeg limits a packet's duration to this, and shifts the packets after it."""
 
 _OPTIONS = {
     "movflags": "empty_moov+default_base_moof+frag_keyframe+frag_discont",
-    # Times are right already: FFmpeg shall not move them, nor order packets, nor wait for any.
+    # Times are correct already: FFmpeg must not shift them, reorder packets or wait for any.
     "avoid_negative_ts": "disabled",
     "use_editlist": "0",
     "max_interleave_delta": "1",
     "flush_packets": "1",
-    # A fragment is kept in memory until it ends; sound alone would never end one.
+    # A fragment is kept in memory until it ends, and sound alone would never end one.
     "frag_size": str(8 << 20),
     "strict": "experimental",
     "fflags": "bitexact",
@@ -40,10 +40,10 @@ class Muxer:
 
         Args:
             sink: gets at most `MAX_CHUNK_BYTES` at a time, and may block or raise.
-            piece: what is written is a piece of a film, without the index at its end.
+            piece: the output is a piece of a film, without the index at its end.
         """
         self.bytes = 0
-        """Bytes given to the sink."""
+        """Bytes passed to the sink."""
         self._sink = sink
         self._buffer = _Buffer()
         options = dict(_OPTIONS)
@@ -67,10 +67,10 @@ class Muxer:
         """Write the header.
 
         Args:
-            placements: of every stream, in their order.
+            placements: every stream's, in order.
             movie_timescale: the header's ticks a second.
-            duration: the film's, in seconds, where it is known.
-            fragment: the first one's number.
+            duration: the film's, in seconds, if known.
+            fragment: the number of the first fragment.
         """
         self._placements = placements
         self.container.container_options["movie_timescale"] = str(movie_timescale)
@@ -88,11 +88,11 @@ class Muxer:
     ) -> None:
         """Write a packet; `time` (in the film) and `duration` in the stream's ticks.
 
-        A stream's durations must lead exactly from one packet to the next: MP4 stores those.
+        Each duration must end exactly where the stream's next packet begins: MP4 stores durations.
         """
         packet.stream = stream  # The packet becomes one of the output's.
         packet.time_base = stream.time_base or Fraction(1)
-        # Below zero only where a late track's beginning was guessed, and by a few ticks.
+        # Negative only if a late track's start was guessed, and then by a few ticks.
         packet.pts = packet.dts = max(0, time + self._placements[stream.index].shift)
         packet.duration = min(duration, MAX_DURATION)
         self.container.mux_one(packet)
@@ -104,9 +104,9 @@ class Muxer:
         self._give(self._buffer.take())
 
     def abandon(self) -> None:
-        """Write nothing more, and let go of `container`'s streams, encoders and their threads."""
+        """Write nothing more, and release `container`'s streams, encoders and their threads."""
         self._buffer.closed = True
-        # PyAV's containers and streams refer to each other until one is closed.
+        # PyAV's containers and streams reference each other until one is closed.
         self.container.close()
 
     def _give(self, data: bytes) -> None:
@@ -117,11 +117,11 @@ class Muxer:
 
 
 class _Buffer:
-    """What FFmpeg writes to. The sink is called outside FFmpeg, where it may block and raise."""
+    """FFmpeg's output buffer. The sink is called outside FFmpeg, where it may block and raise."""
 
     def __init__(self) -> None:
         self.closed = False
-        """Once true, PyAV does not write the end of the file when its container is deleted."""
+        """If true, PyAV does not write the trailer when its container is deleted."""
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> int:
@@ -130,7 +130,7 @@ class _Buffer:
         return len(data)
 
     def take(self) -> bytes:
-        """Return what was written since the last time."""
+        """Return what was written since the last call."""
         data = b"".join(self._parts)
         self._parts.clear()
         return data

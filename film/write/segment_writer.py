@@ -1,7 +1,7 @@
-"""Writes a reconstruction as fragmented MP4 in whole segments, after any of which work can go on.
+"""Writes a reconstruction as fragmented MP4 in whole segments; work can resume after any of them.
 
-Every segment has an encoder and a muxer of its own, so its bytes follow from its pictures, its
-sound, and the few facts that a `ResumePoint` carries, and from nothing else.
+Every segment has an encoder and a muxer of its own, so its bytes depend only on its pictures, its
+sound, and the few facts that a `ResumePoint` carries.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from film.write.mp4_assembler import Mp4Assembler, PictureFeed
 from film.write.track_alignment import Alignment
 
 _PATIENCE = Fraction(3)
-"""Seconds of film that a segment waits for sound that should be in it.
+"""Seconds of film that a segment waits for its sound.
 
-Sound that comes later than this is put into the next one: played all the same, but where exactly it
-lies then depends on how far the decoder had read ahead."""
+Sound that arrives later is written to the next segment: it still plays, but its exact position in
+the file depends on how far the decoder had read ahead."""
 _MAX_SOUND_AHEAD = 256 << 20
-"""Bytes of sound kept for pictures that are still to come."""
+"""Bytes of sound buffered for pictures that have not arrived yet."""
 
 
 class SegmentWriter:
-    """Takes reconstructed pictures with the film's sound, and gives whole segments back.
+    """Takes reconstructed pictures with the film's sound, and returns whole segments.
 
-    `init` and the segments' bytes, joined in order, are the film, whether they were made in one go
-    or by several writers that each went on where the last whole segment ended. For one thread at a
-    time; the reader whose sound streams it got must stay open until it is closed.
+    `init` and the segments' bytes, joined in order, are the film, whether made in one run or by
+    several writers that each resumed after the last whole segment. For one thread at a time; the
+    reader whose sound streams it uses must stay open until it is closed.
     """
 
     def __init__(
@@ -51,25 +51,25 @@ class SegmentWriter:
         settings: OutputSettings,
         resume: ResumePoint | None = None,
     ) -> None:
-        """Set up; to resume after `resume`, with a reader that does as well.
+        """Set up; to resume after `resume`, with a reader resumed there too.
 
         Raises:
-            ResumeError: the point does not fit the film, or the film has ended there.
+            ResumeError: the point does not match the film, or the film has ended there.
         """
         self.init: bytes | None = None
-        """The MP4's header; known with the first segment. None in a writer that goes on: it is the
-        one that the first writer gave."""
+        """The MP4's header; known with the first segment. None in a writer that resumes: the first
+        writer returned it."""
         self._facts = facts
         self._settings = settings
         self._feed = PictureFeed(facts, settings)
         self._tracks = AudioQueue(facts, sound_streams, wanted=settings.sound)
         self._pieces: deque[_Piece] = deque()
-        """Those being made, in order: pictures go into the last, the first waits for its sound."""
+        """Pieces in progress, in order: pictures go to the last; the first waits for its sound."""
         self._alignment: Alignment | None = None
         self._encoder = ""
-        """Digest of what the header says of the picture's encoder: one for all segments."""
+        """Digest of the video encoder's parameters in the header: the same for all segments."""
         self._start_pts = 0
-        """The film's first picture's time."""
+        """Time of the film's first picture."""
         self._fragments = 0
         self._notes: list[str] = []
         self._ended = False
@@ -81,7 +81,7 @@ class SegmentWriter:
 
     @property
     def frames(self) -> int:
-        """Pictures taken, those of earlier writers included."""
+        """Pictures taken, including those of earlier writers."""
         return self._feed.frames
 
     @property
@@ -98,17 +98,17 @@ class SegmentWriter:
         """Take a segmented reader's batch and the reconstruction of its pictures.
 
         Args:
-            batch: as the reader gave it, with `pictures` where `picture_size` asks for them.
+            batch: from the reader, with `pictures` if `picture_size` asks for them.
             decoded: [N, 144, 256, 3] RGB, one for each of the batch's frames.
 
         Returns:
-            The segments that are whole now: none most of the time. A segment is whole some time
-            after the next one's first picture, when all of its sound is there.
+            The segments completed now: usually none. A segment is complete some time after the
+            next one's first picture, when all of its sound has arrived.
 
         Raises:
             ValueError: `decoded` does not match the batch, or the writer has ended.
-            ResumeError: the encoder is not the one that the earlier segments were made with.
-            FilmLimitError: more sound than can be kept lies before the pictures that it belongs to.
+            ResumeError: the encoder differs from the one that made the earlier segments.
+            FilmLimitError: more sound than can be buffered precedes the pictures it belongs to.
         """
         if self._ended:
             raise ValueError("the writer has ended")
@@ -125,10 +125,10 @@ class SegmentWriter:
             raise
 
     def close(self, warnings: Sequence[str] = ()) -> list[Segment]:
-        """End the film; return what is left of it.
+        """End the film; return its remaining segments.
 
         The last segment's resume point has `ended`, and the reader's `warnings` besides the
-        writer's own. A film without pictures has no segment. Without effect once the writer ended.
+        writer's own. A film without pictures has no segment. No effect once the writer has ended.
         """
         if self._ended:
             return []
@@ -144,7 +144,7 @@ class SegmentWriter:
             self.abort()
 
     def abort(self) -> None:
-        """Give up: release everything. Without effect on one that was closed."""
+        """Abort: release everything. No effect once closed."""
         self._ended = True
         while self._pieces:
             self._pieces.popleft().assembly.abandon()
@@ -199,7 +199,7 @@ class SegmentWriter:
         return segments
 
     def _complete(self, piece: _Piece, warnings: Sequence[str] = ()) -> Segment:
-        """Put a segment together; `warnings` are the reader's at the film's end."""
+        """Assemble a segment; `warnings` are the reader's at the film's end."""
         assembly, tracks = piece.assembly, self._tracks
         try:
             alignment = self._begin_output(piece)
@@ -221,7 +221,7 @@ class SegmentWriter:
         return Segment(piece.number, data, piece.frames, piece.first_pts, resume)
 
     def _begin_output(self, piece: _Piece) -> Alignment:
-        """Write the header: kept from the first segment, the same again from the others."""
+        """Write the header: kept from the first segment, repeated identically by the others."""
         if self._alignment is None:
             self._alignment = piece.assembly.begin(self._tracks)
             self.init = b"".join(piece.output)
@@ -273,11 +273,11 @@ class _Piece:
     first_pts: int
     assembly: Mp4Assembler
     output: list[bytes]
-    """What the assembly has written."""
+    """What the assembler has written."""
     frames: int = 0
     end_pts: int = 0
-    """When its last picture's time is over; where the next one begins."""
+    """The end of its last picture, which is the start of the next piece."""
     following: ReadingPoint | None = None
-    """The next one's beginning; None if the film ends."""
+    """The start of the next piece; None if the film ends."""
     last: dict[str, Any] = field(default_factory=dict)
-    """How the film's pictures stood at its end: how many, the last one's time and duration."""
+    """The film's pictures at its end: how many, the last one's time and duration."""

@@ -1,4 +1,4 @@
-"""Pictures that never were a film, written as one: evenly timed, without sound."""
+"""Writes pictures that do not come from a film as one: evenly timed, without sound."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from film.write.film_writer import FilmWriter
 
 
 class SequenceWriter:
-    """Takes model frames, and calls a sink with the bytes of a fragmented MP4 of 256 x 144.
+    """Takes model frames, and passes the bytes of a fragmented MP4 of 256 x 144 to a sink.
 
-    For one thread at a time. As a context manager it closes, or, after an exception, gives up.
+    For one thread at a time. As a context manager it closes, or aborts after an exception.
     """
 
     def __init__(self, sink: Callable[[bytes], None], frame_rate: Fraction, frames: int) -> None:
@@ -55,11 +55,11 @@ class SequenceWriter:
         self._writer.write(batch, frames)
 
     def close(self) -> None:
-        """Write what is left and end the output. Without effect once the writer has ended."""
+        """Write what is left and finish the output. No effect once the writer has ended."""
         self._writer.close()
 
     def abort(self) -> None:
-        """Give up: release everything, write nothing more."""
+        """Abort: release everything, write nothing more."""
         self._writer.abort()
 
 

@@ -1,6 +1,6 @@
-"""Sound tracks on their way into the output: copied where browsers play them in MP4.
+"""Sound tracks for the output: copied where browsers play them in MP4.
 
-Times here are whole samples from the film's own zero; the writer moves them to the output's.
+Times here are whole samples from the film's own zero; the writer shifts them to the output's.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ class SoundUnit(NamedTuple):
 
     data: bytes
     time: int
-    """Where its first sample lies, priming included, in samples from the film's zero."""
+    """Time of its first sample, including priming, in samples from the film's zero."""
     duration: int
-    """How many samples it holds."""
+    """Number of samples."""
 
 
 class SoundTrackWriter(Protocol):
-    """One sound track: packets of the film in, packets of the output out."""
+    """Turns one sound track's packets into the output's."""
 
     rate: int
-    """The output's samples a second, the unit of its times."""
+    """The output's sample rate in Hz, the unit of its times."""
     priming: int
-    """Samples at the beginning of the first unit that are not to be heard."""
+    """Samples at the beginning of the first unit that are not played."""
     given_up: bool
-    """Nothing of the track can be decoded; it has no units and will have none."""
+    """Whether nothing of the track can be decoded; it then never has any units."""
 
     def push(self, packet: av.Packet[AudioStream]) -> list[SoundUnit]:
         """Take the film's next packet; return what is ready."""
 
     def finish(self) -> list[SoundUnit]:
-        """The film has ended; return what is left."""
+        """Return the remaining units at the film's end."""
 
     def add_to(self, container: OutputContainer) -> AudioStream:
-        """Add the track to the output; raises ValueError or av.FFmpegError if it cannot be."""
+        """Add the track to the output; raises ValueError or av.FFmpegError if that fails."""
 
     def warnings(self) -> list[str]:
         """Say what was repaired or left out, one sentence each."""
 
 
 class CopiedTrack:
-    """A track whose packets go into the output as they are, payload byte for byte."""
+    """A track whose packets are copied to the output, payload byte for byte."""
 
     def __init__(self, stream: AudioStream, name: str) -> None:
         """Set up for a stream of the film; `name` is what warnings call it."""
@@ -88,7 +88,7 @@ class CopiedTrack:
         self._unreadable = 0
 
     def push(self, packet: av.Packet[AudioStream]) -> list[SoundUnit]:
-        """Take the film's next packet; return it without a container's framing."""
+        """Take the film's next packet; return it without the container's framing."""
         base, stamp, nominal = packet.time_base, packet.pts, packet.duration or 0
         if stamp is None:
             stamp = packet.dts
@@ -96,13 +96,13 @@ class CopiedTrack:
         units: list[SoundUnit] = []
         for data in self._payloads(packet):
             time = self._place(stamp, base, trimmed)
-            stamp = None  # Where the filter splits a packet, only the first part has its time.
+            stamp = None  # If the filter splits a packet, only the first part has its time.
             self._last = SoundUnit(data, time, self._duration(nominal, base))
             units.append(self._last)
         return units
 
     def finish(self) -> list[SoundUnit]:
-        """Return nothing: no packet is kept back."""
+        """Return nothing: no packet is buffered."""
         return []
 
     def add_to(self, container: OutputContainer) -> AudioStream:
@@ -140,7 +140,7 @@ class CopiedTrack:
         return [bytes(each) for each in filtered]
 
     def _duration(self, nominal: int, base: Fraction) -> int:
-        """Return a packet's length in samples; a coarse clock's is rounded, the codec's is not."""
+        """Return a packet's length in samples; a coarse clock rounds it, the codec does not."""
         told = nominal * base * self.rate
         if self._frame_size and (not nominal or abs(told - self._frame_size) < self._slack(base)):
             return self._frame_size
@@ -166,23 +166,23 @@ class CopiedTrack:
         if not trimmed or base <= Fraction(1, self.rate):
             return round(stamp * base * self.rate)
         # The demuxer moved the packet back by its priming, rounded to the container's coarse tick;
-        # what is heard begins on a tick.
+        # audible sound begins on a tick.
         heard = stamp + int(Fraction(trimmed, self.rate) / base + Fraction(1, 2))
         return round(heard * base * self.rate) - trimmed
 
     def _slack(self, base: Fraction) -> Fraction:
-        """Return how far, in samples, a time may be off because its clock is coarser than that.
+        """Return the error of a time, in samples, due to a clock coarser than the sample rate.
 
-        Zero (nothing is) for clocks as fine as the samples, as in MP4: there times are kept as they
-        are. A transport stream's or Matroska's are rounded to ticks, and the codec's own packet
-        length restores what was meant, as FFmpeg does when it copies.
+        Zero for clocks as fine as the samples, as in MP4: their times are kept unchanged. Those of
+        transport streams and Matroska are rounded to ticks; the codec's own packet length restores
+        the exact time, as FFmpeg does when it copies.
         """
         inexact = (base * self.rate).denominator > 1 or base * self.rate > 1
         return base * self.rate + 1 if inexact and self._frame_size else Fraction(0)
 
 
 def describe(added: AudioStream, source: AudioStream) -> None:
-    """Give an output stream the language, title and disposition of the film's."""
+    """Copy the language, title and disposition of the film's stream to an output stream."""
     if source.language:
         added.metadata["language"] = source.language
     title = source.metadata.get("title") or source.metadata.get("handler_name")
@@ -192,7 +192,7 @@ def describe(added: AudioStream, source: AudioStream) -> None:
 
 
 def _frame_size(stream: AudioStream) -> int:
-    """Return how many samples each packet holds; 0 where they differ or nobody knows."""
+    """Return the number of samples per packet; 0 if it varies or is unknown."""
     context = stream.codec_context
     if context.codec.canonical_name == "flac" and context.extradata_size >= 4:
         least, most = struct.unpack_from(">HH", context.extradata or b"")
@@ -208,7 +208,7 @@ def _trimmed_samples(packet: av.Packet[AudioStream]) -> int:
 
 
 def _audio_specific_config(rate: int, channels: int) -> bytes:
-    """Return the AAC configuration that ADTS headers imply, until a packet's own is seen."""
+    """Return the AAC configuration that ADTS headers imply, used until a packet has its own."""
     index = _ADTS_RATES.index(rate) if rate in _ADTS_RATES else _ADTS_RATES.index(48000)
     layout = 7 if channels == 8 else min(channels, 6)
     return struct.pack(">H", _AAC_LC << 11 | index << 7 | layout << 3)

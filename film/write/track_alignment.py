@@ -1,4 +1,4 @@
-"""Where picture and sound lie in the output: one common zero, and a placement for every track."""
+"""Aligns picture and sound in the output: one common zero, and a placement for every track."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from film.write.mp4_timing import Placement, movie_timescale, origin_of, place
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Decided once for an output, before its header leaves."""
+    """An output's alignment, decided once, before its header is written."""
 
     origin: Fraction
     """The film's time, in seconds, that is the output's zero."""
     timescale: int
     """The header's ticks a second."""
     placements: tuple[Placement, ...]
-    """By a track's place in the output: the picture's first."""
+    """In the tracks' output order, the picture's first."""
     start: Fraction
     """When the picture begins in the output, in seconds."""
 
@@ -50,13 +50,13 @@ class Alignment:
 def align(
     film_base: Fraction, picture_base: Fraction, first: int | None, tracks: Sequence[QueuedTrack]
 ) -> Alignment:
-    """Align tracks with what is known of them by now.
+    """Align tracks with what is known of them so far.
 
     Args:
         film_base: the film's time base.
-        picture_base: the output picture's; one part of a whole second.
-        first: the first picture's time in it; None if no picture has come, but sound has.
-        tracks: of sound, in the output's order.
+        picture_base: the output picture's; a unit fraction of a second.
+        first: the first picture's time in it; None if only sound has arrived.
+        tracks: the sound tracks, in output order.
     """
     origin = _origin(film_base, picture_base, first, tracks)
     picture_rate = picture_base.denominator

@@ -1,4 +1,4 @@
-"""Sound that browsers do not play in MP4, decoded and encoded as AAC."""
+"""Transcodes sound that browsers do not play in MP4 to AAC."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _FRAME_SAMPLES = 1024
 _BITS_PER_CHANNEL = 80_000
 _TOLERANCE = Fraction(1, 100)
-"""Seconds that a packet's time may be off before sound is cut or silence put in."""
+"""Seconds that a packet's time may be off before sound is cut or silence inserted."""
 _LONGEST_SILENCE = 10
-"""Seconds: a longer gap is left open instead of filled."""
+"""Seconds: a longer gap is not filled."""
 _HOPELESS = 50
-"""So many packets without one that can be decoded, and the track is given up."""
+"""After this many packets of which none can be decoded, the track is dropped."""
 
 
 class EncodedTrack:
-    """A track that is decoded and encoded as AAC, its times kept."""
+    """A track that is transcoded to AAC, keeping its times."""
 
     def __init__(self, stream: AudioStream, name: str) -> None:
         """Set up for a stream of the film; `name` is what warnings call it."""
@@ -47,14 +47,14 @@ class EncodedTrack:
         channels = self._encoder.layout.nb_channels
         self._pending: NDArray[np.float32] = np.zeros((channels, 0), np.float32)
         self._time = 0
-        """When `_pending` begins, in samples from the film's zero."""
+        """Start of `_pending`, in samples from the film's zero."""
         self._started = False
         self._decoded = False
         self._undecodable = 0
         self._overlap = 0
 
     def push(self, packet: av.Packet[AudioStream]) -> list[SoundUnit]:
-        """Decode the film's next packet; return what became of it and those before."""
+        """Decode the film's next packet; return the units that are ready."""
         if self.given_up or not packet.size:
             return []
         try:
@@ -66,7 +66,7 @@ class EncodedTrack:
         return [unit for frame in frames for unit in self._take(frame)]
 
     def finish(self) -> list[SoundUnit]:
-        """Return the rest of the sound."""
+        """Return the remaining sound."""
         units: list[SoundUnit] = []
         if not self.given_up:
             try:
@@ -123,7 +123,7 @@ class EncodedTrack:
         self._resampler = None
 
     def _append(self, frame: av.AudioFrame) -> Iterator[SoundUnit]:
-        """Put decoded sound where its time says: after silence, or with its beginning cut."""
+        """Append decoded sound at its time, inserting silence or cutting its beginning."""
         samples = frame.to_ndarray().astype(np.float32, copy=False)
         time = None
         if frame.pts is not None and frame.time_base is not None:
