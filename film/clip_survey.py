@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from film.letterbox import Bars
 
 MOST_SAMPLES = 256
-"""Of one clip; a long one's are further apart. Never fewer than half as many."""
+"""Maximum pictures of one clip; a long clip's are further apart. Never fewer than half as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipSurvey:
-    """What the first reading found."""
+    """The result of the first pass."""
 
     time_base: Fraction
     origin_pts: int
-    """Of the first picture."""
+    """Time of the first picture."""
     duration: Fraction
     """Seconds from the first picture to the end of the last."""
     chosen: tuple[int, ...]
@@ -27,5 +27,5 @@ class ClipSurvey:
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        """Of the pictures to take, from the first picture, [N]."""
+        """Times of the pictures to take, in seconds from the first picture, [N]."""
         return np.array([float((pts - self.origin_pts) * self.time_base) for pts in self.chosen])

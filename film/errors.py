@@ -1,8 +1,8 @@
-"""Errors of films and pictures. Messages are fit for callers: no paths, no stack traces."""
+"""Errors of films and pictures. Messages are safe to show callers: no paths, no stack traces."""
 
 
 class FilmError(Exception):
-    """A film cannot be read (further); `reason` is stable and machine-readable."""
+    """A film cannot be read, or not to its end; `reason` is stable and machine-readable."""
 
     reason = "FILM_UNREADABLE"
 

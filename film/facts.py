@@ -22,7 +22,7 @@ class SoundTrack:
     """Samples a second."""
     channels: int
     language: str
-    """ISO 639-2; empty if the container does not tell."""
+    """ISO 639-2; empty if the container does not specify it."""
     action: SoundAction
 
 
@@ -38,7 +38,7 @@ class FilmFacts:
     height: int
     """Stored height in pixels, before rotation."""
     sample_aspect_ratio: Fraction
-    """Width to height of one stored pixel; 1 where the film does not say."""
+    """Width to height of one stored pixel; 1 if the film does not specify it."""
     rotation: int
     """Clockwise degrees that the picture is turned for display: 0, 90, 180 or 270."""
     average_frame_rate: Fraction | None
@@ -46,9 +46,9 @@ class FilmFacts:
     time_base: Fraction
     """Seconds: the unit of every presentation time (pts) of the film's pictures."""
     duration: Fraction | None
-    """Seconds, where the container tells."""
+    """Seconds, if the container specifies it."""
     estimated_frames: int | None
-    """An estimate, where the container tells."""
+    """An estimate, if the container allows one."""
     interlaced: bool
     transfer: str
     """Transfer characteristic: "bt709", "smpte2084" (PQ), "arib-std-b67" (HLG), …"""

@@ -38,7 +38,7 @@ _OTHERS = (
 
 
 def is_mp4(head: bytes) -> bool:
-    """Return whether a file that begins with `head` is of the MP4 and QuickTime family."""
+    """Return whether a file that begins with `head` is in the MP4 and QuickTime family."""
     return head[4:8] in _MP4_BOXES
 
 

@@ -15,28 +15,28 @@ from film.limits import PictureLimits
 MAX_PIXELS = PictureLimits().pixels
 
 QUALITY = 90
-"""Of JPEG and WebP."""
+"""Encoding quality of JPEG and WebP."""
 
 _ROWS = 1024
 _FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 def decode_image(data: bytes | bytearray, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG or WebP file; EXIF orientation is applied, transparency lies on black.
+    """Decode a JPEG, PNG or WebP file; EXIF orientation is applied, transparency is put on black.
 
-    Of an animated picture the first one is decoded. Not for several threads at once.
+    Only the first frame of an animation is decoded. Not thread-safe.
 
     Returns:
         [H, W, 3] RGB.
 
     Raises:
-        ImageLimitError: it has more than `max_pixels`; found before they are decoded.
-        ImageError: it is none of the three, or is cut off or damaged.
-        MemoryError: there is not enough.
+        ImageLimitError: it has more than `max_pixels`; checked before decoding.
+        ImageError: it is none of the three, or is truncated or damaged.
+        MemoryError: there is not enough memory.
     """
     if not data:
         raise ImageError("the picture is empty; expected the bytes of a JPEG, PNG or WebP file")
-    # Pillow looks at the size before it makes a decoder, and raises at twice this number.
+    # Pillow checks the size before it creates a decoder, and raises at twice this number.
     Image.MAX_IMAGE_PIXELS = max_pixels // 2
     try:
         with warnings.catch_warnings():
@@ -64,7 +64,7 @@ def decode_image(data: bytes | bytearray, *, max_pixels: int = MAX_PIXELS) -> ND
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Return a picture's pixels, [H, W, 3]; some rows at a time: a conversion takes copies."""
+    """Return a picture's pixels, [H, W, 3]; converts some rows at a time: that takes copies."""
     if image.height <= _ROWS:
         return np.asarray(_flatten(image), dtype=np.uint8)
     rgb = np.empty((image.height, image.width, 3), np.uint8)

@@ -18,12 +18,12 @@ _BAR_SHARE = 0.65
 _LIT = 14
 """Levels by which a pixel of the picture must at some time exceed the bars."""
 _LIT_SHARE = 0.35
-"""Of a row beside the bar, so much more is lit than of the bar's own rows."""
+"""By this share, more of a row beside the bar is lit than of the bar's own rows."""
 _EDGE_ROWS = 4
-"""Rows, from the last that is bar, within which the picture must show; and as many rows before,
-still all bar, or the edge is that of a round thing."""
+"""Rows after the bar's last within which the picture must appear; as many rows before must be all
+bar, or the edge is that of a round object."""
 _EDGE_LOSS = 0.1
-"""Of the share of bar, what may be lost towards the edge."""
+"""How much of the share of bar may be lost towards the edge."""
 _LARGEST_SHARE = 0.4
 """Largest bar, as a share of the picture's height or width."""
 _LEAST_ROWS = 2
@@ -59,7 +59,7 @@ class BarsFinder:
     def add(self, luma: NDArray[np.uint8]) -> None:
         """Add a picture's luma, [H, W], 0 to 255.
 
-        A film whose pictures change their size is judged by those of the first one's.
+        If the pictures of a film change size, only those of the first one's size count.
         """
         if self._brightest is None or self._darkest is None:
             self._brightest, self._darkest = luma.copy(), luma.copy()
@@ -73,7 +73,7 @@ class BarsFinder:
             return NO_BARS
         brightest = self._brightest.astype(np.int16)
         still = brightest - self._darkest <= _NOISE
-        # Twice: bars on both sides hide in each row how much of it is picture, and the other way.
+        # Twice: bars at the sides reduce the share of picture in each row, and vice versa.
         top, bottom = _pair(brightest, still)
         rows = slice(top, brightest.shape[0] - bottom)
         left, right = _pair(brightest[rows].T, still[rows].T)
@@ -85,7 +85,7 @@ class BarsFinder:
 def _pair(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> tuple[int, int]:
     """Return how many rows at the top and at the bottom are bars.
 
-    Where one's edge does not show, for the picture is dark there, it is taken to be as the other.
+    If one's edge is not visible because the picture is dark there, the other's height is used.
     """
     top, bottom = _bar(brightest, still), _bar(brightest[::-1], still[::-1])
     if top and not bottom and _is_bar(brightest[: -top - 1 : -1], still[: -top - 1 : -1]):
@@ -96,7 +96,7 @@ def _pair(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> tuple[int, 
 
 
 def _is_bar(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> bool:
-    """Return whether these rows, of which the first is the outermost, may be a bar."""
+    """Return whether these rows, outermost first, may be a bar."""
     level = int(np.median(brightest[0]))
     dark = still & (np.abs(brightest - level) <= _NOISE)
     return level <= _DARKEST_LEVEL and float(np.median(dark.mean(axis=1))) >= _BAR_SHARE
@@ -109,7 +109,7 @@ def _bar(brightest: NDArray[np.int16], still: NDArray[np.bool_]) -> int:
         return 0
     dark = still & (np.abs(brightest - level) <= _NOISE)
     share = dark.mean(axis=1)
-    # Two rows at once: a single one may be a wave that compression made of the edge.
+    # Two rows at once: a single one may be ringing of the edge from compression.
     inside = np.flatnonzero(np.maximum(share[:-1], share[1:]) < _BAR_SHARE)
     height = int(inside[0]) if len(inside) else len(share)
     if not _LEAST_ROWS <= height <= _LARGEST_SHARE * len(share):

@@ -17,7 +17,7 @@ class ReadLimits:
     decoded_bytes: int = 32 << 40
     """Bytes of all decoded pictures together: 5 hours of 10-bit 4K at 60 a second."""
     duration_seconds: int = 24 * 3600
-    """From a film's first picture to its last."""
+    """Time from a film's first picture to its last."""
     packets_between_pictures: int = 1_000_000
     """Packets of all streams after one picture and before the next."""
     bytes_between_pictures: int = 256 << 20
@@ -32,24 +32,24 @@ class FilmLimits:
     cpu_seconds: int = 24 * 3600
     """Processor seconds for the whole film."""
     cpu_seconds_per_second: float = 60.0
-    """Processor seconds for each second of film, besides those at its start."""
+    """Processor seconds for each second of film, in addition to the initial allowance."""
     cpu_seconds_at_start: float = 20.0
-    """Processor seconds that every film may take before its length counts."""
+    """Initial allowance of processor seconds, regardless of the film's length."""
     memory_bytes: int = 2 * GIB
     """Memory of the film's process."""
     output_bytes: int = 64 * GIB
-    """Bytes of what is made of the film."""
+    """Bytes of the film's output."""
     stall_seconds: float = 120.0
-    """How long the film's process may neither answer nor compute, nor wait for bytes."""
+    """How long the film's process may be idle: not answering, computing or waiting for bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PictureLimits:
-    """Limits on what a single picture may take."""
+    """Limits on a single picture."""
 
     pixels: int = 1 << 26
     """Width x height of a picture file: 67 megapixels, 192 MiB as RGB."""
     seconds: float = 5.0
     """Processor time from the file to the model frame."""
     memory_bytes: int = 3 << 29
-    """Memory of the process that decodes."""
+    """Memory of the decoding process."""

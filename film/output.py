@@ -14,7 +14,7 @@ _MAX_PICTURE_HEIGHT = 1080
 
 
 class Layout(Enum):
-    """What the picture shows."""
+    """The layout of the picture."""
 
     RECONSTRUCTION = "reconstruction"
     SIDE_BY_SIDE = "side_by_side"
@@ -40,7 +40,7 @@ class Quality(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OutputSettings:
-    """How a reconstruction is written."""
+    """Settings with which a reconstruction is written."""
 
     layout: Layout = Layout.RECONSTRUCTION
     size: Size = Size.MODEL
@@ -49,7 +49,7 @@ class OutputSettings:
 
 
 def settings_to_json(settings: OutputSettings) -> dict[str, object]:
-    """Return settings as JSON holds them."""
+    """Return settings as plain JSON."""
     return {
         "layout": settings.layout.value,
         "size": settings.size.value,
@@ -59,7 +59,7 @@ def settings_to_json(settings: OutputSettings) -> dict[str, object]:
 
 
 def settings_from_json(data: Mapping[str, Any]) -> OutputSettings:
-    """Return what `settings_to_json` made JSON of; raises KeyError or ValueError."""
+    """Read what `settings_to_json` returned; raises KeyError or ValueError."""
     return OutputSettings(
         Layout(data["layout"]),
         Size(data["size"]),
@@ -110,7 +110,7 @@ def _even(length: Fraction) -> int:
 
 
 def _storable(ratio: Fraction) -> Fraction:
-    """Return the ratio, or the nearest one whose two numbers H.264 has room for (16 bits each)."""
+    """Return the ratio, or the nearest one whose two numbers fit into H.264 (16 bits each)."""
     limit = 0xFFFF
     if ratio > 1:
         return 1 / _storable(1 / ratio)

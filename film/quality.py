@@ -1,4 +1,4 @@
-"""The detail of a model frame: black and flat ones all look alike."""
+"""The detail of a model frame: black and flat frames all look alike."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ recognised in frames of Big Buck Bunny and Sintel (fades, and dark up to a few s
 scenes in which something can have 5, most frames 20 to 60."""
 
 _BLOCK = 8
-"""Pixels: noise and compression even out over a block's 64."""
+"""Pixels: noise and compression artefacts average out over a block's 64."""
 
 
 def frame_detail(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -35,6 +35,6 @@ def frame_detail(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def is_flat(detail: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Say of each frame's detail [N] whether nothing can be recognised in the frame."""
+    """Return, for each frame's detail [N], whether nothing can be recognised in the frame."""
     flat: NDArray[np.bool_] = detail < FLAT_DETAIL
     return flat

@@ -1,4 +1,4 @@
-"""Segments, the whole pieces in which a film is reconstructed, and how to resume after one.
+"""Segments, the pieces in which a film is reconstructed, and how to resume after one.
 
 Segment boundaries depend only on the pictures' times, so a resumed job makes the same segments.
 Each segment ends with a `ResumePoint`: everything needed to resume there.
@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any, Self, cast
 
 FIRST_SECONDS = Fraction(2)
-"""The first segment is short, so that playing can begin."""
+"""The first segment is short, so that playback can start early."""
 LATER_SECONDS = Fraction(10)
 
 _FORMAT = 1
@@ -25,19 +25,19 @@ class ResumeError(ValueError):
 class SegmentPlan:
     """Decides where segments begin.
 
-    With the first picture, then with the first one that is at least 2 s after it, from then on with
-    the first that is at least 10 s after the last beginning.
+    At the first picture, then at the first one at least 2 s after it, and from then on at the first
+    one at least 10 s after the start of the last segment.
     """
 
     def __init__(self, time_base: Fraction, finished: int = 0) -> None:
-        """Set up for a film's time base; `finished` segments lie before the first time asked."""
+        """Set up for a film's time base; `finished` segments precede the first call of `begins`."""
         self.begun = finished
-        """Segments that have begun so far, those finished before included."""
+        """Segments that have begun so far, including those finished before."""
         self._time_base = time_base
         self._first: int | None = None
 
     def begins(self, pts: int) -> bool:
-        """Return whether one begins with the picture at `pts`; to be asked for each, in order."""
+        """Return whether one begins with the picture at `pts`; must be called for each, in order."""
         if self._first is not None:
             length = FIRST_SECONDS if self.begun == 1 else LATER_SECONDS
             if (pts - self._first) * self._time_base < length:
@@ -56,7 +56,7 @@ class ReadingPoint:
     pts: int
     """The picture's time in the film's time base."""
     state: dict[str, Any] = field(default_factory=dict, repr=False)
-    """The reader's own; plain JSON."""
+    """The reader's own state; plain JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,13 @@ class ResumePoint:
     frames: int
     """Pictures in them."""
     position: Fraction
-    """Seconds of the film in them, from its first picture on."""
+    """Seconds of the film in them, from its first picture."""
     warnings: tuple[str, ...]
     """What was repaired or left out in them, one sentence each."""
     reading: ReadingPoint | None
-    """Where the reader goes on; None: the film has ended, nothing is left to do."""
+    """Where the reader resumes; None if the film has ended and nothing is left to do."""
     writing: dict[str, Any] = field(repr=False)
-    """The writer's own; plain JSON."""
+    """The writer's own state; plain JSON."""
 
     @property
     def ended(self) -> bool:
@@ -122,10 +122,10 @@ class ResumePoint:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A whole segment of the output: fragments of an MP4 to be put behind its header."""
+    """A whole segment of the output: fragments of an MP4, to be appended to its header."""
 
     number: int
-    """From 1."""
+    """The segment's number, from 1."""
     data: bytes = field(repr=False)
     frames: int
     """Pictures in it."""

@@ -22,7 +22,7 @@ class SpoolRoom:
     """The disk quota of all spools together; thread-safe."""
 
     def __init__(self, directory: Path | None, total_bytes: int) -> None:
-        """Take `directory` (None: the system's temporary one), for at most `total_bytes` bytes."""
+        """Use `directory` (None: the system's temporary one) for at most `total_bytes` bytes."""
         self.directory = directory
         self.total_bytes = total_bytes
         self._used = 0
@@ -30,7 +30,7 @@ class SpoolRoom:
 
     @property
     def used(self) -> int:
-        """Bytes taken by all spools now."""
+        """Bytes used by all spools now."""
         return self._used
 
     def take(self, count: int) -> None:
@@ -102,7 +102,7 @@ class Spool:
         """Append bytes.
 
         Raises:
-            FilmLimitError: the film is larger than one film may be.
+            FilmLimitError: the film is larger than a film may be.
             SpoolFullError: the room or the disk is full. Nothing more can be written then.
             ValueError: the spool is closed, or the film has ended.
         """

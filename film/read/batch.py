@@ -25,13 +25,13 @@ class FilmBatch:
     pts: NDArray[np.int64]
     """Presentation times in the film's time base, [N], strictly increasing across batches."""
     durations: NDArray[np.int64]
-    """How long each picture is shown in the film's time base, [N]; 0: the film does not say."""
+    """Each picture's duration in the film's time base, [N]; 0 if the film does not say."""
     pictures: list[NDArray[np.uint8]] | None = None
     """The same pictures at the size asked for, each [H, W, 3] RGB; None if not asked for."""
     sound: list[av.Packet[AudioStream]] = field(default_factory=list)
     """Undecoded packets of the film's sound streams, in file order."""
     reading: ReadingPoint | None = None
-    """From a segmented reader: how to begin reading with this batch's first picture, where that
+    """From a segmented reader: how to start reading at this batch's first picture, if that
     begins a segment."""
 
     @property
@@ -60,12 +60,12 @@ class BatchMaker:
 
     @property
     def count(self) -> int:
-        """Pictures gathered."""
+        """Pictures collected so far."""
         return len(self._pts)
 
     @property
     def full(self) -> bool:
-        """Whether the batch holds as many pictures as it shall."""
+        """Whether the batch has reached its size."""
         return self.count == self._size
 
     def add(
@@ -75,7 +75,7 @@ class BatchMaker:
         pts: int,
         duration: int,
     ) -> None:
-        """Add a model frame and, where wanted, its picture."""
+        """Add a model frame and, if wanted, its picture."""
         self._frames[self.count] = frame
         if picture is not None:
             self._pictures.append(picture)
@@ -83,11 +83,11 @@ class BatchMaker:
         self._durations.append(duration)
 
     def begin_segment(self, reading: ReadingPoint) -> None:
-        """Say that a segment begins with the next picture, the batch's first."""
+        """Mark the next picture, the batch's first, as the start of a segment."""
         self._reading = reading
 
     def sound_alone(self, sound: list[av.Packet[AudioStream]]) -> FilmBatch:
-        """Hand on sound without the pictures gathered."""
+        """Return sound without the pictures collected so far."""
         return FilmBatch(
             frames=self._frames[:0],
             pts=np.empty(0, np.int64),
@@ -97,7 +97,7 @@ class BatchMaker:
         )
 
     def take(self, sound: list[av.Packet[AudioStream]]) -> FilmBatch:
-        """Hand the batch on with the sound given, and begin the next."""
+        """Return the batch with the given sound, and begin the next."""
         batch = FilmBatch(
             frames=self._frames[: self.count],
             pts=np.array(self._pts, np.int64),

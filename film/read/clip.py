@@ -30,7 +30,7 @@ def survey_clip(
     limits: ReadLimits = DEFAULT_LIMITS,
     progress: Callable[[Fraction], None] = lambda _: None,
 ) -> ClipSurvey:
-    """Read a clip for the first time; raises as `FilmReader` and its `pictures` do.
+    """Make the first pass over a clip; raises as `FilmReader` and its `pictures` do.
 
     `progress` is called for each picture with the seconds read so far.
     """
@@ -73,11 +73,11 @@ def clip_frames(
 
     Args:
         file: the same bytes, from their start.
-        survey: what the first reading found.
-        bars: what to cut off the stored pictures.
+        survey: the result of the first pass.
+        bars: what to crop from the stored pictures.
         size: frames at a time.
-        limits: how large the clip may be.
-        cubes: where the tables for tone mapping come from.
+        limits: limits on the clip.
+        cubes: the source of the tone mapping tables.
     """
     renderer = Renderer(MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT, bars, cubes=cubes)
     chosen = frozenset(survey.chosen)

@@ -1,7 +1,7 @@
-"""All colours of a kind of picture, mapped to BT.709 once: the tables of tone mapping.
+"""Tone mapping tables: all colours of a kind of picture, mapped to BT.709 once.
 
-A table takes seconds to compute and follows from two numbers alone. Those of HDR as it is made,
-PQ and HLG, come with the project: `python -m film.read.colour_cube` writes them again.
+A table takes seconds to compute and depends only on two numbers. Those of the usual HDR, PQ and
+HLG, are shipped with the project: `python -m film.read.colour_cube` writes them again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def make_cube(transfer: int, primaries: int) -> Cube:
 
 @lru_cache(maxsize=1)
 def shipped_cubes() -> dict[tuple[int, int], Cube]:
-    """Return the cubes that come with the project, by transfer curve and primaries."""
+    """Return the cubes shipped with the project, by transfer curve and primaries."""
     data = resources.files("film.read").joinpath(_FILE).read_bytes()
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return {kind: _restored(stored[name]) for name, kind in _SHIPPED.items()}
@@ -74,7 +74,7 @@ def shipped_cubes() -> dict[tuple[int, int], Cube]:
 
 @lru_cache(maxsize=16)
 def any_cube(transfer: int, primaries: int) -> Cube:
-    """Return a cube: one that comes with the project, or one made here."""
+    """Return a cube: one shipped with the project, or one computed here."""
     shipped = shipped_cubes().get((transfer, primaries))
     return shipped if shipped is not None else make_cube(transfer, primaries)
 
@@ -95,7 +95,7 @@ def _restored(differences: Cube) -> Cube:
 
 
 def write_shipped(path: Path) -> None:
-    """Compute the cubes that come with the project, and write them."""
+    """Compute the cubes shipped with the project, and write them."""
     cubes = {name: _differences(make_cube(*kind)) for name, kind in _SHIPPED.items()}
     np.savez_compressed(path, allow_pickle=False, **cubes)
 

@@ -1,4 +1,4 @@
-"""Decodes the picture's packets, and counts those that cannot be decoded."""
+"""Decodes picture packets, and counts those that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from film.limits import ReadLimits
 
 _THREADS = 4
 _ROOM_BYTES = 6
-"""Memory for a pixel: of two pictures, 10 bits, with as much colour as brightness."""
+"""Bytes per pixel: for two pictures of 10 bits, with as much chroma as luma data."""
 _DRAIN_TRIES = 1000
-"""Damaged pictures that may come out of a decoder at the film's end."""
+"""Damaged pictures that a decoder may return at the film's end."""
 
 
 class PictureDecoder:
@@ -50,7 +50,7 @@ class PictureDecoder:
             except EOFError:
                 break
             except MemoryError:
-                raise  # Also FFmpeg's own: no damage of the film's.
+                raise  # FFmpeg's own as well: not damage to the film.
             except av.FFmpegError as error:
                 self._check_memory()
                 self._note_loss(error)
@@ -68,23 +68,23 @@ class PictureDecoder:
         self._context.flush_buffers()
 
     def to_json(self) -> dict[str, int]:
-        """Return how much was decoded so far, as plain JSON."""
+        """Return the counts so far, as plain JSON."""
         return {"pictures": self.pictures, "bytes": self._bytes}
 
     def restore(self, data: dict[str, int]) -> None:
-        """Count on from what `to_json` returned, with no damage before."""
+        """Continue counting from what `to_json` returned, with no damage before."""
         self.pictures, self._bytes = data["pictures"], data["bytes"]
         self.marred = self.lost_packets = 0
 
     def _check_memory(self) -> None:
-        """Raise MemoryError if there is none for another picture: decoders call that damage."""
+        """Raise MemoryError if none is left for another picture: decoders report that as damage."""
         pixels = self._context.width * self._context.height
         bytearray(min(pixels, self._limits.picture_pixels) * _ROOM_BYTES)
 
     def _note_loss(self, error: av.FFmpegError) -> None:
         """Count a damaged packet; raise FilmLimitError for one whose pictures are too large.
 
-        FFmpeg answers EINVAL to a size that is not allowed, and does not say which. Between good
+        FFmpeg returns EINVAL for a size that is not allowed, without the size. Between good
         pictures such a size is damage.
         """
         if isinstance(error, av.ArgumentError) and not self.pictures:

@@ -34,12 +34,12 @@ from film.read.truncation import find_break, has_mp4_index, mp4_length_is_open
 SOUND_BATCH_BYTES = 4 << 20
 """Sound that is buffered before it is passed on without waiting for pictures."""
 _PACKET_BYTES = 1 << 10
-"""Memory that a packet takes besides its payload, which may be a single byte."""
+"""Memory per packet in addition to its payload, which may be a single byte."""
 _BROKEN_TAIL = 12
-"""Packets in a row at the film's end that could not be decoded: more than an accident."""
+"""Consecutive undecodable packets at the film's end from which it counts as damaged."""
 _KEYS_KEPT = 1024
 _LEAST_LEAD = 8
-"""Packets to decode, at least, before the key frame that a picture depends on."""
+"""Minimum packets to decode before the key frame that a picture depends on."""
 
 
 class Demuxer:
@@ -116,7 +116,7 @@ class Demuxer:
             actions,
             length_is_open=is_mp4(self._head) and mp4_length_is_open(self._file),
         )
-        """What the film is."""
+        """The film's facts."""
 
     def close(self) -> None:
         """Close the film's container; on the thread that opened it."""
@@ -128,14 +128,14 @@ class Demuxer:
         self._container.close()
 
     def take_sound(self) -> list[av.Packet[AudioStream]]:
-        """Return the sound packets read since the last time, in file order."""
+        """Return the sound packets read since the last call, in file order."""
         sound, self._sound, self.sound_bytes = self._sound, [], 0
         return sound
 
     def jump(self, packet: int) -> bool:
-        """Read the picture packets before one of `landmarks`, but decode none of them.
+        """Read the picture packets before one of `landmarks` without decoding them.
 
-        Returns False, and changes nothing, where that one was read already.
+        Returns False, and changes nothing, if that one was read already.
         """
         if packet <= self.landmarks.packets:
             return False
@@ -159,7 +159,7 @@ class Demuxer:
             if packet is None:
                 break
             self._count(packet)
-            # Empty packets carry no picture, and would make the decoder believe that all is over.
+            # Empty packets carry no picture, and the decoder would take them for the end.
             if not packet.size:
                 continue
             self.joined.place(packet)
@@ -190,12 +190,12 @@ class Demuxer:
             raise DamagedFilmError(
                 f"the film's container cannot be read past picture {self.decoder.pictures}"
             ) from None
-        # A failure looks like the film's end to FFmpeg.
+        # FFmpeg takes a failure for the film's end.
         self._source.check()
         return packet
 
     def _count(self, packet: av.Packet[Stream]) -> None:
-        """Note a packet; raises FilmLimitError where too many come without a picture."""
+        """Count a packet; raises FilmLimitError if too many come without a picture."""
         since, limits = self._since_picture, self._limits
         since.packets += 1
         since.bytes += packet.size
@@ -215,7 +215,7 @@ class Demuxer:
         self.sound_bytes += packet.size + _PACKET_BYTES
 
     def _check_end(self) -> None:
-        """Raise if what came last was not the film's own end."""
+        """Raise if the film did not end properly."""
         broken = find_break(self._file)
         if broken is not None:
             raise TruncatedFilmError(
@@ -262,8 +262,8 @@ class Landmarks:
         """Return a packet from which the picture at `pts` can be decoded as from the beginning.
 
         The last key frame before the picture is not enough: pictures may refer past it, and a
-        deinterlacer and the order in which the decoder lets go of pictures need some more. 0 where
-        only the beginning is safe. Times must be asked for in order.
+        deinterlacer and the decoder's output order need some more. 0 if only the beginning is safe.
+        Must be called with increasing times.
         """
         keys = [number for number, time in self._keys if time <= pts]
         if self._uncertain or not keys:

@@ -1,6 +1,6 @@
-"""Reading a film: pictures as model frames with their times, and the sound among them.
+"""Reads a film: pictures as model frames with their times, and the sound among them.
 
-Open a `FilmReader` on the film's bytes, look at its `facts`, and iterate over its `batches`.
+Open a `FilmReader` on the film's bytes, read its `facts`, and iterate over its `batches`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Timed(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """A picture as it is shown, and the stored one that it was made of."""
+    """A picture to display, and the stored one that it was made from."""
 
     shown: av.VideoFrame
     stored: av.VideoFrame
@@ -68,15 +68,15 @@ class FilmReader:
 
         Args:
             file: its bytes, seekable; may still be arriving. It is not closed.
-            limits: how large the film may be.
-            picture_size: width and height of pictures wanted beside the model frames, or what says
-                so once the facts are known.
+            limits: limits on the film.
+            picture_size: width and height of pictures wanted beside the model frames, or a function
+                that returns them from the facts.
             sound: whether sound packets are wanted.
-            segmented: whether batches shall tell where segments begin, and never cross that.
-            resume: read on after whole segments (implies `segmented`): all sound from the film's
-                beginning on, which a `SegmentWriter` that goes on sorts out, then the pictures as
-                they would have come. Batches of sound alone come first.
-            cubes: where the tables for tone mapping come from.
+            segmented: whether batches mark where segments begin, and never cross that.
+            resume: resume after whole segments (implies `segmented`): all sound from the film's
+                beginning, which a resumed `SegmentWriter` sorts out, then the pictures as in an
+                uninterrupted reading. Batches of sound alone come first.
+            cubes: the source of the tone mapping tables.
 
         Raises:
             NotAFilmError: no film can be read from the bytes.
@@ -84,7 +84,7 @@ class FilmReader:
             TruncatedFilmError: it is truncated before its first picture.
             DamagedFilmError: none of its pictures can be decoded.
             FilmLimitError: its pictures are too large.
-            ResumeError: the film has ended where it shall be read on.
+            ResumeError: the film has ended at the resume point.
         """
         if resume is not None and resume.reading is None:
             raise ResumeError("the film has ended at this point")
@@ -105,7 +105,7 @@ class FilmReader:
         self._last: tuple[int, NDArray[np.uint8]] | None = None
         """The last picture's time and model frame."""
         self.facts: FilmFacts = self._film.facts
-        """What the film is."""
+        """The film's facts."""
         self.sound_streams: tuple[AudioStream, ...] = self._film.sound_streams
         """The sound tracks that are not dropped, in the film's order."""
         self._plan: SegmentPlan | None = None
@@ -147,7 +147,7 @@ class FilmReader:
             TruncatedFilmError: the film is truncated.
             DamagedFilmError: it could not be decoded to its end.
             FilmLimitError: it holds more than allowed.
-            ResumeError: it has no picture where it shall be read on.
+            ResumeError: it has no picture at the resume point.
         """
         batch = BatchMaker(size, self._large is not None)
         end: FilmError | None = None
@@ -181,7 +181,7 @@ class FilmReader:
     def pictures(self) -> Iterator[tuple[av.VideoFrame, int, int]]:
         """Yield each picture as it is stored, deinterlaced, with its time and duration.
 
-        Instead of `batches`, by those who render for themselves; raises as it does.
+        For callers that render themselves, instead of `batches`; raises as it does.
         """
         for item in self._timed_pictures():
             if item is not None:
@@ -203,7 +203,7 @@ class FilmReader:
         return sound[dropped:]
 
     def _timed_pictures(self) -> Iterator[_Timed | None]:
-        """Yield the pictures that are wanted with their times; None where only sound came."""
+        """Yield the wanted pictures with their times; None if only sound was read."""
         point = self._point
         found = point is None
         pictures: Iterator[_Pair | None] | None = None
@@ -239,7 +239,7 @@ class FilmReader:
             raise FilmLimitError(f"the film is longer than {most} seconds", "duration_seconds")
 
     def _deinterlaced(self, frame: av.VideoFrame | None) -> Iterator[_Pair | None]:
-        """Yield the pictures from `frame` on; None where only sound came."""
+        """Yield the pictures from `frame` on; None if only sound was read."""
         deinterlacer, film = self._deinterlacer, self._film
         end: FilmError | None = None
         while True:
@@ -263,17 +263,17 @@ class FilmReader:
         if end is not None:
             raise end
 
-    # Going on in the middle of a film.
+    # Resuming in mid-film.
 
     def _reading_point(self, pts: int, finished: int) -> ReadingPoint:
-        """Say how to go on with the picture at `pts`, which was the last to be timed."""
+        """Return how to resume at the picture at `pts`, which was the last to be timed."""
         if self._point is not None and pts == self._point.pts:
             return self._point
         film, last = self._film, self._last
         whole = not film.decoder.lost_packets and not film.decoder.marred
         packet = film.landmarks.before(pts) if whole and self._timely else 0
         if not packet or last is None:
-            # All is read and decoded again: what became of these pictures depends on all of it.
+            # Everything is read and decoded again: these pictures depend on all of it.
             return ReadingPoint(finished, pts, {})
         state = {
             "packet": packet,
@@ -288,9 +288,9 @@ class FilmReader:
     def _after_jump(
         self, pictures: Iterator[_Pair | None], point: ReadingPoint
     ) -> Generator[None, None, _Timed | None]:
-        """Skip pictures decoded for others' sake; return the one to go on with.
+        """Skip pictures decoded only for the sake of later ones; return the one to resume at.
 
-        None if the pictures are not those that reading from the beginning gave.
+        None if the pictures differ from those of a reading from the beginning.
         """
         state = point.state
         if state["deinterlacing"]:
@@ -311,7 +311,7 @@ class FilmReader:
                 self._film.decoder.restore(state["decoder"])
                 return _Timed(pair.shown, pts, max(0, pair.stored.duration or 0))
         except FilmError:
-            pass  # It comes again when the film is read from its beginning.
+            pass  # It recurs when the film is read from its beginning.
         return None
 
     def _same(self, last: _Pair, state: dict[str, object]) -> bool:
@@ -321,8 +321,8 @@ class FilmReader:
         return crc32(frame.tobytes()) == state["check"]
 
     def _begin_again(self) -> None:
-        """Read the film from its beginning after all, without the sound that was handed on."""
-        # Whoever has its sound streams still refers to it.
+        """Fall back to reading from the beginning, without the sound that was already returned."""
+        # Users of its sound streams still refer to it.
         self._given_up = self._film
         self._film = Demuxer(self._file, self._limits, sound=self._sound)
         self._sound_to_drop = self._sound_given

@@ -1,10 +1,10 @@
 """A film's bytes as FFmpeg sees them: without a name or an end, seekable only where needed.
 
-FFmpeg would look at the end of a seekable file before it shows a picture: for an index in AVI, for
+FFmpeg would read the end of a seekable file before it returns a picture: for an index in AVI, for
 tags in Matroska, for the last times in a transport stream. A film that is still arriving has no
-end yet, so those containers are shown as a stream. MP4 and MOV must be seekable, for an index at
-the end or sound and picture stored apart; they stay at the front when the demuxer is told to
-ignore further indices.
+end yet, so those containers are presented as a stream. MP4 and MOV must be seekable, for an index
+at the end or sound and picture stored apart; they are read from the front if the demuxer is told
+to ignore further indices.
 """
 
 import io
@@ -18,8 +18,8 @@ _HEAD_BYTES = 512
 class FilmSource:
     """What FFmpeg reads instead of the file.
 
-    An error of the file (the disk's, the service gone) is kept in `failure` and shown to FFmpeg as
-    the end: an exception must not pass through its C code more than once.
+    An error of the file (the disk's, the service gone) is kept in `failure` and reported to FFmpeg
+    as the end: an exception must not pass through its C code more than once.
     """
 
     def __init__(self, file: BinaryIO | io.RawIOBase) -> None:
@@ -41,7 +41,7 @@ class FilmSource:
         return head
 
     def check(self) -> None:
-        """Raise what went wrong with the file."""
+        """Raise the file's error, if there was one."""
         if self.failure is not None:
             raise self.failure
 
@@ -62,7 +62,7 @@ class FilmSource:
         try:
             return self._file.seek(offset, whence)
         except (OSError, ValueError):
-            # A damaged index sends FFmpeg to places that cannot be.
+            # A damaged index sends FFmpeg to impossible positions.
             return -1
 
     def tell(self) -> int:

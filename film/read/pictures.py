@@ -110,7 +110,7 @@ class Deinterlacer:
             yield from self._ready(self._graph)
             self._graph = None
             self.changes += 1
-            # Never fewer pictures than came in.
+            # Return as many pictures as came in.
             while self._waiting:
                 frame = self._waiting.popleft()
                 yield frame, frame
@@ -157,7 +157,7 @@ class Cropper:
         self._graph: av.filter.Graph | None = None
 
     def crop(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """Return the picture without its bars; itself where there are none, or nothing else."""
+        """Return the picture without its bars; unchanged if it has none, or nothing else."""
         bars = self._bars
         # Whole pixels of the colour planes, which are half as large.
         left, top = bars.left + bars.left % 2, bars.top + bars.top % 2
@@ -181,10 +181,10 @@ class Renderer:
         """Set up.
 
         Args:
-            width: of what is rendered, in pixels.
+            width: of the rendered pictures, in pixels.
             height: likewise.
-            bars: what is cut off the stored pictures before they are scaled.
-            cubes: where the tables for tone mapping come from.
+            bars: what is cropped from the stored pictures before they are scaled.
+            cubes: the source of the tone mapping tables.
         """
         self._cubes = cubes
         self._width = width
@@ -202,7 +202,7 @@ class Renderer:
     ) -> Callable[[av.VideoFrame], NDArray[np.uint8]]:
         scaler = self._scalers.get((transposed, mapped))
         if scaler is None:
-            # Scaled as it is stored and turned afterwards, when it is small.
+            # Scaled as stored and rotated afterwards, when it is small.
             size = (self._height, self._width) if transposed else (self._width, self._height)
             scaler = ToneMapper(*size, self._cubes).scale if mapped else Scaler(*size).scale
             self._scalers[transposed, mapped] = scaler

@@ -17,8 +17,8 @@ from film.read.pictures import orientation_of
 from film.read.tone_map import TRANSFER_NAMES, is_hdr
 
 CONTAINERS = "mov,matroska,mpegts,mpeg,avi,asf,flv,ogg"
-"""FFmpeg's demuxers that may be used: containers of films. None opens other files, and none is a
-playlist or a row of pictures."""
+"""FFmpeg's demuxers that may be used: film containers. None opens other files, and none is a
+playlist or an image sequence."""
 
 _COPIED_CODECS = frozenset(("aac", "mp3", "opus", "flac"))
 
@@ -30,8 +30,8 @@ def open_container(source: FilmSource, limits: ReadLimits) -> InputContainer:
     """Open a film with FFmpeg.
 
     Raises:
-        NotAFilmError: FFmpeg sees no film in it.
-        FilmError: reading it failed; as `source` says.
+        NotAFilmError: FFmpeg finds no film in it.
+        FilmError: reading it failed, as `source` reports.
     """
     try:
         return av.open(
@@ -41,8 +41,8 @@ def open_container(source: FilmSource, limits: ReadLimits) -> InputContainer:
             options={"max_pixels": str(limits.picture_pixels), "threads": "1"},
             container_options={
                 "format_whitelist": CONTAINERS,
-                # Never look for an index, or a chapter, behind what has arrived. Nor make up times
-                # for pictures without, as PyAV would have it: wrong ones for AVI with B-frames.
+                # Never look for an index, or a chapter, beyond what has arrived. Nor generate
+                # missing times, PyAV's default: they are wrong for AVI with B-frames.
                 "fflags": "+ignidx-genpts",
                 "ignore_chapters": "1",
             },
@@ -115,7 +115,7 @@ def _action(stream: AudioStream, wanted: bool) -> SoundAction:
 
 
 def discard_others(container: InputContainer, kept: set[int]) -> None:
-    """Have the demuxer leave out every stream whose index is not in `kept`."""
+    """Have the demuxer discard every stream whose index is not in `kept`."""
     for stream in container.streams:
         stream.discard = Discard.default if stream.index in kept else Discard.all
 
@@ -134,9 +134,9 @@ def read_facts(
     *,
     length_is_open: bool,
 ) -> FilmFacts:
-    """Collect what the film is from its container and its first picture.
+    """Collect the film's facts from its container and its first picture.
 
-    `length_is_open`: whatever FFmpeg says of its length is not the film's.
+    `length_is_open`: the length that FFmpeg reports is not the film's.
     """
     duration = None if length_is_open else _duration(container, stream)
     rate = stream.average_rate or None
@@ -184,7 +184,7 @@ def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None
 
 def _sample_aspect_ratio(stream: VideoStream) -> Fraction:
     ratio = stream.sample_aspect_ratio
-    # Nonsense in a header must not make the output a line.
+    # An absurd value in a header must not make the output a line.
     return ratio if ratio and Fraction(1, 16) <= ratio <= 16 else Fraction(1)
 
 

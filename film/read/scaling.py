@@ -22,8 +22,8 @@ SCALING = (
     | Interpolation.ACCURATE_RND
     | Interpolation.FULL_CHR_H_INT
 )
-"""The flags of every scaling in `film`; with full chroma interpolation, or RGB would be made with
-one colour for two pixels."""
+"""The flags of every scaling in `film`; with full chroma interpolation, since otherwise two pixels
+of RGB would share one chroma value."""
 
 SCALING_FLAGS = "bicubic+bitexact+accurate_rnd+full_chroma_int"
 """The same flags as `SCALING`, as a filter graph spells them."""
@@ -33,10 +33,10 @@ _KNOWN_MATRICES = frozenset((0, 1, 4, 5, 6, 7, 9))
 
 
 def source_matrix(frame: av.VideoFrame) -> Colorspace | None:
-    """Say which YUV matrix to read a frame with; None: the one that the frame names.
+    """Return the YUV matrix to read a frame with; None: the one that the frame is tagged with.
 
-    Untagged pictures follow the custom that players follow: BT.709 from 720 lines or 1280 columns
-    on, BT.601 below.
+    Untagged pictures follow the convention of players: BT.709 from 720 lines or 1280 columns on,
+    BT.601 below.
     """
     if frame.colorspace in _KNOWN_MATRICES:
         return None
@@ -45,7 +45,7 @@ def source_matrix(frame: av.VideoFrame) -> Colorspace | None:
 
 
 class Scaler:
-    """Scales decoded pictures of any format to RGB at one size; not for several threads at once."""
+    """Scales decoded pictures of any format to RGB at one size; not thread-safe."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width = width
@@ -82,7 +82,7 @@ def to_model_frame(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         rgb: [H, W, 3] RGB.
 
     Returns:
-        [144, 256, 3] RGB; always a copy of its own.
+        [144, 256, 3] RGB; always a copy.
 
     Raises:
         ValueError: `rgb` has another shape or type.

@@ -11,14 +11,14 @@ import av
 from av.stream import Stream
 
 _JUMP_SECONDS = 1
-"""A backward step larger than this in a stream's packets is a new recording, joined on."""
+"""A backward step larger than this in a stream's packets is a concatenated new recording."""
 
 
 class JoinedTimeline:
     """Makes the clock of a film monotonic if it jumps back (concatenated transport streams).
 
-    Each stream has the jump at its own packet; the first one determines the shift of all, so that
-    picture and sound keep their offset.
+    Each stream jumps at a packet of its own; the first jump determines the shift of all streams, so
+    that picture and sound keep their offset.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class JoinedTimeline:
         return len(self._offsets) - 1
 
     def place(self, packet: av.Packet[Stream]) -> None:
-        """Move a packet's times to where they belong; to be called in the order of reading."""
+        """Correct a packet's times; must be called in reading order."""
         ticks = packet.dts if packet.dts is not None else packet.pts
         if ticks is None:
             return
@@ -55,7 +55,7 @@ class JoinedTimeline:
                 part -= 1
                 self._part[stream] = part
                 if max(self._part.values()) < len(self._offsets) - 1:
-                    # No stream is left behind that jump: the next one is another.
+                    # No stream is left after that jump: the next one is another.
                     self._offsets.pop()
         self._last[stream] = time
         move = round(self._offsets[part] / base) if part else 0
@@ -65,11 +65,11 @@ class JoinedTimeline:
 
 
 class PictureTimes:
-    """Gives every picture a time of its own, strictly after the one before.
+    """Gives every picture a time of its own, strictly increasing.
 
     A picture has up to two times: its own (pts), and that of the packet which made the decoder
-    release it (dts). Some containers (AVI) know only the second, and in some films the first runs
-    backwards: as FFmpeg's own player does, this follows the one that has been wrong less often.
+    release it (dts). Some containers (AVI) have only the second, and in some films the first runs
+    backwards: like FFmpeg's own player, this uses the one that has been wrong less often.
     """
 
     def __init__(self) -> None:
@@ -84,11 +84,11 @@ class PictureTimes:
         self._untimed = 0
 
     def to_json(self) -> dict[str, int | None]:
-        """Return all that later times depend on, as plain JSON."""
+        """Return the state that later times depend on, as plain JSON."""
         return dict(vars(self))
 
     def restore(self, data: dict[str, int | None]) -> None:
-        """Go on where `to_json` was asked."""
+        """Resume from what `to_json` returned."""
         vars(self).update(data)
 
     def next(self, pts: int | None, dts: int | None, duration: int) -> int:
@@ -96,7 +96,7 @@ class PictureTimes:
         time = self._choose(pts, dts)
         if time is None:
             time = self._last + self._step if self._last is not None else 0
-            # The last few that a decoder held back may have none, by no fault of the film.
+            # The last few that a decoder delayed may have none, through no fault of the film.
             self._untimed += 1
         else:
             self.repaired += self._untimed

@@ -1,9 +1,9 @@
-"""HDR and wide-gamut pictures to BT.709, by swscale's own colour management.
+"""Maps HDR and wide-gamut pictures to BT.709, by swscale's own colour management.
 
-swscale (FFmpeg 8) knows the transfer curves and primaries of BT.2100 and maps the range of tones
-perceptually (after BT.2390), and the gamut along with it. Its table takes seconds to compute, and
-it would compute one for every size and film; so here it maps a cube of all colours once for each
-kind of picture, and films are mapped through that cube (a Hald CLUT, tetrahedral interpolation).
+swscale (FFmpeg 8) supports the transfer curves and primaries of BT.2100 and maps tones perceptually
+(after BT.2390), and the gamut as well. Its table takes seconds to compute, and it would compute one
+for every size and film; so here it maps a cube of all colours once for each kind of picture, and
+films are mapped through that cube (a Hald CLUT, tetrahedral interpolation).
 """
 
 import av
@@ -51,15 +51,15 @@ def is_hdr(frame: av.VideoFrame) -> bool:
 
 
 def needs_mapping(frame: av.VideoFrame) -> bool:
-    """Return whether a picture's tones or colours lie outside BT.709."""
+    """Return whether a picture's tones or colours exceed BT.709."""
     return is_hdr(frame) or frame.color_primaries in _WIDE_PRIMARIES
 
 
 class ToneMapper:
-    """Scales and maps pictures to BT.709 RGB at one size; not for several threads at once."""
+    """Scales and maps pictures to BT.709 RGB at one size; not thread-safe."""
 
     def __init__(self, width: int, height: int, cubes: CubeSource = any_cube) -> None:
-        """Take the size, and where the tables come from."""
+        """Set the size, and the source of the tables."""
         self._cubes = cubes
         self.width = width
         self.height = height
@@ -81,7 +81,7 @@ class ToneMapper:
         if self._graph is None or self._kind != kind:
             self._graph = self._build(frame)
             self._kind = kind
-        # The cube is laid over every picture in turn, for which their times must run forward.
+        # The filter applies the cube to each picture, for which their times must increase.
         frame.pts, self._count = self._count, self._count + 1
         self._graph.push(frame, at=0)
         return _to_bytes(self._graph.vpull())
@@ -93,7 +93,7 @@ class ToneMapper:
         clut = graph.add("haldclut", "clut=first:interp=tetrahedral")
         graph.link_nodes(
             _buffer(graph, frame),
-            # Colours are left as they are here, apart from the matrix: the cube maps them.
+            # Colours are unchanged here, apart from the matrix: the cube maps them.
             graph.add(
                 "setparams",
                 colorspace=str(matrix),
@@ -121,7 +121,7 @@ class ToneMapper:
 
 
 def _clut(cube: Cube) -> av.VideoFrame:
-    """Return a cube as the filter takes it."""
+    """Return a cube in the filter's input format."""
     picture = av.VideoFrame.from_ndarray(cube, format="rgb48le")
     picture.pts = 0
     picture.colorspace = _RGB
@@ -141,6 +141,6 @@ def _buffer(graph: av.filter.Graph, frame: av.VideoFrame) -> av.filter.context.F
 
 
 def _to_bytes(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    # Rounded to the nearest; swscale would dither.
+    # Rounded to nearest; swscale would dither.
     wide = frame.to_ndarray().astype(np.uint32)
     return ((wide + 128) // 257).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Detects truncated films by their container's outermost structure.
 
-FFmpeg reads as far as it gets and does not say that a film is truncated. Containers of known length
+FFmpeg reads as far as it can and does not report that a film is truncated. Containers with lengths
 do: MP4 in its boxes, Matroska in its elements, AVI in its chunks, ASF in its objects. Only headers
 are read here, never a payload.
 """
@@ -23,13 +23,13 @@ _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 
 
 def find_break(file: BinaryIO | io.RawIOBase) -> str | None:
-    """Say where a film that has all arrived is truncated.
+    """Describe where a film that has arrived completely is truncated.
 
     Args:
-        file: the film, seekable; its position is moved.
+        file: the film, seekable; its position changes.
 
     Returns:
-        A description for the caller; None for a whole film, or where the container does not tell.
+        A description for the caller; None for a whole film, or if the container does not say.
     """
     head = _at(file, 0, 64)
     for belongs, walk in (
@@ -39,13 +39,13 @@ def find_break(file: BinaryIO | io.RawIOBase) -> str | None:
         (head.startswith(_ASF), _find_break_asf),
     ):
         if belongs:
-            # Only now: a film that is still arriving has its end only when it has all arrived.
+            # Only now: the end of a film is not known until all of it has arrived.
             return walk(file, file.seek(0, io.SEEK_END))
     return None
 
 
 def has_mp4_index(file: BinaryIO | io.RawIOBase) -> bool:
-    """Return whether an MP4 that has all arrived has an index (moov) among its outer boxes."""
+    """Return whether an MP4 that has arrived completely has an index (moov) at its top level."""
     size = file.seek(0, io.SEEK_END)
     position = 0
     while position + 8 <= size:
@@ -59,10 +59,10 @@ def has_mp4_index(file: BinaryIO | io.RawIOBase) -> bool:
 
 
 def mp4_length_is_open(file: BinaryIO | io.RawIOBase) -> bool:
-    """Return whether an MP4 is fragmented and its header does not tell how long it is.
+    """Return whether an MP4 is fragmented and its header does not give its duration.
 
-    FFmpeg then takes the fragments it has seen for the whole film. What is looked at must have
-    arrived: all up to the end of the moov box. The file's position is kept.
+    FFmpeg then takes the fragments it has seen for the whole film. Everything up to the end of the
+    moov box must have arrived. The file's position is kept.
     """
     position = file.tell()
     try:
@@ -84,7 +84,7 @@ def mp4_length_is_open(file: BinaryIO | io.RawIOBase) -> bool:
 def _mp4_find(
     file: BinaryIO | io.RawIOBase, kind: bytes, position: int, end: int
 ) -> tuple[int, int] | None:
-    """Find the first box of a kind between two positions; return where its payload lies."""
+    """Find the first box of a type between two positions; return its payload's start and end."""
     while position + 8 <= end:
         found, length = _mp4_box(file, position, end)
         if length < 8:
@@ -133,7 +133,7 @@ def _find_break_riff(file: BinaryIO | io.RawIOBase, size: int) -> str | None:
     position = 0
     while position + 8 <= size:
         kind, length = struct.unpack("<4sI", _at(file, position, 8))
-        # A recording that was never closed says 0 or -1: it does not tell.
+        # A recording that was never closed has 0 or -1: its length is unknown.
         if kind != b"RIFF" or length in (0, 0xFFFFFFFF):
             return None
         if position + 8 + length > size:
@@ -155,7 +155,7 @@ def _find_break_asf(file: BinaryIO | io.RawIOBase, size: int) -> str | None:
 
 
 def _find_break_matroska(file: BinaryIO | io.RawIOBase, size: int) -> str | None:
-    """Walk the elements; a segment is entered, as is a cluster of unknown length."""
+    """Walk the elements; segments, and clusters of unknown length, are descended into."""
     position = 0
     while position < size:
         header = _at(file, position, 12)
@@ -177,7 +177,7 @@ def _find_break_matroska(file: BinaryIO | io.RawIOBase, size: int) -> str | None
 
 
 def _vint(data: bytes, *, keep_marker: bool) -> tuple[int, int]:
-    """Read EBML's number: its value and how many bytes it takes, 0 where it is cut off or none."""
+    """Read an EBML number: its value and its size in bytes, 0 if it is truncated or invalid."""
     if not data or data[0] == 0:
         return 0, 0
     count = 9 - data[0].bit_length()
