@@ -37,7 +37,7 @@ class SegmentPlan:
         self._first: int | None = None
 
     def begins(self, pts: int) -> bool:
-        """Return whether one begins with the picture at `pts`; must be called for each, in order."""
+        """Return whether one begins with the picture at `pts`; call it for each, in order."""
         if self._first is not None:
             length = FIRST_SECONDS if self.begun == 1 else LATER_SECONDS
             if (pts - self._first) * self._time_base < length:
