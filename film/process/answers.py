@@ -89,7 +89,7 @@ class Answer:
         return value
 
     def text(self, name: str, most: int) -> str:
-        """Return text of at most so many characters."""
+        """Return text of at most `most` characters."""
         return _text(self._fields.get(name), most)
 
     def word(self, name: str) -> str:
@@ -119,7 +119,7 @@ class Answer:
             raise ChannelError(f"{name} is unknown") from None
 
     def array(self, name: str, most: int) -> list[object]:
-        """Return a list of at most so many items."""
+        """Return a list of at most `most` items."""
         value = self._fields.get(name)
         if not isinstance(value, list) or len(value) > most:
             raise ChannelError(f"{name} is no list of at most {most} items")

@@ -25,7 +25,7 @@ class GrowingBytes(ABC):
 
     @abstractmethod
     async def wait(self, position: int) -> tuple[int, bool]:
-        """Wait for a byte at `position` or the end; return the size and whether it is final."""
+        """Wait for a byte at `position` or the end; return the size so far, and if it is final."""
 
 
 class StoredBytes(ABC):

@@ -8,7 +8,7 @@
         written = await film.close()
 
 The process is killed when the block ends, for whatever reason. Several
-batches may be read before the first is written; they must be written in order.
+batches may be read before the first is written; they are written in order.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Child:
                 signal.pidfd_send_signal(self._watched, signal.SIGKILL)
 
     async def gone(self, seconds: float) -> Ended:
-        """Wait until it has ended; kill it after so many seconds."""
+        """Wait until it has ended; kill it after `seconds`."""
         await asyncio.wait({self.ended}, timeout=seconds)
         return await self.end()
 
