@@ -30,7 +30,7 @@ def main() -> int:
             print(_fault_line(fault), file=sys.stderr)
         return 2
     logs.configure(settings.log_format, settings.log_level)
-    # Processes that read films are of this user, and must not reach the keys in this one's memory.
+    # Film processes run as this user, and must not read the keys in this process's memory.
     hide_from_peers()
     if arguments:
         return sweep(settings, arguments[1:])
@@ -44,7 +44,7 @@ def main() -> int:
 def _fault_line(fault: ErrorDetails) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if not fault["loc"]:
-        # Settings that contradict each other. The input is all of them, the secret ones too.
+        # Contradictory settings. The input would be all settings, secrets included.
         return message
     name = "REFILM_" + "_".join(str(part) for part in fault["loc"]).upper()
     return f"{name}: {message} (it is {fault['input']!r})"

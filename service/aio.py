@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 async def run_to_completion(end: Coroutine[object, object, None]) -> None:
     """Run `end` to completion; a cancellation meanwhile is raised afterwards.
 
-    `asyncio.shield` alone would let a cancelled caller go on beside what it has yet to take back.
+    `asyncio.shield` alone would let a cancelled caller continue while its cleanup still runs.
     """
     ending = asyncio.ensure_future(end)
     cancelled: asyncio.CancelledError | None = None
@@ -24,14 +24,14 @@ async def run_to_completion(end: Coroutine[object, object, None]) -> None:
             cancelled = error
     if cancelled is not None:
         if not ending.cancelled():
-            ending.exception()  # Seen; the cancellation counts.
+            ending.exception()  # Mark as retrieved; the cancellation is raised instead.
         raise cancelled
     ending.result()
 
 
 @asynccontextmanager
 async def background(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """Run `work` until the end of the block. It ends by itself only through a defect of ours."""
+    """Run `work` until the end of the block. Only a bug of ours makes it end earlier."""
     task = asyncio.create_task(work)
     task.add_done_callback(_ended_early)
     try:
@@ -45,5 +45,5 @@ async def background(work: Coroutine[object, object, None]) -> AsyncIterator[Non
 def _ended_early(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         log.critical("a background task ended", exc_info=task.exception())
-        # Half a service is worse than none: exit, and let the supervisor restart it.
+        # A partial service is worse than none: exit, and let the supervisor restart it.
         signal.raise_signal(signal.SIGTERM)

@@ -29,9 +29,9 @@ MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
-    # Otherwise a second service could share the port, and the calls, without a word.
+    # Otherwise a second service could silently share the port and its calls.
     ("grpc.so_reuseport", 0),
-    # A caller that vanished is noticed within 40 s; callers may ask as often as every 10 s.
+    # A lost caller is detected within 40 s; callers may send pings as often as every 10 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -43,7 +43,7 @@ async def serve(settings: Settings) -> int:
     """Run the service until SIGTERM or SIGINT; return the exit code.
 
     The first signal drains: running calls finish within `drain_seconds`, new ones are UNAVAILABLE.
-    A second one ends at once. Raises StartError.
+    A second one exits at once. Raises StartError.
     """
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -66,7 +66,7 @@ async def serve(settings: Settings) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """What a service that runs consists of, as far as its end is concerned."""
+    """What shutdown needs of a running service."""
 
     server: grpc.aio.Server
     gate: Gate
@@ -75,11 +75,11 @@ class _Running:
 
 
 async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
-    """Start everything, each part upon those before it; `stack` ends it in the opposite order."""
+    """Start all parts in dependency order; `stack` stops them in reverse order."""
     _warn_when_open(settings.host)
     metrics_port = _serve_metrics(settings)
     gate, health = Gate(), Health()
-    # Before gRPC has threads.
+    # Before gRPC starts threads.
     processes = await start_processes(settings, stack)
     server, port = _listen(settings, gate)
     parts = await start_parts(
@@ -103,7 +103,7 @@ async def _start(settings: Settings, stack: AsyncExitStack) -> _Running:
     return _Running(server, gate, health, parts.jobs)
 
 
-# The end.
+# Shutdown.
 
 
 async def _drain(running: _Running, signals: asyncio.Queue[signal.Signals], seconds: float) -> int:
@@ -119,7 +119,7 @@ async def _drain(running: _Running, signals: asyncio.Queue[signal.Signals], seco
     again.cancel()
     if gate.running:
         log.warning("ending calls that still run", calls=gate.running, told_again=again in done)
-    # A moment for answers that are still on their way out; calls that go on are cancelled.
+    # A moment to send pending responses; calls that still run are cancelled.
     await running.server.stop(0 if gate.running else 0.5)
     log.info("ended")
     return 128 + again.result() if again in done else 0
@@ -142,7 +142,7 @@ def _add_health_and_reflection(server: grpc.aio.Server, health: Health) -> None:
 
 
 def _listen(settings: Settings, gate: Gate) -> tuple[grpc.aio.Server, int]:
-    """Return a server that has its port, and that port; it answers once it is started."""
+    """Return a server bound to its port, and that port; it accepts calls once it is started."""
     server = grpc.aio.server(interceptors=[CallInterceptor(gate)], options=_SERVER_OPTIONS)
     try:
         port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")

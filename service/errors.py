@@ -1,7 +1,7 @@
 """The service's errors: client-side and server-side, each with its gRPC status code.
 
-Messages are for callers: they say what was wrong and what would be right, without paths, addresses
-or stack traces. `service.rpc.errors` adds google.rpc details.
+Messages are for callers: they say what was wrong and what is expected, without paths, addresses or
+stack traces. `service.rpc.errors` adds google.rpc details.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What an error is about: a type ("model", "film") and a name."""
+    """The resource of an error: a type ("model", "film") and a name."""
 
     type: str
     name: str
@@ -50,19 +50,19 @@ class ServiceError(Exception):
         self.violations = violations
         self.resource = resource
         self.retry_after = retry_after
-        """Seconds after which a retry makes sense; becomes RetryInfo."""
+        """Seconds to wait before a retry; becomes RetryInfo."""
         self.metadata = dict(metadata or {})
 
 
 class ClientSideError(ServiceError):
-    """The request is at fault; the same request will fail again."""
+    """The request is invalid; the same request will fail again."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     reason = "INVALID_REQUEST"
 
 
 class InvalidFieldError(ClientSideError):
-    """One field of the request is at fault."""
+    """One field of the request is invalid."""
 
     reason = "INVALID_FIELD"
 
@@ -75,7 +75,7 @@ class InvalidFieldError(ClientSideError):
 
 
 class NotFoundError(ClientSideError):
-    """What the request names does not exist."""
+    """The resource that the request names does not exist."""
 
     code = grpc.StatusCode.NOT_FOUND
     reason = "NOT_FOUND"
@@ -89,14 +89,14 @@ class DigestMismatchError(ClientSideError):
 
 
 class LimitError(ClientSideError):
-    """The request's content is over a limit; the metadata has its setting."""
+    """The request's content is over a limit; the metadata names the setting."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "LIMIT_EXCEEDED"
 
 
 class DataLossError(ClientSideError):
-    """The film or picture is truncated or is damaged; what could be decoded was delivered."""
+    """The film or picture is truncated or damaged; what could be decoded was delivered."""
 
     code = grpc.StatusCode.DATA_LOSS
     reason = "FILM_TRUNCATED"

@@ -1,4 +1,4 @@
-"""Limits on what may be in progress at once; more is refused."""
+"""Limits on concurrent operations; any more are rejected."""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,11 +9,11 @@ from service.settings import Settings
 
 
 class Limit:
-    """Places for operations of one kind. Without a free one: refused at once, with a retry delay.
+    """Places for operations of one kind. With none free: rejected at once, with a retry delay.
 
     A place is held for a block (`with limit:`), or from `enter` to `leave` where the work ends
-    somewhere else. Used on one event loop. Nobody waits here: what may wait, waits in turn in front
-    of Triton (`service.inference.admission`), with its frames counted.
+    elsewhere. For one event loop. Nothing waits here: requests that may wait are queued in front of
+    Triton (`service.inference.admission`), where their frames are counted.
     """
 
     def __init__(
@@ -30,15 +30,15 @@ class Limit:
 
         Args:
             places: how many.
-            what: says of several what they do, for the error: "films are being reconstructed".
-            setting: the one that `places` is from; errors name it.
-            reason: of the error, stable.
+            what: describes several operations, for the error: "films are being reconstructed".
+            setting: the setting that `places` comes from; errors name it.
+            reason: the error's stable reason.
             retry_after: seconds after which a place is likely to be free.
             advice: what the caller can do.
         """
         self.places = places
         self.taken = 0
-        """Places that are held."""
+        """Places in use."""
         self._what = what
         self._reason = reason
         self._setting = setting
@@ -47,7 +47,7 @@ class Limit:
 
     @property
     def is_full(self) -> bool:
-        """Whether `enter` would refuse."""
+        """Whether `enter` would raise."""
         return self.taken >= self.places
 
     def enter(self) -> None:
@@ -62,7 +62,7 @@ class Limit:
         self.taken += 1
 
     def leave(self) -> None:
-        """Give a place back."""
+        """Release a place."""
         if not self.taken:
             raise ValueError("no place is taken")
         self.taken -= 1
@@ -81,7 +81,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the service takes on at once, of each kind."""
+    """The service's concurrency limits, by kind of operation."""
 
     films: Limit
     uploads: Limit
@@ -93,7 +93,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
-        """Return the limits that the settings set, all of them free."""
+        """Return the limits in the settings, with all places free."""
         limits = cls(
             films=Limit(
                 settings.max_reconstructions,

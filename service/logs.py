@@ -1,4 +1,4 @@
-"""How the service logs: one event a line, JSON for machines, colours for a person at a terminal."""
+"""Logging: one event per line, as JSON for machines, or in colours at a terminal."""
 
 import logging
 import sys

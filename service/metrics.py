@@ -1,4 +1,4 @@
-"""What Prometheus sees of the service. Every metric is here and in docs/operations.md."""
+"""The service's Prometheus metrics. Every metric is here and in docs/operations.md."""
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
@@ -152,7 +152,7 @@ INDEX_BUILD_SECONDS = Histogram(
 
 
 def names() -> set[str]:
-    """Return the names of all metrics of this module as Prometheus scrapes them."""
+    """Return the names of all metrics in this module as Prometheus scrapes them."""
     return {
         metric.name + ("_total" if metric.type == "counter" else "")
         for metric in REGISTRY.collect()

@@ -1,4 +1,4 @@
-"""What the service consists of below its calls, each part started upon those before it."""
+"""The dependencies of the gRPC handlers, started in dependency order."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Where films and pictures are read and written: processes of their own."""
+    """The film processes and the picture pool, which read and write films and pictures."""
 
     films: FilmProcesses
     pictures: PicturePool
@@ -55,7 +55,7 @@ class Processes:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All that the calls stand on."""
+    """The handlers' dependencies."""
 
     settings: Settings
     limits: Limits
@@ -72,7 +72,7 @@ class Parts:
 
 
 async def start_processes(settings: Settings, stack: AsyncExitStack) -> Processes:
-    """Start what films' and pictures' processes are forked from; before any thread. StartError."""
+    """Start what forks film and picture processes, before any thread. Raises StartError."""
     spawner = await _start_spawner(stack)
     return Processes(
         FilmProcesses(spawner, settings.film_limits),
@@ -88,14 +88,14 @@ async def start_parts(
     on_models: Callable[[bool], None],
     on_store: Callable[[bool], None],
 ) -> Parts:
-    """Start everything else; `stack` ends it in the opposite order. Raises StartError.
+    """Start everything else; `stack` stops it in reverse order. Raises StartError.
 
     Args:
         settings: the service's.
         processes: where films and pictures are read.
-        stack: gets the end of everything.
+        stack: stops everything when it is closed.
         on_models: called with whether a model is ready, whenever that changes.
-        on_store: called with whether the library's store answers, likewise.
+        on_store: called with whether the library's store is reachable, whenever that changes.
     """
     limits = Limits.of(settings)
     address, models, inference = await _start_inference(settings, on_models, stack)
@@ -131,7 +131,7 @@ async def start_parts(
 
 
 async def _start_spawner(stack: AsyncExitStack) -> Spawner:
-    """Start what confined processes are forked from."""
+    """Start the spawner, which forks the sandboxed processes."""
     spawner = Spawner(
         [FILM_MAIN, CUBE_MAIN, PICTURE_MAIN],
         on_lost=lambda: log.error("the fork server died; started again"),
@@ -157,7 +157,7 @@ async def _start_pictures(
     """Start the processes that read and write single pictures."""
     pool = PicturePool(
         spawner,
-        # With one alone, a slow picture would hold up all others.
+        # With only one, a slow picture would block all others.
         processes=settings.picture_processes or max(2, os.cpu_count() or 1),
         limits=PictureLimits(
             settings.picture_pixels, settings.picture_seconds, settings.picture_memory_bytes
@@ -177,7 +177,7 @@ async def _start_pictures(
 async def _start_inference(
     settings: Settings, on_models: Callable[[bool], None], stack: AsyncExitStack
 ) -> tuple[str, Models, Inference]:
-    """Connect to Triton, to one of our own where no other is set, and keep its models known."""
+    """Connect to Triton (a local one unless another is set), and poll its models."""
     local = None if settings.triton_address else await _start_triton(settings, stack)
     address = local.address if local is not None else settings.triton_address
     triton = connect(address)
@@ -241,9 +241,9 @@ async def _open_library(
     on_store: Callable[[bool], None],
     stack: AsyncExitStack,
 ) -> Library:
-    """Open the store, watch it and keep it swept.
+    """Open the store, monitor it, and sweep it periodically.
 
-    One that does not answer keeps nothing but the library away.
+    If it is unreachable, only the library is unavailable.
     """
     try:
         store = open_store(settings)
@@ -252,7 +252,7 @@ async def _open_library(
     threads = StorageThreads(settings.storage_threads)
     stack.callback(threads.close)
     store_health = StoreHealth(store, on_store)
-    # Before the first call, which would find no bucket yet.
+    # Before the first call, which would otherwise find no bucket.
     await store_health.look()
     await stack.enter_async_context(background(store_health.watch()))
     older_than = timedelta(hours=settings.upload_hours)
@@ -273,7 +273,7 @@ def _start_registry(
     limits: Limits,
     stack: AsyncExitStack,
 ) -> Registry:
-    """Return what keeps the jobs on the library's films; those on a deleted one end."""
+    """Return the job registry for the library's films; jobs on deleted films are stopped."""
     registry = Registry(library, inference, processes.films, limits.films)
     stack.push_async_callback(registry.close)
     loop = asyncio.get_running_loop()
@@ -288,7 +288,7 @@ def _start_registry(
 async def _start_search(
     settings: Settings, models: Models, library: Library, stack: AsyncExitStack
 ) -> Search:
-    """Keep indexes of the library's latents, and return what searches them."""
+    """Maintain search indexes of the library's latents, and return the search engine."""
     indexes = IndexRefresher(models, library.films, library.latents, library.threads)
     library.latents.on_committed(indexes.notice)
     library.deletion.on_deleted(indexes.forget)

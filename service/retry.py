@@ -1,8 +1,8 @@
 """The service's own retries with backoff.
 
-A failed request to the store is retried within seconds (`request_backoff`). Operations that then
-still find Triton or the store unavailable wait longer (`with_retries`). When callers may retry is
-in the errors that they get (`ServiceError.retry_after`).
+A failed request to the store is retried within seconds (`request_backoff`). Operations that still
+find Triton or the store unavailable then wait longer (`with_retries`). Errors tell callers when to
+retry (`ServiceError.retry_after`).
 """
 
 import asyncio

@@ -13,13 +13,13 @@ GIB = 1024**3
 _FILM = FilmLimits()
 
 _BYTES_A_PIXEL = 24
-"""What decoding a picture takes at most: a transparent WebP takes 19."""
+"""The most that decoding a picture takes: a transparent WebP takes 19."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseSettings):
-    """Every setting of the service. Each is the environment variable `REFILM_` + its name."""
+    """The service's settings. Each is the environment variable `REFILM_` + its name."""
 
     model_config = SettingsConfigDict(env_prefix="REFILM_", frozen=True, extra="ignore")
 
@@ -328,7 +328,7 @@ class Settings(BaseSettings):
 
     @property
     def film_limits(self) -> FilmLimits:
-        """The limits on one film in a process of its own."""
+        """The limits on one film in a film process."""
         return FilmLimits(
             read=ReadLimits(
                 picture_pixels=self.film_picture_pixels,
@@ -348,12 +348,12 @@ class Settings(BaseSettings):
 
     @property
     def s3_url(self) -> str:
-        """The S3 server's address with `http://` or `https://`; empty without one."""
+        """The S3 server's URL with `http://` or `https://`; empty if none is set."""
         return self._with_scheme(self.s3_endpoint)
 
     @property
     def s3_public_url(self) -> str:
-        """The same of the address that callers use."""
+        """The same for the address that callers use."""
         return self._with_scheme(self.s3_public_endpoint)
 
     def _with_scheme(self, endpoint: str) -> str:

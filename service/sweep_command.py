@@ -1,6 +1,6 @@
-"""The sweep by hand: `python -m service sweep [--dry-run] [--older-than HOURS]`.
+"""The sweep as a command: `python -m service sweep [--dry-run] [--older-than HOURS]`.
 
-The running service sweeps every hour by itself; this tells an operator what it would find. Exit
+The running service sweeps every hour by itself; this shows an operator what it would find. Exit
 codes: 0 swept, 1 the store does not answer, 2 a setting or argument is wrong.
 """
 

@@ -1,4 +1,4 @@
-"""Frames to latents to frames through Triton: the only place that knows tritonclient."""
+"""Encodes and decodes frames in Triton: the only package that uses tritonclient."""
 
 from service.inference.client import MAX_BATCH, Decoded, Encoded, Inference
 from service.inference.model_shape import LATENT_SIZE, ModelShape

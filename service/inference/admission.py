@@ -16,11 +16,11 @@ class Admission:
         self._max_wait_seconds = max_wait_seconds
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.in_flight = 0
-        """Frames that hold places."""
+        """Frames holding places."""
 
     @property
     def waiting(self) -> int:
-        """Frames that wait for places."""
+        """Frames waiting for places."""
         return sum(size for size, _ in self._waiting)
 
     @asynccontextmanager

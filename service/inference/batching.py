@@ -1,7 +1,7 @@
 """Processes a stream in batches, in order and with bounded memory.
 
 Items prepared while a batch is in flight form the next one: a single item is sent at once, a fast
-stream fills its batches. An error ends the stream after the answers to all items before it.
+stream fills its batches. An error ends the stream after the results of all items before it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 MAX_BATCH = 32
-"""Items in one request to Triton; larger batches gain nothing and delay the first answer."""
+"""Items in one request to Triton; larger batches gain nothing and delay the first result."""
 MAX_BATCHES = 3
 """Batches in flight: one being sent, one in the model, one being received."""
 MAX_PREPARING = 4
@@ -39,14 +39,14 @@ class Pipeline(Generic[Item, Prepared, Answer]):
         self._prepared_changed = asyncio.Condition()
         self._read_all = False
         self._read_fault: Exception | None = None
-        # In order; None is the end, an exception the end after an error. Bounded by the places.
+        # In order; None marks the end, an exception the end after an error. Bounded by the places.
         self._batches: asyncio.Queue[asyncio.Task[list[Answer]] | Exception | None] = (
             asyncio.Queue()
         )
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def answers(self, items: AsyncIterable[Item]) -> AsyncGenerator[Answer, None]:
-        """Yield one answer for each item, in order; raises the first error."""
+        """Yield one result per item, in order; raises the first error."""
         self._start(self._read(items))
         self._start(self._batch())
         try:
@@ -76,7 +76,7 @@ class Pipeline(Generic[Item, Prepared, Answer]):
                     self._prepared.append(task)
                     self._prepared_changed.notify_all()
         except Exception as error:
-            # Any error ends the stream; `answers` raises it after the answers before it.
+            # Any error ends the stream; `answers` raises it after the results before it.
             self._read_fault = error
         async with self._prepared_changed:
             self._read_all = True

@@ -21,7 +21,7 @@ from service.inference.models import DECODER_SUFFIX, ENCODER_SUFFIX, ModelVersio
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 64
-"""The largest batch that models are published for."""
+"""The largest batch size that published models support."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Encoded:
     embeddings: NDArray[np.float32]
     """[N, 200], each of unit length."""
     queue_seconds: float
-    """Waiting for admission."""
+    """Time spent waiting for admission."""
     compute_seconds: float
-    """In Triton: its batcher's queue, the transfer and the model."""
+    """Time in Triton: its batcher's queue, the transfer and the model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from service.errors import (
 )
 
 RETRY_AFTER_SECONDS = 1.0
-"""Retry delay when Triton cannot be reached; a local one has restarted by then."""
+"""Retry delay when Triton is unreachable; a local one has restarted by then."""
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -42,7 +42,7 @@ def connect(address: str) -> InferenceServerClient:
 
 
 def status_of(error: InferenceServerException) -> grpc.StatusCode:
-    """Return the gRPC status code that Triton (or the channel) answered with."""
+    """Return the gRPC status code that Triton (or the channel) returned."""
     name = (error.status() or "").removeprefix("StatusCode.")
     return grpc.StatusCode.__members__.get(name, grpc.StatusCode.UNKNOWN)
 

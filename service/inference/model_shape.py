@@ -1,4 +1,4 @@
-"""What a model's latents and frames look like, as Triton's configuration has it."""
+"""The shape of a model's latents and frames, according to Triton's configuration."""
 
 from typing import NamedTuple
 
@@ -10,24 +10,24 @@ LATENT_SIZE = 200
 
 
 class ModelShape(NamedTuple):
-    """The sizes of what goes into a model and comes out of it."""
+    """The sizes of a model's inputs and outputs."""
 
     latent_size: int
-    """Numbers in a latent."""
+    """Values in a latent."""
     frame_width: int
-    """Pixels of the frames that are encoded and decoded, likewise the next."""
+    """Of the encoded and decoded frames, in pixels; so is the next field."""
     frame_height: int
 
 
 SERVED = ModelShape(LATENT_SIZE, MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT)
-"""What this service can serve: its frames are scaled and its films kept for no other."""
+"""The only shape this service supports: frames are scaled and films stored for it."""
 
 
 def model_shape(encoder: ModelConfig, decoder: ModelConfig) -> ModelShape | None:
-    """Return the shape on which both configurations agree; None if they are no such pair.
+    """Return the shape that both configurations share; None if they are not such a pair.
 
-    An encoder takes frames [height, width, 3] and gives latents and embeddings; its decoder takes
-    latents and gives frames and embeddings.
+    An encoder takes frames [height, width, 3] and returns latents and embeddings; its decoder takes
+    latents and returns frames and embeddings.
     """
     tensors = (encoder.input, encoder.output, decoder.input, decoder.output)
     if [len(several) for several in tensors] != [1, 2, 1, 2]:

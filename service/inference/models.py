@@ -27,7 +27,7 @@ ENCODER_SUFFIX = "_encoder"
 DECODER_SUFFIX = "_decoder"
 _POLL_TIMEOUT_SECONDS = 10.0
 _RECOVERY_SECONDS = 120.0
-"""For so long after Triton was lost, earlier versions are unavailable instead of not found."""
+"""How long after Triton is lost earlier versions are "unavailable" instead of "not found"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Models:
 
     @property
     def reachable(self) -> bool:
-        """Whether Triton answered the last poll."""
+        """Whether Triton responded to the last poll."""
         return self._reachable
 
     def list(self) -> tuple[Model, ...]:
@@ -151,7 +151,7 @@ class Models:
                 async with asyncio.timeout(every_seconds):
                     await self._wake.wait()
                 self._wake.clear()
-                # At most ten polls a second, however often calls fail.
+                # At most ten polls per second, however often calls fail.
                 await asyncio.sleep(0.1)
             except TimeoutError:
                 pass
@@ -168,7 +168,7 @@ class Models:
             self._update(versions, reachable=True)
 
     def mark_unreachable(self) -> None:
-        """Mark Triton as gone before the next poll finds out."""
+        """Mark Triton as unreachable without waiting for the next poll."""
         self._update({}, reachable=False)
 
     def _update(self, versions: dict[str, tuple[ModelVersion, ...]], *, reachable: bool) -> None:

@@ -1,8 +1,8 @@
 """Deletes films: at once for every reader, then object by object.
 
-First a tombstone is written, `deleted/<film>.json`, which stays: the id is not reused, and anyone
-who finds it with objects of the film completes the deletion. Then film.json is removed; from then
-on the film does not exist, since every reader on every replica checks it. The rest follows.
+First a tombstone is written, `deleted/<film>.json`, which stays: the id is not reused, and whoever
+finds it with objects of the film completes the deletion. Then film.json is removed; from then on
+the film does not exist, since every reader on every replica checks it. The rest follows.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class DeletionNote:
     """A film that was deleted."""
 
     uid: str
-    """The film's; empty if its facts could not be read."""
+    """The film's uid; empty if its facts could not be read."""
     request: str
     """A digest of the id of the request to delete it; empty if it had none."""
     time: Moment
@@ -59,7 +59,7 @@ class Deletion:
             raise film_not_found(film_id)
         if uid is not None:
             note = DeletionNote(uid, _hash(request_id), datetime.now(UTC))
-            # An existing one is of a deletion that was interrupted before film.json was removed.
+            # An existing one is from a deletion interrupted before film.json was removed.
             self._store.create(layout.deleted(film_id), _NOTE.encode(note))
             self._store.delete([layout.film_facts(film_id)])
             for listener in self._listeners:

@@ -29,7 +29,7 @@ class SourceBytes:
         """Join a film's bytes.
 
         Args:
-            store: of the objects.
+            store: the store of the objects.
             pieces: the objects, in order.
             missing: returns the error for a missing or truncated object.
             check: raises to stop reading; called repeatedly.
@@ -38,14 +38,14 @@ class SourceBytes:
         self._pieces = pieces
         self._starts = [0, *accumulate(piece.size for piece in pieces)]
         self.size = self._starts.pop()
-        """Bytes."""
+        """Size in bytes."""
         self._missing = missing
         self._check = check
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return the bytes from an offset on, fewer at the end.
+        """Return the bytes from an offset, fewer at the end.
 
-        Raises what `missing` returns, what `check` raises, and what the store raises.
+        Raises the error from `missing`, and the errors of `check` and of the store.
         """
         parts: list[bytes] = []
         start, stop = offset, min(self.size, offset + length)

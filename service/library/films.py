@@ -23,7 +23,7 @@ class Film:
     """A UUID: unique over all films, also under a reused id."""
     title: str
     size: int
-    """Bytes of its source."""
+    """Size of its source, in bytes."""
     digest: str
     """"sha256:" and 64 hexadecimal digits over its source."""
     created: Moment
@@ -31,12 +31,12 @@ class Film:
     facts: FilmFacts
 
     def encode(self) -> bytes:
-        """Return it as stored."""
+        """Return the film in its stored form."""
         return FILM.encode(self)
 
     @classmethod
     def decode(cls, data: bytes, film_id: str) -> "Film":
-        """Return what was stored for a film; raises DamagedError."""
+        """Parse a stored film; raises DamagedError."""
         try:
             return FILM.decode(data, id=film_id)
         except UnreadableRecordError as error:
@@ -47,7 +47,7 @@ FILM = RecordFormat(Film)
 
 
 class FilmExistsError(ClientSideError):
-    """Another film has this id, or had it."""
+    """Another film has or had this id."""
 
     code = grpc.StatusCode.ALREADY_EXISTS
     reason = "FILM_EXISTS"
@@ -76,7 +76,7 @@ class Films:
     def find(self, film_id: str, uid: str | None = None) -> Film | None:
         """Return a film, or None if there is none; raises DamagedError.
 
-        `uid`: only the film that has it, not another that has come under its id.
+        `uid`: return only the film that has it, not a later film with the same id.
         """
         try:
             film = Film.decode(self._store.get(layout.film_facts(film_id)), film_id)

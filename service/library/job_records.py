@@ -46,7 +46,7 @@ class Job:
 
     @property
     def name(self) -> JobName:
-        """Which one it is."""
+        """The job's name."""
         return JobName(self.film, self.id)
 
     @property
@@ -62,13 +62,13 @@ class JobEnd:
     state: Ending
     time: Moment
     reason: str = ""
-    """Of one that failed: stable, UPPER_SNAKE_CASE."""
+    """For a failed one: stable, UPPER_SNAKE_CASE."""
     message: str = ""
-    """Of one that failed: for people."""
+    """For a failed one: human-readable."""
 
     @classmethod
     def now(cls, state: Ending, reason: str = "", message: str = "") -> "JobEnd":
-        """Return an end at this moment."""
+        """Return an end with the current time."""
         return cls(state, datetime.now(UTC), reason, message)
 
 
@@ -83,7 +83,7 @@ class Jobs:
         self._store = store
 
     def create(self, job: Job) -> Job:
-        """Store a job for the replicas to run; return the one that has its name now."""
+        """Store a job for the replicas to run; return the job stored under its name."""
         note = layout.pending(job.film, job.id)
         self._store.put(note, b"")
         if self._store.create(_key(job.name), _JOB.encode(job)):
@@ -94,14 +94,14 @@ class Jobs:
         return found
 
     def find(self, name: JobName) -> Job | None:
-        """Return a job, or None if there is none that can be read."""
+        """Return a job, or None if there is no readable one."""
         try:
             return _JOB.decode(self._store.get(_key(name)), film=name.film, id=name.job)
         except (ObjectNotFoundError, UnreadableRecordError):
             return None
 
     def end(self, name: JobName, end: JobEnd) -> JobEnd:
-        """End a job unless it has ended; return its end."""
+        """End a job unless it has already ended; return its end."""
         self._store.create(_end_key(name), _END.encode(end))
         self._store.delete([layout.pending(*name)])
         return self.end_of(name) or end

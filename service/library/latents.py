@@ -40,20 +40,20 @@ _INDEX_DETAIL = NpyKind("index.detail.npy", np.dtype("<f4"), ())
 _INDEX_SECONDS = NpyKind("index.seconds.npy", np.dtype("<f8"), ())
 
 _MANIFESTS_KEPT = 32
-"""Manifests in memory: of a feature film about a megabyte."""
+"""Manifests cached in memory: a feature film's is about a megabyte."""
 
 
 class IndexRows(NamedTuple):
-    """About one row a second, for a search index."""
+    """About one row per second, for a search index."""
 
     rows: NDArray[np.int64]
-    """Their numbers in the film, [M], increasing."""
+    """Row numbers in the film, [M], increasing."""
     embeddings: NDArray[np.float32]
     """[M, 200]"""
     detail: NDArray[np.float32]
     """[M]"""
     seconds: NDArray[np.float64]
-    """From the film's first frame, [M]."""
+    """Seconds from the film's first frame, [M]."""
 
 
 class Latents(LatentsReader):
@@ -65,7 +65,7 @@ class Latents(LatentsReader):
         self._listeners: list[Listener] = []
 
     def on_committed(self, listener: Listener) -> None:
-        """Call `listener` whenever latents that this process committed exist."""
+        """Call `listener` whenever this process has committed latents."""
         self._listeners.append(listener)
 
     def write_part(
@@ -83,12 +83,12 @@ class Latents(LatentsReader):
         """Write the next rows of an attempt; idempotent.
 
         Args:
-            film: its id.
-            digest: the model's, "sha256:…".
+            film: the film's id.
+            digest: the model's digest, "sha256:…".
             attempt: the attempt's name.
-            number: the part's, from 1.
+            number: the part's number, from 1.
             latents: [N, 200], N at least 1.
-            embeddings: [N, 200]; kept as float16.
+            embeddings: [N, 200]; stored as float16.
             pts: [N] in the film's time base, increasing.
             detail: [N], how much there is to see.
         """
@@ -148,27 +148,27 @@ class Latents(LatentsReader):
         delete_below(self._store, folder)
 
     def find(self, film: str, digest: str) -> LatentsManifest | None:
-        """Return a film's latents of a model, or None; raises DamagedError."""
+        """Return a film's latents for a model, or None; raises DamagedError."""
         try:
             return self._manifest(film, layout.hexadecimal(digest))
         except ObjectNotFoundError:
             return None
 
     def list(self, film: str) -> Iterator[LatentsManifest]:
-        """Yield a film's latents of all models, by digest."""
+        """Yield a film's latents for all models, by digest."""
         for name in self._store.folders(f"{layout.film_folder(film)}latents/"):
             manifest = self.find(film, name)
             if manifest is not None:
                 yield manifest
 
     def catalog(self, digest: str, *, after: str = "") -> Iterator[str]:
-        """Yield the ids of films with latents of a model, after `after`, by id."""
+        """Yield the ids after `after` of films with latents for a model, by id."""
         folder = layout.catalog_folder(digest)
         for info in self._store.list(folder, after=folder + after if after else ""):
             yield info.key.removeprefix(folder)
 
     def index_rows(self, manifest: LatentsManifest) -> IndexRows:
-        """Return about one row a second: at or right after each full second, and the last one."""
+        """Return about one row per second: at or right after each full second, and the last one."""
         rows, embeddings, detail, seconds = (
             self.array(
                 manifest.film,

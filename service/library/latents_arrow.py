@@ -12,7 +12,7 @@ from service.storage.objects import CHUNK_BYTES
 
 
 def arrow_bytes(latents: LatentsReader, manifest: LatentsManifest) -> Iterator[bytes]:
-    """Yield the stream's bytes, at most 1 MiB at a time: one record batch a part.
+    """Yield the stream's bytes, at most 1 MiB at a time: one record batch per part.
 
     Columns: pts (int64, in the time base), seconds (float64, from the first frame) and latent (200
     float32). The schema's metadata names film, model, version, digest, recipe and time_base (in

@@ -21,13 +21,13 @@ class LatentsPart:
     """Consecutive rows in four files: latents, times, embeddings and detail."""
 
     key: Key
-    """Of the latents' file, "…/<attempt>/NNNNNN.npy"."""
+    """Key of the latents' file, "…/<attempt>/NNNNNN.npy"."""
     rows: int
     first_pts: int
     last_pts: int
-    """Of its last row: not the end of that frame."""
+    """The pts of its last row: not the end of that frame."""
     digest: str
-    """SHA-256 of the latents' file, 64 hexadecimal digits; likewise the other three."""
+    """SHA-256 of the latents' file, 64 hexadecimal digits; the next three are the other files'."""
     pts_digest: str
     embeddings_digest: str
     detail_digest: str
@@ -44,7 +44,7 @@ class LatentsManifest:
     time_base: Fraction
     """Seconds: the unit of all pts."""
     origin_pts: int
-    """Of the first frame: times are counted from there."""
+    """The pts of the first frame, from which times are counted."""
     end_pts: int
     """The end of the last frame."""
     rows: int
@@ -52,7 +52,7 @@ class LatentsManifest:
     """In presentation order; never empty."""
     created: Moment
     index_rows: int = 0
-    """Rows of the index arrays, about one a second; `Latents.commit` makes them and sets this."""
+    """Rows of the index arrays, about one per second; `Latents.commit` makes them and sets this."""
 
     def __post_init__(self) -> None:
         if not self.parts or sum(part.rows for part in self.parts) != self.rows:
@@ -60,12 +60,12 @@ class LatentsManifest:
 
     @property
     def attempt(self) -> str:
-        """The attempt that made the last part, and keeps the index arrays."""
+        """The attempt that made the last part, and has the index arrays."""
         return layout.attempt_of(self.parts[-1].key)
 
     @property
     def attempts(self) -> frozenset[str]:
-        """All attempts with files in it: a resumed job keeps the finished parts of earlier ones."""
+        """All attempts with files in it: a resumed job keeps earlier attempts' finished parts."""
         return frozenset(layout.attempt_of(part.key) for part in self.parts)
 
     @property
@@ -82,16 +82,16 @@ class LatentsManifest:
         return [0, *accumulate(part.rows for part in self.parts[:-1])]
 
     def part_at(self, pts: int) -> int:
-        """Return which part holds the last frame at or before `pts`; the first for an earlier."""
+        """Return the index of the part with the last frame at or before `pts`, or 0 if none."""
         return max(0, bisect_right(self.parts, pts, key=lambda part: part.first_pts) - 1)
 
     def encode(self) -> bytes:
-        """Return it as stored; raises ValueError if a part is not one of these latents."""
+        """Return it in its stored form; raises ValueError if a part is not of these latents."""
         return _FORMAT.encode(self, folder=layout.latents_folder(self.film, self.model.digest))
 
     @classmethod
     def decode(cls, data: bytes, film: str, digest: str) -> "LatentsManifest":
-        """Return what was stored for a film and a model; raises DamagedError."""
+        """Parse the manifest stored for a film and a model; raises DamagedError."""
         try:
             return _FORMAT.decode(data, folder=layout.latents_folder(film, digest), film=film)
         except UnreadableRecordError as error:

@@ -22,11 +22,11 @@ from service.storage.objects import ObjectStore
 class NpyKind:
     """NumPy files of one element type and row shape, which differ only in the number of rows.
 
-    Version 1.0 of the format, little-endian, in C order: what `np.save` writes, to the byte.
+    Version 1.0 of the format, little-endian, in C order: byte-identical to `np.save`.
     """
 
     suffix: str
-    """Suffix of their names, after the part's number."""
+    """Suffix of the file names, after the part's number."""
     dtype: np.dtype[np.generic]
     """Little-endian."""
     row_shape: tuple[int, ...]
@@ -37,7 +37,7 @@ class NpyKind:
         return self.dtype.itemsize * math.prod(self.row_shape)
 
     def header(self, rows: int) -> bytes:
-        """Return the beginning of a file of `rows` rows."""
+        """Return the header of a file with `rows` rows."""
         buffer = io.BytesIO()
         description = dtype_to_descr(self.dtype)
         shape = (rows, *self.row_shape)
@@ -49,14 +49,14 @@ class NpyKind:
     def encode(self, array: NDArray[np.generic]) -> bytes:
         """Return the file of an array [N, *row_shape], converted to the element type.
 
-        Raises ValueError if the shape is another.
+        Raises ValueError if the shape differs.
         """
         if array.shape[1:] != self.row_shape or array.ndim != 1 + len(self.row_shape):
             raise ValueError(f"expected [N, {self.row_shape}], got {list(array.shape)}")
         return self.header(len(array)) + array.astype(self.dtype).tobytes()
 
     def decode(self, data: bytes) -> NDArray[np.generic]:
-        """Return rows [N, *row_shape] of their bytes, without a header; read-only."""
+        """Return rows [N, *row_shape] from their bytes, without a header; read-only."""
         return np.frombuffer(data, self.dtype).reshape(-1, *self.row_shape)
 
 
@@ -82,16 +82,16 @@ class TimeOutOfRangeError(ClientSideError):
 
 @dataclass(frozen=True, slots=True)
 class LatentsChunk:
-    """Some rows, all of one part."""
+    """Some rows, all from one part."""
 
     rows: NDArray[np.int64]
-    """Their numbers in the film, [N]."""
+    """Row numbers in the film, [N]."""
     pts: NDArray[np.int64]
     """[N]"""
     latents: NDArray[np.float32]
     """[N, 200]"""
     embeddings: NDArray[np.float32] | None
-    """[N, 200] where asked for."""
+    """[N, 200] if requested."""
 
 
 class LatentsReader:
@@ -101,7 +101,7 @@ class LatentsReader:
         self._store = store
 
     def latents(self, manifest: LatentsManifest, start: int, stop: int) -> NDArray[np.float32]:
-        """Return rows `start` up to `stop`, [N, 200]; raises DamagedError. Likewise the next."""
+        """Return rows `start` up to `stop`, [N, 200]; raises DamagedError, as do the next."""
         return self._rows(manifest, LATENTS, start, stop).astype(np.float32, copy=False)
 
     def embeddings(self, manifest: LatentsManifest, start: int, stop: int) -> NDArray[np.float32]:
@@ -127,7 +127,7 @@ class LatentsReader:
     ) -> Iterator[LatentsChunk]:
         """Yield every `stride`-th row from `start` up to `stop`, part by part.
 
-        Parts that have none of them are not read. Raises DamagedError.
+        Parts without such rows are not read. Raises DamagedError.
         """
         stop = manifest.rows if stop is None else stop
         for number, first in enumerate(manifest.starts()):
@@ -146,7 +146,7 @@ class LatentsReader:
             )
 
     def npy_size(self, manifest: LatentsManifest) -> int:
-        """Return the bytes of all latents as one .npy file, float32 [rows, 200]."""
+        """Return the size of all latents as one .npy file, float32 [rows, 200]."""
         return len(LATENTS.header(manifest.rows)) + manifest.rows * LATENTS.row_bytes
 
     def npy_bytes(
@@ -172,7 +172,7 @@ class LatentsReader:
     def row_at(self, manifest: LatentsManifest, seconds: Fraction) -> int:
         """Return the row of the frame that is shown at a time, in seconds from the first frame.
 
-        At the film's very end that is the last; times are meant to within TIME_TOLERANCE. Raises
+        At the film's very end that is the last; times are compared within TIME_TOLERANCE. Raises
         TimeOutOfRangeError or DamagedError.
         """
         if not 0 <= seconds <= manifest.duration + TIME_TOLERANCE:
@@ -185,15 +185,15 @@ class LatentsReader:
     ) -> tuple[int, int]:
         """Return the first row, and the one after the last, of frames that begin in a time range.
 
-        Both times are meant to within TIME_TOLERANCE.
+        Both times are compared within TIME_TOLERANCE.
 
         Args:
-            manifest: the film's.
-            start: seconds from the first frame; None: from there.
-            stop: seconds from the first frame, not included; None: to the end.
+            manifest: the film's manifest.
+            start: seconds from the first frame; None: from the beginning.
+            stop: seconds from the first frame, exclusive; None: to the end.
 
         Returns:
-            The same row twice where none begins in it.
+            The same row twice if none begins in the range.
         """
         low, high = 0, manifest.rows
         if start is not None and start > 0:
@@ -204,7 +204,7 @@ class LatentsReader:
 
     def _rows_before(self, manifest: LatentsManifest, seconds: Fraction) -> int:
         """Return how many frames begin before a time."""
-        # -(-a // b): rounded up. The frame at exactly this time is not before it.
+        # -(-a // b) rounds up. The frame at exactly this time is not before it.
         pts = manifest.origin_pts - (-(seconds - TIME_TOLERANCE) // manifest.time_base)
         return self._rows_until(manifest, pts - 1)
 
@@ -241,7 +241,7 @@ class LatentsReader:
     def _part_bytes(
         self, manifest: LatentsManifest, kind: NpyKind, number: int, start: int, stop: int
     ) -> Iterator[bytes]:
-        """Yield a part's bytes, counted from its first row; if all of them, check their digest."""
+        """Yield part bytes, counted from the first row; if all are read, verify the digest."""
         part = manifest.parts[number]
         header = kind.header(part.rows)
         film, what = manifest.film, f"part {number + 1} of its {_NAMES[kind]}"
@@ -260,7 +260,7 @@ class LatentsReader:
     def array(
         self, film: str, key: str, kind: NpyKind, rows: int, what: str
     ) -> NDArray[np.generic]:
-        """Return a whole file's array of `rows` rows; `what` it is, for the DamagedError."""
+        """Return a whole file's array of `rows` rows; `what` describes it in the DamagedError."""
         start = len(kind.header(rows))
         return kind.decode(
             exact_bytes(self._store, key, start, rows * kind.row_bytes, film=film, what=what)
@@ -278,7 +278,7 @@ def time_out_of_range(manifest: LatentsManifest, seconds: Fraction) -> TimeOutOf
 
 
 def beside(key: str, kind: NpyKind) -> str:
-    """Return the key of a part's file of another kind, given that of its latents."""
+    """Return the key of a part's file of another kind, given the key of its latents."""
     return key.removesuffix(LATENTS.suffix) + kind.suffix
 
 

@@ -1,7 +1,7 @@
 """The bucket's layout: every key that the library uses.
 
     films/<film>/film.json                   the commit point: a film exists when this does
-    films/<film>/source                      its bytes as they came
+    films/<film>/source                      its bytes as received
     films/<film>/upload.json                 which upload has, or had, the film's id
     films/<film>/latents/<digest>/
         manifest.json                        the commit point: every part with rows, times, digest
@@ -9,26 +9,26 @@
         <attempt>/000001.pts.npy             [rows] int64, in the film's time base
         <attempt>/000001.embeddings.npy      [rows, 200] float16, of unit length
         <attempt>/000001.detail.npy          [rows] float32, how much there is to see
-        <attempt>/index.embeddings.npy       about one row a second, [M, 200] float16; beside it
+        <attempt>/index.embeddings.npy       about one row per second, [M, 200] float16; also
                                              index.rows.npy, index.seconds.npy, index.detail.npy
     films/<film>/renditions/<rendition>/
         manifest.json                        the commit point: every segment with frames, digest
         <attempt>/init.mp4, 000001.m4s, ...
-        <attempt>/000001.json                a segment that is whole: how to continue from it
+        <attempt>/000001.json                a committed segment: how to resume after it
         lease/000001                         which replica runs its job
     films/<film>/reconstructions/<id>/
         job.json, ended.json                 a started reconstruction, and its end
     deleted/<film>.json                      tombstone: the id is not reused
     uploads/<upload>/
         upload.json                          what the upload is
-        parts/<offset>-<digest>              8 MiB from there; the digest of all bytes up to its end
-        source, taken/<attempt>              bytes that came by URL, and a copy nobody can change
+        parts/<offset>-<digest>              8 MiB from there; digest of all bytes up to its end
+        source, taken/<attempt>              bytes uploaded by URL, and a copy nobody can change
         end.json                             how it ended: complete or dropped
     pending/<film>~<id>                      reconstructions that have not ended
-    catalog/<digest>/<film>                  which films have latents of a model
+    catalog/<digest>/<film>                  which films have latents for a model
 
-Written once, never changed, except the lease. `<digest>` is the 64 hexadecimal digits of a model's
-digest, `<rendition>` that and 16 digits of the settings' own, joined by "-".
+Objects are immutable, except the lease. `<digest>` is the 64 hexadecimal digits of a model's
+digest, `<rendition>` that and 16 digits of the settings' digest, joined by "-".
 """
 
 import re
@@ -44,7 +44,7 @@ UPLOAD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def film_folder(film: str) -> str:
-    """Return the prefix of everything that is kept of a film."""
+    """Return the prefix of everything stored for a film."""
     return f"{FILMS}{film}/"
 
 
@@ -59,7 +59,7 @@ def film_source(film: str) -> str:
 
 
 def latents_folder(film: str, digest: str) -> str:
-    """Return the prefix of a film's latents of one model; `digest` with or without "sha256:"."""
+    """Return the prefix of a film's latents for one model; `digest` with or without "sha256:"."""
     return f"{film_folder(film)}latents/{hexadecimal(digest)}/"
 
 
@@ -84,12 +84,12 @@ def upload_folder(upload: str) -> str:
 
 
 def film_claim(film: str) -> str:
-    """Return the key that says which upload has a film's id."""
+    """Return the key that records which upload has a film's id."""
     return f"{film_folder(film)}upload.json"
 
 
 def upload_record(upload: str) -> str:
-    """Return the key of what an upload is."""
+    """Return the key of an upload's record."""
     return f"{upload_folder(upload)}upload.json"
 
 
@@ -104,17 +104,17 @@ def upload_part(upload: str, offset: int, digest: str) -> str:
 
 
 def upload_source(upload: str) -> str:
-    """Return the key that an upload URL writes."""
+    """Return the key that an upload URL writes to."""
     return f"{upload_folder(upload)}source"
 
 
 def upload_taken(upload: str, attempt: str) -> str:
-    """Return the key of a copy of that."""
+    """Return the key of a copy of the upload's source."""
     return f"{upload_folder(upload)}taken/{attempt}"
 
 
 def upload_end(upload: str) -> str:
-    """Return the key of how an upload ended."""
+    """Return the key of an upload's end."""
     return f"{upload_folder(upload)}end.json"
 
 
@@ -124,17 +124,17 @@ def attempt_of(key: str) -> str:
 
 
 def pending(film: str, reconstruction: str) -> str:
-    """Return the key that says a reconstruction has not ended."""
+    """Return the key that marks a reconstruction as not ended."""
     return f"{PENDING}{film}~{reconstruction}"
 
 
 def catalog_folder(digest: str) -> str:
-    """Return the prefix below which the films with latents of a model are named."""
+    """Return the prefix under which the films with latents for a model are listed."""
     return f"{CATALOG}{hexadecimal(digest)}/"
 
 
 def catalog(digest: str, film: str) -> str:
-    """Return the key that says a film has latents of a model."""
+    """Return the key that records that a film has latents for a model."""
     return f"{catalog_folder(digest)}{film}"
 
 

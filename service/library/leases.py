@@ -18,7 +18,7 @@ from service.library.verified_reads import DamagedError
 from service.storage.objects import ObjectNotFoundError, ObjectStore
 
 BEATS = 4
-"""Heartbeats in the lease's duration."""
+"""Heartbeats per lease duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class LeaseState:
     beats: int
     """Heartbeats so far."""
     expires: str
-    """Expiry by its holder's clock: for display only."""
+    """Expiry by its holder's clock, for display only."""
     released: bool
     """Whether its holder has released it."""
 
     @property
     def seems_held(self) -> bool:
-        """Whether it looks held, by this one read."""
+        """Whether it looks held, judging by this read alone."""
         return not self.released and datetime.fromisoformat(self.expires) > datetime.now(UTC)
 
 
@@ -55,7 +55,7 @@ class Lease:
         """The name of the attempt under this lease."""
 
     def renew(self) -> bool:
-        """Write a heartbeat; return False for good if another replica has taken over."""
+        """Write a heartbeat; return False, from then on, if another replica has taken over."""
         newest = _newest(self._store, self._folder)
         if newest is not None and newest != _key(self._folder, self._state.number):
             return False
@@ -63,7 +63,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Release it, so that nobody has to wait for its expiry."""
+        """Release the lease, so that no replica has to wait for its expiry."""
         self._write(released=True)
 
     def _write(self, *, released: bool) -> None:

@@ -41,13 +41,13 @@ class Library:
         film_bytes: int,
         lease_seconds: float,
     ) -> "Library":
-        """Return the library that a store keeps.
+        """Return the library in a store.
 
         Args:
             store: the object store; may be unavailable.
             threads: for calls to the store.
             probe: checks whether bytes are a film.
-            film_bytes: the largest film.
+            film_bytes: the size limit for a film.
             lease_seconds: duration of leases without a heartbeat.
         """
         films = Films(store)

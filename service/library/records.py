@@ -17,7 +17,7 @@ from film.output import OutputSettings, settings_from_json, settings_to_json
 from film.segments import ResumePoint
 
 VERSION = 1
-"""Of all versioned records; newer ones are not read."""
+"""The version of all versioned records; newer ones are not read."""
 
 Record = TypeVar("Record")
 
@@ -38,17 +38,17 @@ def _whole(key: str, info: ValidationInfo) -> str:
 
 
 Key: TypeAlias = Annotated[str, AfterValidator(_whole), PlainSerializer(_below)]
-"""An object's key; in the JSON of a record that belongs to a folder, from that folder on."""
+"""An object's key; relative to the folder in the JSON of a record that belongs to one."""
 
 Moment: TypeAlias = Annotated[
     datetime, PlainValidator(datetime.fromisoformat), PlainSerializer(datetime.isoformat)
 ]
-"""A time of day; aware, UTC."""
+"""A timestamp; aware, UTC."""
 
 StoredSettings: TypeAlias = Annotated[
     OutputSettings, PlainValidator(settings_from_json), PlainSerializer(settings_to_json)
 ]
-"""`film` says itself how its settings become JSON; likewise its resume points."""
+"""`film` defines how its settings and its resume points become JSON."""
 
 StoredResumePoint: TypeAlias = Annotated[
     ResumePoint, PlainValidator(ResumePoint.from_json), PlainSerializer(ResumePoint.to_json)
@@ -84,7 +84,7 @@ class RecordFormat(Generic[Record]):
         self._versioned = versioned
 
     def encode(self, record: Record, *, folder: str = "") -> bytes:
-        """Return a record as stored; raises ValueError if a key of it is not in `folder`."""
+        """Return a record's stored form; raises ValueError if a key of it is not in `folder`."""
         fields = self._adapter.dump_python(
             record, mode="json", by_alias=True, exclude=self._in_key, context=folder
         )
@@ -93,7 +93,7 @@ class RecordFormat(Generic[Record]):
         return json.dumps(fields).encode()
 
     def decode(self, data: bytes | str, *, folder: str = "", **known: object) -> Record:
-        """Return a stored record; `known` fields override its JSON.
+        """Parse a stored record; `known` fields override its JSON.
 
         Raises UnreadableRecordError.
         """

@@ -26,10 +26,10 @@ _MANIFESTS_KEPT = 32
 
 @dataclass(frozen=True, slots=True)
 class RenditionSegment:
-    """Consecutive pictures with their sound: a fragment or several of the MP4."""
+    """Consecutive pictures with their sound: one or more fragments of the MP4."""
 
     key: Key
-    """Of its bytes, "…/<attempt>/NNNNNN.m4s"."""
+    """Key of its bytes, "…/<attempt>/NNNNNN.m4s"."""
     size: int
     frames: int
     first_pts: int
@@ -63,17 +63,17 @@ class RenditionManifest:
 
     @property
     def attempts(self) -> frozenset[str]:
-        """All attempts with files in it: a resumed job keeps earlier finished segments."""
+        """All attempts with files in it: a resumed job keeps segments finished earlier."""
         keys = (self.init_key, *(segment.key for segment in self.segments))
         return frozenset(map(layout.attempt_of, keys))
 
     def encode(self) -> bytes:
-        """Return it as stored; raises ValueError if a segment is not one of this rendition."""
+        """Return it in its stored form; raises ValueError if a segment is not of this rendition."""
         return _FORMAT.encode(self, folder=layout.rendition_folder(self.film, self.rendition))
 
     @classmethod
     def decode(cls, data: bytes, film: str, rendition: str) -> "RenditionManifest":
-        """Return what was stored as a film's rendition; raises DamagedError."""
+        """Parse the manifest stored for a film's rendition; raises DamagedError."""
         folder = layout.rendition_folder(film, rendition)
         try:
             return _FORMAT.decode(data, folder=folder, film=film, rendition=rendition)
@@ -126,7 +126,7 @@ class Renditions:
                 yield manifest
 
     def size(self, manifest: RenditionManifest) -> int:
-        """Return the bytes of the whole MP4."""
+        """Return the size of the whole MP4 in bytes."""
         return manifest.init_size + sum(segment.size for segment in manifest.segments)
 
     def bytes(
@@ -134,7 +134,7 @@ class Renditions:
     ) -> Iterator[bytes]:
         """Yield the MP4's bytes from `start` on, at most `size`; raises DamagedError.
 
-        Header and segments joined, at most 1 MiB at a time.
+        Header and segments concatenated, at most 1 MiB at a time.
         """
         stop = self.size(manifest) if size is None else min(self.size(manifest), start + size)
         at = 0
@@ -155,14 +155,14 @@ class Renditions:
 
 
 def rendition_id(model_digest: str, settings: OutputSettings) -> str:
-    """Return a rendition's id: the model's digest and 16 digits of the settings' own."""
+    """Return a rendition's id: the model's digest and 16 digits of the settings' digest."""
     text = json.dumps(settings_to_json(settings), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{layout.hexadecimal(model_digest)}-{digest}"
 
 
 def _objects(manifest: RenditionManifest) -> Iterator[tuple[str, int, str, str]]:
-    """Yield key, size, digest (empty: not known) and name of all that the MP4 is joined of."""
+    """Yield key, size, digest (empty: not known) and name of each object in the MP4."""
     yield manifest.init_key, manifest.init_size, "", "the header of a rendition"
     for number, segment in enumerate(manifest.segments, start=1):
         yield segment.key, segment.size, segment.digest, f"segment {number} of a rendition"

@@ -24,7 +24,7 @@ _RECORD = re.compile(r"\d{6}-[0-9a-f]+/\d{6}\.json")
 
 
 class InitSegment(NamedTuple):
-    """The header that the segments of a rendition follow."""
+    """The header that precedes a rendition's segments."""
 
     key: str
     size: int
@@ -33,7 +33,7 @@ class InitSegment(NamedTuple):
 
     @classmethod
     def of(cls, key: str, data: bytes) -> "InitSegment":
-        """Return what is known of a header's bytes."""
+        """Return the facts about a header's bytes."""
         return cls(key, len(data), hashlib.sha256(data).hexdigest())
 
 
@@ -49,21 +49,21 @@ class SegmentRecord:
     """One committed segment."""
 
     number: int
-    """From 1."""
+    """Counted from 1."""
     segment: RenditionSegment
     init: InitSegment
     latents: LatentsPart | None
-    """None if the film's latents of this model were complete before."""
+    """None if the film's latents for this model were already complete."""
     begins: str
     """The digest of the resume point before it; empty for the first."""
     resume: StoredResumePoint
     """How to resume after it."""
     fault: SegmentFault | None
-    """Of a last segment: what is wrong with the film, which cannot be decoded further."""
+    """For a last segment: why the film cannot be decoded further."""
 
     @property
     def key(self) -> str:
-        """Of the record itself, beside the segment."""
+        """The key of the record itself, beside the segment."""
         return self.segment.key.removesuffix(".m4s") + ".json"
 
     @property
@@ -88,12 +88,12 @@ class SegmentRecord:
         )
 
     def encode(self) -> bytes:
-        """Return it as stored."""
+        """Return the record in its stored form."""
         return _FORMAT.encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> "SegmentRecord | None":
-        """Return what was stored; None for what this version cannot read."""
+        """Parse a stored record; None if this version cannot read it."""
         try:
             return _FORMAT.decode(data)
         except UnreadableRecordError:
@@ -126,7 +126,7 @@ class SegmentRecords:
         frames: int,
         first_pts: int,
     ) -> RenditionSegment:
-        """Write a segment's bytes; it is not committed before its record is written."""
+        """Write a segment's bytes; it is not committed until its record is written."""
         key = f"{_folder(film, rendition, attempt)}{number:06d}.m4s"
         self._store.put(key, data)
         return RenditionSegment(key, len(data), frames, first_pts, hashlib.sha256(data).hexdigest())
@@ -145,7 +145,7 @@ class RecordsReader:
         self._known: dict[str, SegmentRecord | None] = {}
 
     def look(self) -> list[SegmentRecord]:
-        """Return all current ones, of all attempts."""
+        """Return all current records, of all attempts."""
         for info in self._store.list(self._folder):
             key = info.key
             if key not in self._known and _RECORD.fullmatch(key.removeprefix(self._folder)):
@@ -173,7 +173,7 @@ def newest_record(store: ObjectStore, film: str, rendition: str) -> SegmentRecor
 def longest_chain(
     records: Iterable[SegmentRecord], after: SegmentRecord | None = None
 ) -> list[SegmentRecord]:
-    """Return the longest chain of segments after `after`; of equal ones, that of newer attempts."""
+    """Return the longest chain of segments after `after`; on a tie, that of newer attempts."""
     by_number: defaultdict[int, list[SegmentRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.attempt, reverse=True):
         by_number[record.number].append(record)
@@ -189,7 +189,7 @@ def longest_chain(
 
 
 def resume_digest(resume: ResumePoint) -> str:
-    """Return the digest of a resume point; segments with equal ones are interchangeable."""
+    """Return the digest of a resume point; segments with equal digests are interchangeable."""
     text = json.dumps(resume.to_json(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

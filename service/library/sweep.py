@@ -55,7 +55,7 @@ class Leftover:
 
     kind: Kind
     name: str
-    """Which one, for the operator: without the keys of its objects."""
+    """Identifies it for the operator, without the keys of its objects."""
     objects: int
     size: int
     """Bytes; 0 if unknown."""
@@ -168,7 +168,7 @@ class Sweep:
             prefix = layout.film_folder(film)
             found = self._folder(prefix)
             is_left = found.objects and found.newest < self._limit and not self._is_awaited(film)
-            # Those that were deleted are found by `deletions`.
+            # `deletions` finds the deleted ones.
             if is_left and not self._films.was_deleted(film):
                 yield Leftover("film", f"films/{film}", found.objects, found.size)
                 if not self._dry_run:
@@ -209,7 +209,7 @@ class Sweep:
                 delete_below(self._store, f"{folder}{name}/")
 
     def _named_attempts(self, film: str, kind: str, made: str) -> frozenset[str]:
-        # Not cached: what was just committed must count.
+        # Not cached: what was just committed must be included.
         if kind == "renditions":
             rendition = Renditions(self._store).find(film, made)
             return frozenset() if rendition is None else rendition.attempts
@@ -236,7 +236,7 @@ class Sweep:
 
 
 async def keep_swept(store: ObjectStore, threads: StorageThreads, older_than: timedelta) -> None:
-    """Sweep now and every hour, for as long as the service runs."""
+    """Sweep now and then every hour, as long as the service runs."""
     stopped = threading.Event()
     try:
         while True:

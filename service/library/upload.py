@@ -2,7 +2,7 @@
 
 Bytes are buffered into parts of 8 MiB, each stored as an object. A part's key has its offset and
 the digest of all the film's bytes up to its end, so parts of different bytes under the same upload
-never mix. Any number of streams may run concurrently, on any replicas: the first complete one wins.
+never mix. Any number of streams may run concurrently, on any replicas: the first to complete wins.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ PART_BYTES: Final = 8 * 2**20
 
 
 class Upload:
-    """One upload in progress. Blocks; calls on several threads wait for one another, not `cancel`.
+    """One upload in progress. Blocks; calls on several threads are serialized, except `cancel`.
 
     If its error says that the bytes cannot become a film, the upload was dropped.
     """
@@ -45,7 +45,7 @@ class Upload:
         film_bytes: int,
         end: UploadEnd | None = None,
     ) -> None:
-        """`parts`: those that are stored; `end`: how the upload has ended already."""
+        """`parts`: the stored ones; `end`: how the upload ended, if it has."""
         self._store = store
         self._ends = ends
         self._record = record
@@ -78,14 +78,14 @@ class Upload:
         return self._end is not None
 
     def cancel(self) -> None:
-        """Make what runs and what follows raise UploadCancelledError. Any thread may call it."""
+        """Make current and later calls raise UploadCancelledError. Thread-safe."""
         self._cancelled.set()
 
     def write(self, chunk: bytes) -> None:
-        """Take the film's next bytes; returns once they are stored or buffered.
+        """Write the film's next bytes; returns once they are stored or buffered.
 
-        Raises InvalidFieldError (no film, more bytes than announced), OverloadedError
-        (FILM_TOO_LARGE) or UPLOAD_OFFSET_MISMATCH, where stored parts turned out to be damaged.
+        Raises InvalidFieldError (not a film, more bytes than announced), OverloadedError
+        (FILM_TOO_LARGE) or UPLOAD_OFFSET_MISMATCH, if stored parts turned out to be damaged.
         """
         with self._busy:
             check_cancelled(self._cancelled)
@@ -101,7 +101,7 @@ class Upload:
                 del self._gathered[:PART_BYTES]
 
     def keep(self) -> None:
-        """Stop the stream; committed bytes stay if the upload can be resumed."""
+        """Stop the stream; committed bytes are kept if the upload can be resumed."""
         with self._busy:
             self._gathered.clear()
             if self._record.is_anonymous:
@@ -114,9 +114,9 @@ class Upload:
             self._ends.drop(self._record)
 
     def finish(self) -> Film:
-        """Make the film; idempotent, also after an interruption.
+        """Make the film; idempotent, even after an interruption.
 
-        Raises InvalidFieldError (no film, another digest), DataLossError (fewer bytes than
+        Raises InvalidFieldError (not a film, another digest), DataLossError (fewer bytes than
         announced; they stay), NotFoundError (deleted meanwhile), UPLOAD_CONFLICT or UPLOAD_GONE.
         """
         with self._busy:
@@ -202,7 +202,7 @@ class Upload:
 
 
 def stored_parts(store: ObjectStore, upload: str) -> list[Piece]:
-    """Return the contiguous stored parts from the film's first byte on."""
+    """Return the contiguous stored parts from the film's first byte."""
     chain: list[Piece] = []
     offset = 0
     candidate: Piece | None = None
@@ -215,7 +215,7 @@ def stored_parts(store: ObjectStore, upload: str) -> list[Piece]:
         if info.size != PART_BYTES:
             continue  # The film's last part: it was never acknowledged, so it is sent again.
         if begins != offset or candidate is not None:
-            return chain  # A gap, or the parts of two films: the caller's bytes will tell.
+            return chain  # A gap, or parts of two films: the caller's bytes will decide.
         candidate = Piece(info.key, info.size)
     return [*chain, candidate] if candidate is not None else chain
 

@@ -20,7 +20,7 @@ class Claim:
     """Which upload has a film's id."""
 
     upload: str
-    """Its name in the bucket."""
+    """The upload's name in the bucket."""
     uid: str
 
 
@@ -37,7 +37,7 @@ class UploadEnds:
         self._probe = probe
 
     def claim(self, record: UploadRecord) -> None:
-        """Take the film's id for this upload; raises FilmExistsError, and the upload is gone."""
+        """Claim the film's id; if it is taken, remove the upload and raise FilmExistsError."""
         claim = _CLAIM.encode(Claim(record.upload, record.uid))
         if not self._store.create(layout.film_claim(record.film_id), claim):
             if self._is_claim_of(record):
@@ -54,9 +54,9 @@ class UploadEnds:
         digest: str,
         cancelled: threading.Event,
     ) -> Film:
-        """Make a film of stored parts, unless another stream did so or the upload was dropped.
+        """Make a film from stored parts, unless another stream did so or the upload was dropped.
 
-        Raises InvalidFieldError if they are no film, UploadCancelledError, and as `finish`.
+        Raises InvalidFieldError if they are not a film, UploadCancelledError, and as `finish`.
         """
         facts = self._probe(SourceBytes(self._store, parts, upload_gone), cancelled)
         film = Film(
@@ -71,7 +71,7 @@ class UploadEnds:
         end = UploadEnd(record.uid, film, tuple(part.key for part in parts))
         if end.create(self._store, record.upload):
             if not self._is_current(record):
-                # It was dropped before.
+                # It had been dropped.
                 self._store.delete([layout.upload_end(record.upload), *end.parts])
                 raise upload_gone()
         else:
@@ -81,8 +81,8 @@ class UploadEnds:
     def finish(self, record: UploadRecord, end: UploadEnd, digest: str = "") -> Film:
         """Make the film of an upload that has ended.
 
-        Raises UploadAbortedError if it was dropped, or became a film of other bytes than those
-        of `digest`; NotFoundError if the film was deleted.
+        Raises UploadAbortedError if it was dropped, or became a film whose digest is not
+        `digest`; NotFoundError if the film was deleted.
         """
         if end.film is None or end.uid != record.uid:
             raise upload_gone()
@@ -100,7 +100,7 @@ class UploadEnds:
         return film
 
     def drop(self, record: UploadRecord) -> bool:
-        """Remove an upload and all its bytes; return False if it is complete, and stays."""
+        """Remove an upload and all its bytes; return False if it is complete and is kept."""
         if not UploadEnd(record.uid, None, ()).create(self._store, record.upload):
             end = UploadEnd.find(self._store, record)
             if end is not None and end.uid == record.uid and end.film is not None:
@@ -131,7 +131,7 @@ class UploadEnds:
         return film
 
     def _forget(self, record: UploadRecord) -> None:
-        """Remove everything of an upload that is no film; its record last but for its end."""
+        """Remove an upload that is not a film: its record second to last, its end last."""
         if self._is_claim_of(record):
             self._store.delete([layout.film_claim(record.film_id)])
         self._remove_bytes(record)
@@ -148,7 +148,7 @@ class UploadEnds:
     def _remove_record(self, record: UploadRecord) -> None:
         found = UploadRecord.find(self._store, record.upload)
         if found is not None and found.uid != record.uid:
-            return  # Begun again under the same name.
+            return  # Started again under the same name.
         if found is not None:
             self._store.delete([layout.upload_record(record.upload)])
         self._store.delete([layout.upload_end(record.upload)])

@@ -13,7 +13,7 @@ from service.library.upload_records import UploadSettings
 
 
 class UploadConflictError(ClientSideError):
-    """The upload is not in the state that the request needs."""
+    """The upload is not in the state that the request requires."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "UPLOAD_CONFLICT"
@@ -31,7 +31,7 @@ class UploadIncompleteError(ClientSideError):
 
 
 class UploadAbortedError(ClientSideError):
-    """Somebody else ended the upload while this stream sent it."""
+    """Another caller ended the upload while this stream was sending it."""
 
     code = grpc.StatusCode.ABORTED
     reason = "UPLOAD_GONE"
@@ -55,7 +55,7 @@ def offset_mismatch(write_offset: int, committed: int) -> UploadConflictError:
 
 
 def upload_exists(found: UploadSettings, wanted: UploadSettings) -> UploadExistsError:
-    """Return the error for an upload that was begun with other settings."""
+    """Return the error for an upload that was started with other settings."""
     names = ("film_id", "title", "size", "digest")
     differ = [
         {"size": "film_size_bytes"}.get(name, name)
@@ -70,12 +70,12 @@ def upload_exists(found: UploadSettings, wanted: UploadSettings) -> UploadExists
 
 
 def upload_gone() -> UploadAbortedError:
-    """Return the error for a stream whose upload was given up or removed meanwhile."""
+    """Return the error for a stream whose upload was cancelled or removed meanwhile."""
     return UploadAbortedError("the upload was given up or removed meanwhile; begin it again")
 
 
 def upload_not_found(upload_id: str) -> NotFoundError:
-    """Return the error for an upload that is not there."""
+    """Return the error for an upload that does not exist."""
     return NotFoundError(
         "there is no such upload: it was never begun, was given up, or is too long ago",
         reason="UPLOAD_NOT_FOUND",
@@ -84,7 +84,7 @@ def upload_not_found(upload_id: str) -> NotFoundError:
 
 
 def wrong_digest(wanted: str, found: str) -> InvalidFieldError:
-    """Return the error for bytes that are not those the caller meant."""
+    """Return the error for bytes whose digest is not the caller's."""
     return InvalidFieldError(
         "settings.digest",
         f"is {wanted}, but that of the bytes that arrived is {found}; they were not kept",
@@ -93,5 +93,5 @@ def wrong_digest(wanted: str, found: str) -> InvalidFieldError:
 
 
 def film_too_large(film_bytes: int) -> OverloadedError:
-    """Return the error for a film that is larger than allowed: no delay helps."""
+    """Return the error for a film over the size limit, without a delay: retrying does not help."""
     return OverloadedError(f"the film is larger than {film_bytes} bytes", reason="FILM_TOO_LARGE")

@@ -17,20 +17,20 @@ from service.library.film_source import SourceBytes
 from service.library.upload_errors import UploadCancelledError
 
 HEAD_BYTES = 512
-"""Bytes that `check_head` needs, if there are as many."""
+"""Bytes that `check_head` needs, if the film has that many."""
 
 _LOOK_SECONDS = 0.2
 
 Probe = Callable[[SourceBytes, threading.Event], FilmFacts]
-"""Returns what a film is, once its first picture was decoded. Blocks; not for the event loop.
+"""Returns a film's facts once its first picture is decoded. Blocks; not for the event loop.
 
-Raises InvalidFieldError with the reason where it is none, UploadCancelledError once the event is
-set, and what reading the bytes raises.
+Raises InvalidFieldError with the reason if it is not a film, UploadCancelledError once the event is
+set, and the errors of reading the bytes.
 """
 
 
 def check_head(head: bytes) -> None:
-    """Refuse what is certainly no film by its first bytes; raises InvalidFieldError."""
+    """Raise InvalidFieldError if the first bytes cannot be a film's."""
     try:
         refuse_others(head)
     except FilmError as error:
@@ -41,12 +41,12 @@ class FilmProbe:
     """A `Probe` that uses a film process."""
 
     def __init__(self, processes: FilmProcesses) -> None:
-        """Belong to the event loop that runs."""
+        """Bind to the running event loop."""
         self._processes = processes
         self._loop = asyncio.get_running_loop()
 
     def __call__(self, source: SourceBytes, cancelled: threading.Event) -> FilmFacts:
-        """Return what a film is."""
+        """Return a film's facts."""
         looking = asyncio.run_coroutine_threadsafe(self._look(source), self._loop)
         while True:
             try:
@@ -63,14 +63,14 @@ class FilmProbe:
 
 
 class _ProbedBytes(StoredBytes):
-    """What is looked at, on other threads than those that wait for what was seen."""
+    """The bytes to probe; read on other threads than those that wait for the result."""
 
     def __init__(self, source: SourceBytes) -> None:
         self._source = source
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self._source.size
 
     async def read(self, offset: int, length: int) -> bytes:
@@ -79,12 +79,12 @@ class _ProbedBytes(StoredBytes):
 
 
 def no_probe(source: SourceBytes, cancelled: threading.Event) -> FilmFacts:
-    """Refuse: for processes that only resume or clean up uploads."""
+    """Raise: for processes that only resume or clean up uploads."""
     raise RuntimeError("there is nothing here to look at films with")
 
 
 def film_refused(error: FilmError) -> ServiceError:
-    """Return the caller's error for bytes that are no film."""
+    """Return the caller's error for bytes that are not a film."""
     if isinstance(error, FilmLimitError) and error.limit:
         return limit_error(error)
     return InvalidFieldError("chunk", str(error), reason=error.reason)

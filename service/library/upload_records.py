@@ -1,8 +1,8 @@
-"""What an upload is and how it ended, as JSON in the bucket.
+"""Records of uploads and their ends, as JSON in the bucket.
 
 An upload ends once: `end.json` is created, never replaced, and says whether the upload is complete
-or dropped. So of a stream that finishes and a caller who gives the upload up, on whatever replicas,
-one wins, and the other sees it.
+or dropped. So if a stream finishes while a caller cancels the upload, on any replicas, one wins,
+and the other sees it.
 """
 
 import re
@@ -25,17 +25,17 @@ _SLUG_LENGTH = 40
 
 @dataclass(frozen=True, slots=True)
 class UploadSettings:
-    """The caller's settings of an upload; the same in every call that resumes it."""
+    """The caller's settings for an upload; the same in every call that resumes it."""
 
     upload_id: str = ""
     """1 to 64 letters, digits, "-", "_" or "."; empty: the upload cannot be resumed."""
     film_id: str = ""
-    """As `layout.FILM_ID`; empty: made of the title."""
+    """As `layout.FILM_ID`; empty: derived from the title."""
     title: str = ""
     size: int | None = None
-    """Bytes of the film, where known."""
+    """Size of the film in bytes, if known."""
     digest: str = ""
-    """"sha256:…" over the film's bytes, where known."""
+    """"sha256:…" over the film's bytes, if known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,17 @@ class UploadRecord:
     """An upload as it was started."""
 
     upload: str
-    """Its name in the bucket."""
+    """The upload's name in the bucket."""
     uid: str
-    """Tells it from others of the same name, before and after; becomes the film's."""
+    """Distinguishes it from earlier and later uploads of the same name; becomes the film's uid."""
     film_id: Annotated[str, Field(alias="film")]
     by_url: bool
-    """Whether its bytes come by an upload URL."""
+    """Whether its bytes are sent to an upload URL."""
     settings: UploadSettings
 
     @classmethod
     def new(cls, settings: UploadSettings, *, by_url: bool) -> Self:
-        """Return the record of an upload that begins."""
+        """Return the record of a new upload."""
         return cls(
             upload_key(settings.upload_id) if settings.upload_id else f"~{uuid.uuid4().hex}",
             str(uuid.uuid4()),
@@ -68,12 +68,12 @@ class UploadRecord:
         return not self.settings.upload_id
 
     def encode(self) -> bytes:
-        """Return it as stored."""
+        """Return the record in its stored form."""
         return _RECORD.encode(self)
 
     @classmethod
     def find(cls, store: ObjectStore, upload: str) -> "UploadRecord | None":
-        """Return the upload of a name in the bucket; None if there is none that can be read."""
+        """Return the upload with a name in the bucket; None if there is no readable one."""
         try:
             return _RECORD.decode(store.get(layout.upload_record(upload)), upload=upload)
         except (ObjectNotFoundError, UnreadableRecordError):
@@ -94,7 +94,7 @@ def _stored_film(data: str | None) -> Film | None:
 StoredFilm: TypeAlias = Annotated[
     Film | None, PlainValidator(_stored_film), PlainSerializer(_film_as_stored)
 ]
-"""A film, as its film.json will be."""
+"""A film, as in its future film.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +102,14 @@ class UploadEnd:
     """How an upload ended."""
 
     uid: str
-    """The upload's."""
+    """The upload's uid."""
     film: StoredFilm
-    """The film it became; None: it was dropped."""
+    """The film it became; None if it was dropped."""
     parts: tuple[str, ...]
-    """The keys of what the film's source is composed of."""
+    """The keys of the objects that compose the film's source."""
 
     def create(self, store: ObjectStore, upload: str) -> bool:
-        """Record this end unless there is one; return whether this call did."""
+        """Record this end unless one exists; return whether this call did."""
         return store.create(layout.upload_end(upload), _END.encode(self))
 
     @classmethod
@@ -132,7 +132,7 @@ def upload_key(upload_id: str) -> str:
 
 
 def slug(title: str, length: int = _SLUG_LENGTH) -> str:
-    """Return a title's small letters and digits, joined by "-"; may be empty."""
+    """Return a title's lowercase letters and digits, joined by "-"; may be empty."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:length].strip("-")
 

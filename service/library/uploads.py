@@ -51,7 +51,7 @@ class Uploads:
     def __init__(
         self, store: ObjectStore, films: Films, *, film_bytes: int, probe: Probe = no_probe
     ) -> None:
-        """`film_bytes`: the largest film; `probe` checks whether bytes are a film."""
+        """`film_bytes`: the size limit for a film; `probe` checks whether bytes are a film."""
         self._store = store
         self._films = films
         self._ends = UploadEnds(store, films, probe)
@@ -60,7 +60,7 @@ class Uploads:
     def open(self, settings: UploadSettings, write_offset: int = 0) -> "Upload":
         """Start or resume an upload.
 
-        Raises ClientSideError: FILM_EXISTS; UPLOAD_EXISTS, where the upload was begun with other
+        Raises ClientSideError: FILM_EXISTS; UPLOAD_EXISTS, if the upload was started with other
         settings; UPLOAD_OFFSET_MISMATCH, with the committed size; FILM_TOO_LARGE.
         """
         record = self._begin(settings, by_url=False)
@@ -112,9 +112,9 @@ class Uploads:
         return url
 
     def complete(self, upload_id: str, cancelled: threading.Event) -> Film:
-        """Make a film of the bytes at an upload URL; idempotent.
+        """Make a film from the bytes at an upload URL; idempotent.
 
-        What was put is copied first, and the copy checked: whoever has the URL can put other bytes
+        The bytes are copied first and the copy is checked: whoever has the URL can put other bytes
         at any time. Raises UploadCancelledError once `cancelled` is set.
         """
         record = self._get(upload_id)
@@ -188,7 +188,7 @@ class Uploads:
         while not self._store.create(layout.upload_record(record.upload), record.encode()):
             found = UploadRecord.find(self._store, record.upload)
             if found is None:
-                continue  # It was dropped just now.
+                continue  # It was just dropped.
             if found.settings != settings or found.by_url != by_url:
                 raise upload_exists(found.settings, settings)
             end = UploadEnd.find(self._store, found)

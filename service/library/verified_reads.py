@@ -17,7 +17,7 @@ class DamagedError(ServerSideError):
     reason = "STORED_DATA_DAMAGED"
 
     def __init__(self, film: str, what: str) -> None:
-        """`film`: its id. `what`: which part of it and what is wrong, without keys."""
+        """`film`: its id. `what`: the part and what is wrong with it, without keys."""
         name = f"films/{film}"
         super().__init__(
             f"what is stored of {name} is damaged: {what}; delete the film and store it again",
@@ -28,10 +28,10 @@ class DamagedError(ServerSideError):
 def exact_pieces(
     store: ObjectStore, key: str, start: int, size: int, *, film: str, what: str
 ) -> Iterator[bytes]:
-    """Yield the `size` bytes from `start` on, at most 1 MiB at a time.
+    """Yield `size` bytes from `start`, at most 1 MiB at a time.
 
     `film` (its id) and `what` ("part 3 of the latents") are for the DamagedError that is raised
-    where the object is missing or shorter.
+    if the object is missing or too short.
     """
     if not size:
         return
@@ -50,7 +50,7 @@ def exact_pieces(
 def exact_bytes(
     store: ObjectStore, key: str, start: int, size: int, *, film: str, what: str
 ) -> bytes:
-    """Return the `size` bytes from `start` on; otherwise as `exact_pieces`."""
+    """Return `size` bytes from `start`; otherwise as `exact_pieces`."""
     return b"".join(exact_pieces(store, key, start, size, film=film, what=what))
 
 

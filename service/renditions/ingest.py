@@ -56,7 +56,7 @@ class Ingest:
         *,
         idle_seconds: float,
     ) -> None:
-        """Store the film by `upload`, which was just opened."""
+        """Store the film through `upload`, which was just opened."""
         self._library = library
         self._inference = inference
         self._processes = processes
@@ -86,11 +86,11 @@ class Ingest:
         )
 
     async def run(self) -> None:
-        """Reconstruct and store the film; nothing is stored of a truncated one."""
+        """Reconstruct and store the film; a truncated film is not stored."""
         film: Film | None = None
         try:
             await self._take_through()
-            # No other job may start between the commits of the film and of its rendition.
+            # No other job may start between the film's commit and its rendition's.
             place = self._place
             await self._writes.with_retries(
                 self._library.leases.take, place.film, place.rendition, None
@@ -133,7 +133,7 @@ class Ingest:
         try:
             await self._writes.run(self._upload.write, chunk)
         except UnavailableError:
-            # The chunk was accepted; the part that it completed is still to be stored.
+            # The chunk was accepted; the part that it completed still has to be stored.
             await self._writes.with_retries(self._upload.write, b"")
 
     async def _kept(self, record: SegmentRecord, data: bytes) -> None:
@@ -167,7 +167,7 @@ class Ingest:
         )
 
     async def _drop(self) -> None:
-        """Remove everything; what cannot be removed now is left to the sweep."""
+        """Remove everything; the sweep removes what cannot be removed now."""
         self._upload.cancel()
         await self._writes.ended()
         place, digest = self._place, self._settings.model.digest
@@ -201,7 +201,7 @@ class _IngestSink(SegmentSink):
 
     @property
     def is_full(self) -> bool:
-        """Whether the caller does not keep up."""
+        """Whether the caller reads too slowly."""
         return self._events.full()
 
     async def open(self, film: FilmProcess, facts: FilmFacts, stages: asyncio.TaskGroup) -> None:

@@ -64,7 +64,7 @@ class RenditionJob:
         self._end_with: ServiceError | None = None
         self._wrote = False
         self.is_making = False
-        """Whether this process holds the lease, and does not just follow another one."""
+        """Whether this process holds the lease, and does not just follow another replica."""
         self._log = log.bind(film=target.film.id, rendition=target.rendition)
 
     @property
@@ -104,7 +104,7 @@ class RenditionJob:
         self._end_with = error
 
     def over(self) -> None:
-        """Fail the state, so that nobody waits for it any more."""
+        """Fail the state, so that nothing waits for it any more."""
         self.state.fail(self._end_with or _stopped())  # No effect if it has ended.
         self.looked.set()
 
@@ -155,10 +155,10 @@ class RenditionJob:
         film = self.target.film
         await self._writes.run(self._library.films.require, film.id, film.uid)
 
-    # Making.
+    # Running with the lease.
 
     async def _run_with_lease(self, lease: Lease) -> None:
-        """Make the rendition while renewing the lease; release it at the end."""
+        """Make the rendition while renewing the lease; release the lease at the end."""
         self.is_making = True
         making = asyncio.ensure_future(self._make(lease.attempt))
         beating = asyncio.ensure_future(self._renew_lease(lease))
@@ -177,7 +177,7 @@ class RenditionJob:
         await asyncio.wait(ending)
         for ended in ending:
             if not ended.cancelled():
-                ended.exception()  # Seen; `_run_with_lease` raises what counts.
+                ended.exception()  # Mark as retrieved; `_run_with_lease` raises what counts.
         await self._writes.ended()
         with suppress(ServiceError):
             await self._writes.run(lease.release)
@@ -254,13 +254,13 @@ class RenditionJob:
         self.state.extend([record])
 
     async def _discard_segments(self) -> None:
-        """Forget segments that this version of the service cannot resume after."""
+        """Discard segments that this version of the service cannot resume after."""
         self._log.warning("segments are made again", segments=len(self.state.segments))
         keys = [record.key for record in self.state.segments]
         await self._writes.with_retries(self._library.store.delete, keys)
         raise segments_discarded()
 
-    # What is left behind.
+    # Cleanup.
 
     async def _clean_up(self) -> None:
         """Remove late writes for a film that was deleted meanwhile."""

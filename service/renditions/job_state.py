@@ -10,11 +10,11 @@ from service.library.segment_records import SegmentRecord
 
 
 class JobState:
-    """Written by the job, read by everyone who waits for it; for one event loop."""
+    """Written by the job, read by everything that waits for it; for one event loop."""
 
     def __init__(self) -> None:
         self.segments: list[SegmentRecord] = []
-        """The finished ones, in order; only grows."""
+        """The finished segments, in order; only grows."""
         self.manifest: RenditionManifest | None = None
         """Set once the rendition is complete."""
         self.fault: ServiceError | None = None
@@ -49,7 +49,7 @@ class JobState:
         self._tell()
 
     def fail(self, fault: ServiceError) -> None:
-        """Mark the job as failed; the first error stays."""
+        """Mark the job as failed; the first error is kept."""
         if not self.ended:
             self.fault = fault
             self._tell()

@@ -33,19 +33,19 @@ class LibrarySource:
         self.bytes = LibraryBytes(source, threads)
 
     async def receive(self) -> None:
-        """Return at once: nothing is still to come."""
+        """Return at once: all bytes are stored."""
 
     def check_idle(self, waiting_since: float | None) -> None:
         """Do nothing: there is no caller to wait for."""
 
     def wait_for_end(self) -> None:
-        """Do nothing, likewise."""
+        """Do nothing, for the same reason."""
 
     def fault(self, error: FilmError | None) -> ServiceError | None:
-        """Return what is wrong with the film."""
+        """Return the error for what is wrong with the film."""
         if isinstance(error, FilmLimitError) and error.limit:
             return limit_error(error)
         return DataLossError(str(error), reason=error.reason) if error is not None else None
 
     def close(self) -> None:
-        """Do nothing: nothing is held."""
+        """Do nothing: there is nothing to release."""

@@ -22,7 +22,7 @@ from service.renditions.ingest import Ingest
 from service.renditions.reconstruction_settings import ReconstructionSettings
 
 EVENTS_WAITING = 8
-"""Events that wait for the caller, at most 1 MiB each."""
+"""Maximum number of events queued for the caller, at most 1 MiB each."""
 
 
 class Reconstruction:
@@ -33,7 +33,7 @@ class Reconstruction:
         self._events = events
 
     def cancel(self) -> None:
-        """Stop everything at once; safe at any time."""
+        """Stop everything at once; may be called at any time."""
         self._task.cancel()
 
     async def events(self) -> AsyncGenerator[Event, None]:

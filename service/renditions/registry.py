@@ -13,7 +13,7 @@ from service.renditions.target import Target
 
 
 class JobReference:
-    """A reference to a job, which runs as long as anyone holds one."""
+    """A reference to a job, which runs as long as there is one."""
 
     def __init__(self, job: RenditionJob, leave: Callable[[], None]) -> None:
         self.job = job
@@ -48,7 +48,7 @@ class Registry:
 
     @property
     def free_for_jobs(self) -> bool:
-        """Whether a background job may start and leave a place for callers."""
+        """Whether a background job may start, leaving a place for callers."""
         return self._limit.taken < max(1, self._limit.places - 1)
 
     def running(self, film_uid: str, rendition: str) -> RenditionJob | None:
@@ -92,7 +92,7 @@ class Registry:
                 shared.stop()
 
     async def close(self) -> None:
-        """Stop all jobs; leases are released, segments stay."""
+        """Stop all jobs; leases are released, segments are kept."""
         for shared in self._shared.values():
             shared.stop()
         self._shared.clear()

@@ -24,7 +24,7 @@ from service.renditions.writes import Writes
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is stored for N frames besides their pictures."""
+    """The data stored for N frames besides their pictures."""
 
     pts: NDArray[np.int64]
     """[N], in the film's time base."""
@@ -61,16 +61,16 @@ class RenditionWriter:
         may_go_on: Callable[[], Awaitable[None]],
         kept: Callable[[SegmentRecord, bytes], Awaitable[None]],
     ) -> None:
-        """Go on after `before`.
+        """Continue after `before`.
 
         Args:
             library: the library.
             writes: for calls to the store.
             place: the location in the library.
-            model: of the latents.
-            before: the last finished segment; None: start.
+            model: the model of the latents.
+            before: the last finished segment; None: start from the beginning.
             keeps_latents: False if the film's latents of this model are complete.
-            may_go_on: raises where the work must end, asked before a segment becomes whole.
+            may_go_on: raises if the work must stop; called before each segment is committed.
             kept: called with each committed segment and its bytes.
         """
         self._library = library
@@ -83,7 +83,7 @@ class RenditionWriter:
         self._kept = kept
         self.keeps_latents = keeps_latents
         self.init_data = b""
-        """The header, in the attempt that made it."""
+        """The header, if this attempt made it."""
 
     async def keep(
         self, segment: Segment, rows: Rows, init: bytes | None, fault: ServiceError | None

@@ -29,7 +29,7 @@ CHECK_SECONDS = 2.0
 CANCEL_SECONDS = 1.0
 """How often a running job is checked for cancellation."""
 MODEL_SECONDS = 60.0
-"""How long a job waits for a model that Triton does not have."""
+"""How long a job waits for a model that is not in Triton."""
 _LONGEST_PAUSE_SECONDS = 60.0
 _FAULTS = 3
 """Attempts of a job that fails with a server-side error (the model failed)."""
@@ -37,11 +37,11 @@ _FAULTS = 3
 
 @dataclass(slots=True)
 class _Queued:
-    """A job that does not run here."""
+    """A job that this process does not run."""
 
     job: Job
     watch: LeaseWatch
-    """Watches the lease of another replica."""
+    """Watches another replica's lease."""
     pauses: int = 0
     faults: int = 0
     """Server-side errors so far."""
@@ -180,7 +180,7 @@ class JobRunner:
         try:
             await self._execute(job, model)
         except (UnavailableError, OverloadedError) as error:
-            # A backend is unavailable, or the service is full: it stays queued.
+            # A backend is unavailable, or the service is at its limit: the job stays queued.
             self._postpone(queued, error)
         except NotFoundError:
             with suppress(ServerSideError):

@@ -16,11 +16,11 @@ from service.pipeline.stats import Stats
 from service.renditions.rendition_writer import RenditionWriter, Rows
 
 SEGMENTS_WAITING = 1
-"""Finished segments that may wait to be written."""
+"""Maximum number of finished segments waiting to be written."""
 
 
 class SegmentSink:
-    """Makes segments of decoded frames; an `Output`. Writes one while the next is made."""
+    """Makes segments from decoded frames; an `Output`. Writes one while the next is made."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Streams a rendition of a library film from the store, segment by segment.
 
 Watchers and jobs communicate only through the store, so existing segments are streamed at once, and
-another replica's segments as well. An unavailable store only delays the stream.
+so are another replica's segments. An unavailable store only delays the stream.
 """
 
 import time
@@ -37,7 +37,7 @@ from service.retry import read_with_retries
 
 PROGRESS_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
-"""How often a stream checks that its film was not deleted."""
+"""How often a stream checks whether its film was deleted."""
 _LATENT_ROWS = 256
 """Latents in one event."""
 
@@ -48,7 +48,7 @@ class _StreamSegment:
 
     segment: RenditionSegment
     ends: Fraction
-    """Seconds of the film up to its end."""
+    """Seconds from the film's start to the segment's end."""
     latents: LatentsPart | None
 
 
@@ -76,7 +76,7 @@ class Watching:
         self._looked_at = 0.0
 
     def cancel(self) -> None:
-        """Stop the stream; safe at any time."""
+        """Stop the stream; may be called at any time."""
         if self._participation is not None:
             self._participation.leave()
 
@@ -87,7 +87,7 @@ class Watching:
                 async for event in events:
                     yield event
         except DamagedError:
-            # What is missing may be so because the film was deleted, or others were faster.
+            # Objects may be missing because the film was deleted, or others were faster.
             await self._require_film()
             if self._participation is not None:
                 raise segments_discarded() from None
@@ -246,7 +246,7 @@ def _facts(facts: FilmFacts, output: OutputSettings) -> FilmFacts:
 
 
 def _stream_segment(state: JobState, place: int) -> _StreamSegment | None:
-    """Return the segment at a place, from 0; None if it is not (yet) there."""
+    """Return the segment at an index, from 0; None if it does not exist (yet)."""
     if place < len(state.segments):
         record = state.segments[place]
         return _StreamSegment(record.segment, record.resume.position, record.latents)

@@ -1,4 +1,4 @@
-"""Calls to the store that end before the work that made them does."""
+"""Store calls that must finish before the work that made them ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -37,4 +37,4 @@ class Writes:
     def _done(self, running: "asyncio.Future[T]") -> None:
         self._running.discard(running)
         if not running.cancelled():
-            running.exception()  # Seen, also where nobody waits for it any more.
+            running.exception()  # Mark as retrieved, even if nothing awaits it any more.

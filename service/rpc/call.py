@@ -13,7 +13,7 @@ from service.inference import ModelVersion
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Context: TypeAlias = "grpc.aio.ServicerContext[Request, Response]"
-"""What gRPC hands to a method. Write it in quotes: only gRPC's stubs are generic."""
+"""The context that gRPC passes to a handler. Quote it: only gRPC's stubs are generic."""
 
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -21,12 +21,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 @dataclass(slots=True)
 class Call:
-    """Facts of one call, filled in as they become known."""
+    """Facts about one call, filled in as they become known."""
 
     request_id: str
     model: ModelVersion | None = None
     frames: int = 0
-    """Frames or latents answered."""
+    """Frames or latents returned."""
     received_bytes: int = 0
     sent_bytes: int = 0
 
@@ -35,12 +35,12 @@ _current: ContextVar[Call] = ContextVar("call")
 
 
 def current_call() -> Call:
-    """Return the call that the running task serves."""
+    """Return the call that the current task handles."""
     return _current.get()
 
 
 def begin_call(request_id: str | None) -> Call:
-    """Start a call in this task; an invalid request id (too long, odd letters) is replaced."""
+    """Start a call in this task; an invalid request id (length, characters) is replaced."""
     valid = request_id is not None and _REQUEST_ID.fullmatch(request_id)
     call = Call(request_id if request_id is not None and valid else uuid.uuid4().hex)
     _current.set(call)

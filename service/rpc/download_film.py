@@ -1,4 +1,4 @@
-"""Downloads: a film's source, a rendition, latents; by range, or by URLs of the store."""
+"""Downloads: a film's source, a rendition, latents; by byte range, or by presigned URLs."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -52,7 +52,7 @@ class OutOfRangeError(ClientSideError):
 
 
 class PresigningError(ClientSideError):
-    """The library's store has no URLs."""
+    """The library's store does not support presigned URLs."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "PRESIGNING_UNSUPPORTED"
@@ -69,14 +69,14 @@ class _Bytes:
 
     film: Film
     content: RenditionManifest | LatentsManifest | None
-    """None: the film's source."""
+    """None for the film's source."""
     size: int
     media_type: str
     file_name: str
 
 
 class DownloadCalls:
-    """The methods for downloads."""
+    """Handlers for downloads."""
 
     def __init__(self, library: Library) -> None:
         self._store = library.store
@@ -91,7 +91,7 @@ class DownloadCalls:
         request: pb.DownloadFilmRequest,
         context: "Context[pb.DownloadFilmRequest, pb.DownloadFilmResponse]",
     ) -> AsyncIterator[pb.DownloadFilmResponse]:
-        """Download a source, a rendition or latents, as fast as the caller takes it."""
+        """Download a source, a rendition or latents, as fast as the caller reads."""
         wanted = await self._threads.run(self._find, request.name)
         start = request.read_offset_bytes
         if start > wanted.size:
@@ -116,7 +116,7 @@ class DownloadCalls:
         request: pb.CreateDownloadUrlsRequest,
         context: "Context[pb.CreateDownloadUrlsRequest, pb.CreateDownloadUrlsResponse]",
     ) -> pb.CreateDownloadUrlsResponse:
-        """Presign URLs of the store; raises PresigningError."""
+        """Create presigned URLs for the store; raises PresigningError."""
         valid = time_to_live(request.time_to_live if request.HasField("time_to_live") else None)
         wanted = await self._threads.run(self._find, request.name)
         response = pb.CreateDownloadUrlsResponse()
@@ -180,7 +180,7 @@ class DownloadCalls:
 
 
 def time_to_live(duration: Duration | None) -> timedelta:
-    """Return how long a URL is to be valid; raises InvalidFieldError."""
+    """Return how long a URL stays valid; raises InvalidFieldError."""
     if duration is None:
         return DEFAULT_TIME_TO_LIVE
     seconds = seconds_of(duration, "time_to_live")
@@ -202,7 +202,7 @@ def find_rendition(renditions: Renditions, film: Film, rendition: str) -> Rendit
 
 
 def find_latents(latents: Latents, film: Film, digest: str) -> LatentsManifest:
-    """Return a film's latents of one model; raises NotFoundError. Blocks."""
+    """Return a film's latents for one model; raises NotFoundError. Blocks."""
     found = latents.find(film.id, digest)
     if found is None or found.film_uid != film.uid:
         raise _not_found("latents", names.latents_name(film.id, digest))

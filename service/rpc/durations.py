@@ -1,4 +1,4 @@
-"""Seconds as protobuf durations, and back; times of films are exact fractions."""
+"""Converts seconds to and from protobuf durations; film times are exact fractions."""
 
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ _NANOSECONDS = 10**9
 
 
 def duration(seconds: Fraction | float) -> Duration:
-    """Return a protobuf duration, to the nearest nanosecond."""
+    """Return a protobuf duration, rounded to the nearest nanosecond."""
     nanoseconds = round(Fraction(seconds) * _NANOSECONDS)
     sign = -1 if nanoseconds < 0 else 1
     whole, rest = divmod(abs(nanoseconds), _NANOSECONDS)
@@ -18,9 +18,9 @@ def duration(seconds: Fraction | float) -> Duration:
 
 
 def seconds_of(duration: Duration, field: str) -> Fraction:
-    """Return a duration in seconds, exactly, negative or not.
+    """Return a duration in exact seconds; it may be negative.
 
-    `field` is its path in the request. Raises InvalidFieldError if it is no valid duration.
+    `field` is its path in the request. Raises InvalidFieldError if it is not valid.
     """
     seconds, nanos = duration.seconds, duration.nanos
     if abs(nanos) >= _NANOSECONDS or seconds * nanos < 0:

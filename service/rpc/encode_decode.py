@@ -16,7 +16,7 @@ from service.rpc.requests import opened
 
 
 class FrameCalls:
-    """The calls that take frames or latents and answer with the other."""
+    """Handlers that convert frames to latents, and latents to frames."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class FrameCalls:
         requests: AsyncIterator[pb.EncodeStreamRequest],
         context: "Context[pb.EncodeStreamRequest, pb.EncodeStreamResponse]",
     ) -> AsyncIterator[pb.EncodeStreamResponse]:
-        """Encode frames as they come, in order."""
+        """Encode frames as they arrive, in order."""
         first, items = await opened(requests, "frame")
         settings = first.settings
         model = self._resolve(settings.model, "settings.model")
@@ -119,7 +119,7 @@ class FrameCalls:
         requests: AsyncIterator[pb.DecodeStreamRequest],
         context: "Context[pb.DecodeStreamRequest, pb.DecodeStreamResponse]",
     ) -> AsyncIterator[pb.DecodeStreamResponse]:
-        """Decode latents as they come, in order."""
+        """Decode latents as they arrive, in order."""
         first, items = await opened(requests, "latent")
         settings = first.settings
         model = self._resolve(settings.model, "settings.model")

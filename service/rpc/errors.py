@@ -1,4 +1,4 @@
-"""The service's errors as gRPC statuses with google.rpc details."""
+"""Maps the service's errors to gRPC statuses with google.rpc details."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ from service.rpc.durations import duration
 
 ERROR_DOMAIN = "refilm"
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Trailing metadata with the delay for gRPC's own retries."""
+"""Trailing metadata key for the delay before gRPC's own retries."""
 _NEVER = "-1"
 
 
 class Refusal(NamedTuple):
-    """What `context.abort` takes."""
+    """The arguments of `context.abort`."""
 
     code: grpc.StatusCode
     details: str
@@ -26,7 +26,7 @@ class Refusal(NamedTuple):
 
 
 def refusal(error: ServiceError, request_id: str) -> Refusal:
-    """Return the status of a call that ends with `error`."""
+    """Return the status of a call that fails with `error`."""
     message = status_pb2.Status(
         code=error.code.value[0], message=error.message, details=_details(error, request_id)
     )
@@ -35,7 +35,7 @@ def refusal(error: ServiceError, request_id: str) -> Refusal:
     if error.retry_after is not None:
         trailing += ((RETRY_PUSHBACK_KEY, str(round(error.retry_after * 1000))),)
     elif isinstance(error, ClientSideError):
-        # gRPC would retry by the code alone.
+        # gRPC would retry based on the code alone.
         trailing += ((RETRY_PUSHBACK_KEY, _NEVER),)
     return Refusal(error.code, error.message, trailing)
 

@@ -19,13 +19,13 @@ from service.rpc.film_watch import FilmWatch
 from service.rpc.names import parse_film_name
 
 MAX_FILMS = 1000
-"""Films that a request can name."""
+"""Maximum number of films that a request can name."""
 
 Result = TypeVar("Result")
 
 
 class NoLatentsError(ClientSideError):
-    """The film has no latents, or none of the model asked for."""
+    """The film has no latents, or none for the requested model."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "LATENTS_MISSING"
@@ -42,13 +42,13 @@ class FilmLatents:
         self.watch = FilmWatch(library.films, library.threads)
 
     async def film(self, name: str, field: str = "film") -> Film:
-        """Return the film of a name; raises InvalidFieldError or NotFoundError."""
+        """Return the film with a resource name; raises InvalidFieldError or NotFoundError."""
         return await self._threads.run(self._films.get, parse_film_name(name, field))
 
     async def films(self, names: Sequence[str], field: str) -> frozenset[str] | None:
-        """Return the ids of the films that a request names in `field`, None if it names none.
+        """Return the ids of the films that a request names in `field`; None if it names none.
 
-        Raises InvalidFieldError or, for one that does not exist, NotFoundError.
+        Raises InvalidFieldError, or NotFoundError for a film that does not exist.
         """
         if len(names) > MAX_FILMS:
             raise InvalidFieldError(
@@ -84,14 +84,14 @@ class FilmLatents:
         return manifest
 
     async def of_digest(self, film: Film, digest: str) -> LatentsManifest:
-        """Return the film's latents of a model; raises NoLatentsError."""
+        """Return the film's latents for a model; raises NoLatentsError."""
         manifest = await self._threads.run(self._latents.find, film.id, digest)
         if manifest is None or manifest.film_uid != film.uid:
             raise _of_other_models(film, await self.all_of(film), digest)
         return manifest
 
     async def all_of(self, film: Film) -> list[LatentsManifest]:
-        """Return the film's latents of all models, by digest; raises NoLatentsError if none."""
+        """Return the film's latents for all models, by digest; raises NoLatentsError if none."""
         found = await self._threads.run(lambda: list(self._latents.list(film.id)))
         stored = [manifest for manifest in found if manifest.film_uid == film.uid]
         if not stored:
@@ -105,9 +105,9 @@ class FilmLatents:
         return stored
 
     async def read(self, film: Film, call: Callable[[], Result]) -> Result:
-        """Return what `call` reads of a film, on a thread of storage's.
+        """Return the result of `call`, which reads from a film, on a storage thread.
 
-        Raises as `call`, and NotFoundError if the film was deleted meanwhile.
+        Raises the errors of `call`, and NotFoundError if the film was deleted meanwhile.
         """
         try:
             return await self._threads.run(call)

@@ -1,4 +1,4 @@
-"""Reads of a film that stop when the film is deleted, on any replica."""
+"""Reads from a film that stop when the film is deleted on any replica."""
 
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -10,13 +10,13 @@ from service.library.verified_reads import DamagedError
 from service.storage.threads import StorageThreads
 
 _LOOK_SECONDS = 1.0
-"""How often a stream checks that its film was not deleted."""
+"""How often a stream checks whether its film was deleted."""
 
 Item = TypeVar("Item")
 
 
 class FilmWatch:
-    """Checks that films exist while something of them is read."""
+    """Checks that films still exist while their data is read."""
 
     def __init__(self, films: Films, threads: StorageThreads) -> None:
         self._films = films
@@ -27,10 +27,10 @@ class FilmWatch:
         await self._threads.run(self._films.require, film.id, film.uid)
 
     async def watched(self, film: Film, items: Iterator[Item]) -> AsyncGenerator[Item, None]:
-        """Yield what is read of a film, pulled on storage's threads.
+        """Yield items read from a film, pulled on the storage threads.
 
         Checks that the film exists right before the first item, and then once a second, however
-        slowly they are consumed. Close it (`aclosing`) if it is not exhausted. Raises NotFoundError
+        slowly the items are consumed. Close it (`aclosing`) if not exhausted. Raises NotFoundError
         or DamagedError.
         """
         looked: float | None = None

@@ -1,8 +1,8 @@
-"""Filters of lists, as in AIP-160: `title:"bunny" AND duration > 600s`.
+"""List filters, as in AIP-160: `title:"bunny" AND duration > 600s`.
 
 Comparisons (`=`, `!=`, `<`, `<=`, `>`, `>=`, and `:`, "has"), AND, OR, NOT or `-`, parentheses. A
-word or quoted text alone is looked for in the title. As AIP-160 has it, OR binds tighter than AND,
-and things side by side are joined like with AND, but tighter: `a b AND c OR d` is `(a b) AND (c OR
+bare word or quoted text is searched for in the title. As in AIP-160, OR binds tighter than AND, and
+adjacent terms are an implicit AND that binds tighter still: `a b AND c OR d` is `(a b) AND (c OR
 d)`.
 """
 
@@ -74,34 +74,34 @@ Predicate: TypeAlias = Callable[[Film], bool]
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A field that films can be compared by."""
+    """A film field that a comparison can use."""
 
     get: Callable[[Film], object]
-    """Returns a value of what `read` returns, or None if the film has none."""
+    """Returns the film's value, of the type that `read` returns, or None if it has none."""
     read: Callable[[str], object]
-    """Reads an argument; raises ValueError saying what would be right."""
+    """Parses an argument; raises ValueError saying what is expected."""
     is_text: bool = False
 
 
 class _Node(NamedTuple):
-    """A part of a filter."""
+    """A node of a filter's syntax tree."""
 
     depth: int
     matches: Predicate
 
 
 class Filter:
-    """Says which films a list is to hold."""
+    """Selects the films of a list."""
 
     def __init__(self, text: str) -> None:
-        """Read a filter; an empty one matches every film.
+        """Parse a filter; an empty one matches every film.
 
-        Raises InvalidFieldError naming the place and what would be right there.
+        Raises InvalidFieldError with the position and what was expected there.
         """
         if len(text) > MAX_LENGTH:
             _refuse(f"has {len(text)} characters; must have at most {MAX_LENGTH}")
         try:
-            # The parser builds the nodes itself: it returns what `start` does.
+            # The parser builds the nodes itself: it returns the result of `start`.
             node = _PARSER.parse(text)
         except UnexpectedInput as error:
             raise _syntax_error(text, error) from None
@@ -115,13 +115,13 @@ class Filter:
         return not self.text.strip()
 
     def matches(self, film: Film) -> bool:
-        """Return whether a film is wanted."""
+        """Return whether a film matches."""
         assert isinstance(self._node, _Node)  # noqa: S101 - as above
         return self._node.matches(film)
 
 
 class _Builder(Transformer[Token, _Node]):
-    """Makes nodes of what the parser found."""
+    """Builds nodes from the parse tree."""
 
     def start(self, parts: list[_Node]) -> _Node:
         return parts[0] if parts else _Node(0, lambda film: True)
@@ -248,7 +248,7 @@ def _syntax_error(text: str, error: UnexpectedInput) -> InvalidFieldError:
         found = "it ends" if at_end else f"{str(error.token)!r} stands"
         expected = error.accepts or error.expected
     else:
-        assert isinstance(error, UnexpectedCharacters)  # noqa: S101 - there is no third
+        assert isinstance(error, UnexpectedCharacters)  # noqa: S101 - the only other type
         place, expected = error.pos_in_stream or 0, error.allowed
         found = f"{text[place : place + 1]!r} stands"
     names = [name for kind, name in _EXPECTED.items() if kind in expected]

@@ -25,10 +25,10 @@ from service.search.passage_pairs import FilmRange, PassagePair
 
 DEFAULT_SIMILARITY = 0.9
 LEAST_SIMILARITY = 0.5
-"""Below it frames have little in common, and there would be too many pairs."""
+"""Below this, frames have little in common, and there would be too many pairs."""
 DEFAULT_SECONDS = Fraction(2)
 LEAST_SECONDS = Fraction(1)
-"""Films are indexed once a second."""
+"""Films are indexed at about one frame per second."""
 
 _KEPT_ANSWERS = 8
 
@@ -40,7 +40,7 @@ _TOKENS: Final = PageTokens(
 
 
 class DuplicateCalls:
-    """The method FindDuplicates. Caches its last results for their further pages."""
+    """Handles FindDuplicates. Caches its last results to serve their next pages."""
 
     def __init__(
         self, models: Models, film_latents: FilmLatents, search: Search, limit: Limit
@@ -76,7 +76,7 @@ class DuplicateCalls:
         while len(shown) < size and taken < len(following):
             some = following[taken : taken + size - len(shown)]
             taken += len(some)
-            # Right before the answer: what was deleted since is not in it.
+            # Right before the response, so that it omits films deleted meanwhile.
             films = await self._search.films_of(
                 stretch for one in [*shown, *some] for stretch in (one.first, one.second)
             )

@@ -21,14 +21,14 @@ from service.rpc.picture_calls import Pictures
 
 
 class SourceFramesError(ClientSideError):
-    """A picture of the film itself was asked for."""
+    """The request asks for a picture of the film itself."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
     reason = "SOURCE_FRAMES_UNSUPPORTED"
 
 
 class FilmFrameCalls:
-    """The call that shows one frame of a film."""
+    """Handles GetFrame."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class FilmFrameCalls:
         request: pb.GetFrameRequest,
         context: "Context[pb.GetFrameRequest, pb.GetFrameResponse]",
     ) -> pb.GetFrameResponse:
-        """Get one frame as a model remembers it."""
+        """Get one frame as reconstructed by a model."""
         parsed = names.parse_download_name(request.name, "name")
         if isinstance(parsed, str):
             raise SourceFramesError(
@@ -68,7 +68,7 @@ class FilmFrameCalls:
             model, latent, within=context.time_remaining(), patient=False
         )
         (frame,) = await self._pictures.messages(decoded.frames, image_format)
-        # Right before the answer: nothing of a film that is deleted is shown.
+        # Right before the response: nothing of a deleted film is returned.
         await self._film_latents.watch.require(film)
         current_call().frames = 1
         return pb.GetFrameResponse(
@@ -77,12 +77,12 @@ class FilmFrameCalls:
             model=messages.model_identity(model),
         )
 
-    # On storage's threads.
+    # Run on the storage threads.
 
     def _manifest(
         self, film: Film, name: names.RenditionName | names.LatentsName
     ) -> LatentsManifest:
-        """Return the latents of a rendition, or those named; raises NotFoundError."""
+        """Return a rendition's latents, or those named; raises NotFoundError."""
         if isinstance(name, names.RenditionName):
             digest = find_rendition(self._renditions, film, name.rendition).model.digest
         else:
@@ -92,7 +92,7 @@ class FilmFrameCalls:
     def _row(
         self, manifest: LatentsManifest, seconds: Fraction
     ) -> tuple[Fraction, NDArray[np.float32]]:
-        """Return when the frame that is shown at a time begins, and its latent [1, 200]."""
+        """Return the start time of the frame shown at a time, and its latent [1, 200]."""
         row = self._latents.row_at(manifest, seconds)
         (pts,) = self._latents.pts(manifest, row, row + 1)
         time = (int(pts) - manifest.origin_pts) * manifest.time_base

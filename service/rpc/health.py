@@ -1,10 +1,10 @@
 """grpc.health.v1: SERVING only while a service's dependencies are ready.
 
 The whole server ("") and AutoencoderService need a model, LibraryService and LatentsService the
-store; their methods that also need a model fail by themselves.
+store; those of their methods that also need a model fail individually.
 
-Own code, because grpcio-health-checking's aio servicer shares one condition among all watchers of a
-service and drops it when the first of them leaves: the others get no more updates.
+Implemented here because grpcio-health-checking's aio servicer shares one condition among all
+watchers of a service and drops it when the first one leaves: the others get no more updates.
 """
 
 import asyncio
@@ -34,16 +34,16 @@ class Health(health_pb2_grpc.HealthServicer):
         self._changed = asyncio.Event()
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Serve it."""
+        """Register this servicer with a server."""
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
     def set_models(self, serving: bool) -> None:
-        """Return whether a model can answer."""
+        """Set whether a model is ready."""
         self._models = serving
         self._notify()
 
     def set_store(self, serving: bool) -> None:
-        """Return whether the library's store answers."""
+        """Set whether the library's store is reachable."""
         self._store = serving
         self._notify()
 
@@ -59,7 +59,7 @@ class Health(health_pb2_grpc.HealthServicer):
             health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
         ],
     ) -> health_pb2.HealthCheckResponse:
-        """Answer for one service; NOT_FOUND for one that is not here."""
+        """Return the health of one service; NOT_FOUND for an unknown one."""
         if request.service not in SERVICE_NAMES:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND,
@@ -74,7 +74,7 @@ class Health(health_pb2_grpc.HealthServicer):
             health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
         ],
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Answer now and after every change, until the caller leaves."""
+        """Send the health now and after every change, until the caller disconnects."""
         last: int | None = None
         while True:
             changed = self._changed

@@ -1,4 +1,4 @@
-"""Around every call: metrics, a log line, errors as statuses, and the gate for draining."""
+"""Wraps every call: metrics, a log line, errors as statuses, and the gate for draining."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ log = structlog.get_logger("service.calls")
 
 _OWN_PACKAGE = "refilm."
 _ON_THE_WAY_SECONDS = 0.1
-"""How much earlier a caller's deadline may expire than the service's: network latency."""
+"""How much earlier than the service's a caller's deadline may expire: network latency."""
 _KINDS = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -29,7 +29,7 @@ _KINDS = {
 }
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-# In quotes: only their stubs are generic.
+# Quoted: only their stubs are generic.
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Request, Response]"
 Continuation: TypeAlias = (
@@ -40,7 +40,7 @@ Response = TypeVar("Response")
 
 
 class Gate:
-    """Counts the calls in progress, and refuses new ones once it is closed."""
+    """Counts the calls in progress, and rejects new ones once it is closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -54,7 +54,7 @@ class Gate:
         return self._running
 
     def enter(self) -> None:
-        """Count a call in; raises UnavailableError once the gate is closed."""
+        """Count the start of a call; raises UnavailableError once the gate is closed."""
         if self.closed:
             raise UnavailableError(
                 "the service is shutting down; try again",
@@ -65,7 +65,7 @@ class Gate:
         self._empty.clear()
 
     def leave(self) -> None:
-        """Count a call out."""
+        """Count the end of a call."""
         self._running -= 1
         if not self._running:
             self._empty.set()
@@ -76,7 +76,7 @@ class Gate:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of every service."""
+    """Wraps the handler of every method of every service."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -86,7 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: "Continuation[Request, Response]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler[Request, Response] | None":
-        """Return the method's handler with everything around it; asked once a call."""
+        """Return the method's wrapped handler; called once per call."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -98,7 +98,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Around:
-    """What happens before and after one call."""
+    """Wraps one call: what happens before and after it."""
 
     def __init__(self, gate: Gate, path: str, kind: str, call: Call) -> None:
         self._gate = gate
@@ -125,7 +125,7 @@ class _Around:
         reason: str | None = None
         entered = False
         over = asyncio.Event()
-        # The stub's callback type is a class where a protocol is meant: nothing can match it.
+        # The stub types the callback as a class, not a protocol: nothing can match it.
         context.add_done_callback(lambda _: over.set())  # type: ignore[arg-type]
         try:
             if self._own:
@@ -143,7 +143,7 @@ class _Around:
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise
         except grpc.aio.AbortError:
-            # A library's servicer (reflection) that chose its status itself.
+            # A library's servicer (reflection) that set its own status.
             code = _CODES.get(cast(int, context.code()), grpc.StatusCode.UNKNOWN)
             raise
         except Exception:
@@ -158,12 +158,12 @@ class _Around:
             metrics.CALLS_RUNNING.labels(self._method).dec()
             metrics.CALLS_HANDLED.labels(*self._labels, code.name).inc()
             metrics.CALL_SECONDS.labels(*self._labels).observe(seconds)
-            # Only when the call is over is its answer serialized, and counted; until its line is
-            # written, the service does not end.
+            # The response is serialized and counted only when the call is over; the service does
+            # not exit before the call's log line is written.
             end = partial(self._end, entered, peer, code, reason, seconds)
             if over.is_set():
-                # The caller left in the middle of an answer: this is closed after the call, and
-                # gRPC forgets callbacks that are added now.
+                # The caller disconnected during a response: this is closed after the call, and
+                # gRPC ignores callbacks that are added now.
                 end()
             else:
                 context.add_done_callback(lambda _: end())  # type: ignore[arg-type]  # as above
@@ -201,7 +201,7 @@ class _Around:
             facts["version"] = call.model.version
         if call.frames:
             facts["frames"] = call.frames
-        # Health checks come every few seconds from every load balancer.
+        # Every load balancer sends health checks every few seconds.
         (log.info if self._own else log.debug)("call", **facts)
 
 

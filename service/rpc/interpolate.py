@@ -33,7 +33,7 @@ MAX_CHUNK_BYTES = 2**20
 DEFAULT_FRAME_RATE = Fraction(24)
 MAX_FRAME_RATE = 120
 FINEST_FRAME_RATE = 1001
-"""The largest denominator of a frame rate: 24000/1001 is one."""
+"""The largest denominator of a frame rate, as in 24000/1001."""
 _LOOK_SECONDS = 1.0
 
 _MODES = {
@@ -64,11 +64,11 @@ class _Given:
     field: str
     latent: Latent
     digest: str
-    """Of the model that made it; empty: the request's."""
+    """Digest of the model that made it; empty: the request's model."""
 
 
 class InterpolateCalls:
-    """The call that shows what lies between two latents."""
+    """Handles Interpolate."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class InterpolateCalls:
         request: pb.InterpolateRequest,
         context: "Context[pb.InterpolateRequest, pb.InterpolateResponse]",
     ) -> AsyncIterator[pb.InterpolateResponse]:
-        """Show what lies between two latents: the model, and then pictures or a film's bytes."""
+        """Interpolate between two latents: the model, and then pictures or a film's bytes."""
         steps, mode, rate = _settings(request)
         ends = [
             await self._end(request.start, "start"),
@@ -139,7 +139,7 @@ class InterpolateCalls:
     async def _model(
         self, request: pb.InterpolateRequest, ends: list[_Moment | _Given]
     ) -> ModelVersion:
-        """Return the model that decodes; raises DigestMismatchError if an end is not its own."""
+        """Return the model for decoding; raises DigestMismatchError if an end is of another one."""
         if messages.is_empty(request.model):
             model = self._models.resolve(digest=await self._digest_of(ends))
         else:
@@ -154,7 +154,7 @@ class InterpolateCalls:
         return model
 
     async def _digest_of(self, ends: list[_Moment | _Given]) -> str:
-        """Return the one digest that both ends are, or may be, of; "": any, so the default."""
+        """Return the only digest that fits both ends; "" if several do: the default model."""
         choices = []
         for end in ends:
             if isinstance(end, _Moment):
@@ -199,7 +199,7 @@ class InterpolateCalls:
     async def _film(
         self, batches: AsyncIterator[NDArray[np.uint8]], rate: Fraction, steps: int
     ) -> AsyncGenerator[pb.InterpolateResponse, None]:
-        """Write the film batch by batch: what is kept here is what one batch became."""
+        """Write the film batch by batch; only one batch's output is kept in memory."""
         with self._films, translated_process_errors(_unreadable):
             async with self._processes.film() as film:
                 await film.begin_sequence(rate, steps)
@@ -212,7 +212,7 @@ class InterpolateCalls:
 
 
 class _Watch:
-    """Makes sure, about once a second, that the films of both ends exist."""
+    """Checks about once a second that the films of both ends exist."""
 
     def __init__(self, watch: FilmWatch, films: list[Film]) -> None:
         self._watch = watch
@@ -220,7 +220,7 @@ class _Watch:
         self._looked: float | None = None
 
     async def look(self) -> None:
-        """Raise NotFoundError if one is seen to be gone; looks no more than once a second."""
+        """Raise NotFoundError if one was deleted; checks at most once a second."""
         if self._looked is None or time.monotonic() - self._looked >= _LOOK_SECONDS:
             for film in self._films:
                 await self._watch.require(film)
@@ -268,7 +268,7 @@ def _chunks(data: bytes) -> list[bytes]:
 
 
 def _unreadable(error: FilmError) -> ServiceError:
-    """Return the error of a film that is written here: nothing of it is the caller's fault."""
+    """Return the error for a film written here, which is never the caller's fault."""
     if isinstance(error, FilmLimitError) and error.limit:
         return limit_error(error)
     return ServerSideError("the film cannot be written")

@@ -1,4 +1,4 @@
-"""The library's films: one, page by page, and their end."""
+"""The library's films: get one, list them page by page, delete one."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -29,15 +29,15 @@ ONLY_CALLER: Final = "local"
 """The only caller: this service does not distinguish callers yet."""
 
 _AT_ONCE: Final = 16
-"""Film records that are read concurrently."""
+"""Number of film records read concurrently."""
 _LOOKED_AT: Final = 2000
-"""Films that are read for one page at most, even if the filter matches few of them."""
+"""Maximum number of films read for one page, even if few of them match the filter."""
 
 _TOKENS: Final = PageTokens("films", TypeAdapter(FilmId))
 
 
 class FilmCalls:
-    """The calls about films that are there."""
+    """Handlers for existing films."""
 
     def __init__(self, library: Library) -> None:
         self._films = library.films
@@ -49,7 +49,7 @@ class FilmCalls:
     async def GetFilm(
         self, request: pb.GetFilmRequest, context: "Context[pb.GetFilmRequest, pb.GetFilmResponse]"
     ) -> pb.GetFilmResponse:
-        """Get a film with what was made of it."""
+        """Get a film with its renditions and latents."""
         film_id = names.parse_film_name(request.name, "name")
         return pb.GetFilmResponse(film=await self._threads.run(self._whole, film_id))
 
@@ -58,7 +58,7 @@ class FilmCalls:
         request: pb.DeleteFilmRequest,
         context: "Context[pb.DeleteFilmRequest, pb.DeleteFilmResponse]",
     ) -> pb.DeleteFilmResponse:
-        """Delete a film. A caller who leaves does not stop it."""
+        """Delete a film. Continues if the caller disconnects."""
         film_id = names.parse_film_name(request.name, "name")
         check_request_id(request.request_id)
         await self._threads.run(self._deletion.delete, film_id, request.request_id)
@@ -77,7 +77,7 @@ class FilmCalls:
             for latents in self._latents.list(film_id)
             if latents.film_uid == film.uid
         )
-        # Whatever was read above, a film that is deleted now is not shown.
+        # A film that is deleted by now is not returned, whatever was read above.
         self._films.get(film_id)
         return message
 
@@ -104,7 +104,7 @@ class FilmCalls:
         return response
 
     async def _found(self, after: str) -> AsyncGenerator[tuple[str, Film | None], None]:
-        """Yield the ids after `after` and their films, a few of which are asked for ahead."""
+        """Yield the ids after `after` with their films, prefetching a few."""
         ahead: list[tuple[str, asyncio.Task[Film | None]]] = []
         try:
             async with aclosing(self._threads.iterate(self._films.ids(after=after))) as ids:
@@ -130,7 +130,7 @@ class FilmCalls:
 
 
 def film_message(film: Film) -> pb.Film:
-    """Return a film without what was made of it."""
+    """Return a film as a message, without renditions and latents."""
     created = Timestamp()
     created.FromDatetime(film.created)
     return pb.Film(
@@ -147,7 +147,7 @@ def film_message(film: Film) -> pb.Film:
 
 
 def rendition_message(rendition: RenditionManifest) -> pb.Rendition:
-    """Return a rendition."""
+    """Return a rendition as a message."""
     created = Timestamp()
     created.FromDatetime(rendition.created)
     return pb.Rendition(
@@ -162,7 +162,7 @@ def rendition_message(rendition: RenditionManifest) -> pb.Rendition:
 
 
 def latents_message(latents: LatentsManifest) -> pb.StoredLatents:
-    """Return a film's latents of one model."""
+    """Return a film's latents for one model as a message."""
     created = Timestamp()
     created.FromDatetime(latents.created)
     return pb.StoredLatents(

@@ -1,4 +1,4 @@
-"""ListLatents and ExportLatents: a film's latents as they are stored."""
+"""ListLatents and ExportLatents: a film's stored latents."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -23,7 +23,7 @@ _NPY = (pb.LATENTS_FORMAT_UNSPECIFIED, pb.LATENTS_FORMAT_NPY)
 
 
 class LatentsCalls:
-    """The calls that hand latents out."""
+    """Handlers for reading latents."""
 
     def __init__(self, film_latents: FilmLatents, library: Library) -> None:
         self._film_latents = film_latents
@@ -34,7 +34,7 @@ class LatentsCalls:
         request: pb.ListLatentsRequest,
         context: "Context[pb.ListLatentsRequest, pb.ListLatentsResponse]",
     ) -> AsyncIterator[pb.ListLatentsResponse]:
-        """List a film's latents as fast as the caller takes them."""
+        """List a film's latents as fast as the caller reads."""
         film = await self._film_latents.film(request.film)
         manifest = await self._film_latents.chosen(film, request.model)
         start, stop = await self._rows(film, manifest, request.range)
@@ -71,7 +71,7 @@ class LatentsCalls:
     async def _rows(
         self, film: Film, manifest: LatentsManifest, range: pb.TimeRange
     ) -> tuple[int, int]:
-        """Return the first row and the one after the last that a request's range means."""
+        """Return the first row, and the one after the last, of a request's range."""
         first = last = None
         if range.HasField("start_time"):
             first = seconds_of(range.start_time, "range.start_time")

@@ -1,4 +1,4 @@
-"""ListModels and GetModel: what can answer now."""
+"""ListModels and GetModel: the models that are ready now."""
 
 from typing import Annotated, Final
 
@@ -17,7 +17,7 @@ _TOKENS: Final = PageTokens(
 
 
 class ModelCalls:
-    """The calls about models."""
+    """Handlers for models."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
@@ -27,7 +27,7 @@ class ModelCalls:
         request: pb.ListModelsRequest,
         context: "Context[pb.ListModelsRequest, pb.ListModelsResponse]",
     ) -> pb.ListModelsResponse:
-        """List the models that can answer now, by name."""
+        """List the models that are ready now, by name."""
         size = page_size(request.page_size)
         after = _TOKENS.after(request.page_token) or ""
         models = [model for model in self._models.list() if model.name > after]

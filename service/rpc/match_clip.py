@@ -35,7 +35,7 @@ _WATCH_SECONDS = 0.5
 
 
 class ClipCalls:
-    """The call that takes a clip in and says where it comes from."""
+    """Handles MatchClip."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class ClipCalls:
         requests: AsyncIterator[pb.MatchClipRequest],
         context: "Context[pb.MatchClipRequest, pb.MatchClipResponse]",
     ) -> pb.MatchClipResponse:
-        """Say which film a clip comes from, and where in it."""
+        """Find which film a clip comes from, and where in it."""
         first = await first_request(requests, "settings", "the clip's bytes", self._idle_seconds)
         settings = first.settings
         model = messages.resolve(self._models, settings.model, "settings.model")
@@ -122,7 +122,7 @@ class ClipCalls:
         return survey, variants
 
     async def _surveyed(self, arriving: ArrivingSource, film: FilmProcess) -> ClipSurvey:
-        """Look through the clip while it arrives; ends when all of it has."""
+        """Survey the clip while it arrives; returns once all of it has."""
         receiving = asyncio.create_task(arriving.receive())
         surveying = asyncio.create_task(film.survey())
         try:
@@ -134,7 +134,7 @@ class ClipCalls:
                 if receiving in done:
                     receiving.result()
                 if surveying in done:
-                    # A clip that cannot be read is refused without waiting for the rest of it.
+                    # An unreadable clip is rejected without waiting for the rest of it.
                     surveying.result()
                     arriving.wait_for_end()
                 arriving.check_idle(film.waiting_since)

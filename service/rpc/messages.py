@@ -1,4 +1,4 @@
-"""Between protobuf messages and the service's own values; faults name the field."""
+"""Converts between protobuf messages and the service's own values; errors name the field."""
 
 import math
 import re
@@ -28,7 +28,7 @@ _IMAGE_FORMATS: dict[int, ImageFormat] = {
 
 
 def resolve(models: Models, selector: pb.ModelSelector, field: str = "model") -> ModelVersion:
-    """Return the model version that a selector means; raises as `Models.resolve`.
+    """Return the model version that a selector selects; raises as `Models.resolve`.
 
     `field` is the selector's path in the request.
     """
@@ -37,17 +37,17 @@ def resolve(models: Models, selector: pb.ModelSelector, field: str = "model") ->
 
 
 def is_empty(selector: pb.ModelSelector) -> bool:
-    """Return whether a selector leaves the choice to the service."""
+    """Return whether a selector is empty, so that the service chooses the model."""
     return not selector.name and not selector.digest
 
 
 def model_identity(model: ModelVersion | StoredModel) -> pb.ModelIdentity:
-    """Return who made something: what every response carries."""
+    """Return the identity of the model that made something; every response has it."""
     return pb.ModelIdentity(name=version_name(model.name, model.version), digest=model.digest)
 
 
 def model_message(model: Model) -> pb.Model:
-    """Return a model with its versions and their cards."""
+    """Return a model as a message, with its versions and their cards."""
     return pb.Model(
         name=model_name(model.name),
         latest_version=version_name(model.name, model.latest.version),
@@ -71,12 +71,12 @@ def _version_message(version: ModelVersion) -> pb.ModelVersion:
 
 
 def timing(queue_seconds: float, compute_seconds: float) -> pb.Timing:
-    """Return how long an answer took."""
+    """Return the time that a response took."""
     return pb.Timing(queue=duration(queue_seconds), compute=duration(compute_seconds))
 
 
 def latent_message(values: NDArray[np.float32], digest: str = "") -> pb.Latent:
-    """Return a latent [200] as a message; `digest` is of the model that made it, where it says."""
+    """Return a latent [200] as a message; `digest` is its model's, or "" to leave it out."""
     return pb.Latent(floats=pb.FloatLatent(values=values.tolist()), model_digest=digest)
 
 
@@ -86,9 +86,9 @@ def embedding_message(values: NDArray[np.float32]) -> pb.Embedding:
 
 
 def latent(message: pb.Latent, field: str) -> NDArray[np.float32]:
-    """Return a message's latent [200]; raises InvalidFieldError naming the fault.
+    """Return a message's latent [200]; raises InvalidFieldError saying what is wrong.
 
-    `field` is the message's path in the request. Which model made it is not looked at.
+    `field` is the message's path in the request. Does not check which model made it.
     """
     match message.WhichOneof("encoding"):
         case "floats":
@@ -151,10 +151,10 @@ def _require_size(size: int, what: str, field: str) -> None:
 def resolve_for(
     models: Models, latent: pb.Latent, selector: pb.ModelSelector, *, field: str, latent_field: str
 ) -> ModelVersion:
-    """Return the model version of a request for a latent: the one that made it, where it says so.
+    """Return the model version for a request with a latent: the latent's own, if it has one.
 
     `field` and `latent_field` are the paths of the selector and the latent in the request. Raises
-    as `resolve`, and DigestMismatchError if the two mean different versions.
+    as `resolve`, and DigestMismatchError if the two are of different versions.
     """
     if latent.model_digest and is_empty(selector):
         digest = digest_of(latent.model_digest, f"{latent_field}.model_digest")
@@ -165,7 +165,7 @@ def resolve_for(
 
 
 def require_model(latent: pb.Latent, model: ModelVersion, field: str) -> None:
-    """Raise DigestMismatchError if a latent says that another model made it."""
+    """Raise DigestMismatchError if a latent has another model's digest."""
     digest = latent.model_digest
     if digest and digest_of(digest, f"{field}.model_digest") != model.digest:
         raise DigestMismatchError(
@@ -176,7 +176,7 @@ def require_model(latent: pb.Latent, model: ModelVersion, field: str) -> None:
 
 
 def digest_of(value: str, field: str) -> str:
-    """Return a request's digest; raises InvalidFieldError if it cannot be one."""
+    """Return a request's digest; raises InvalidFieldError if it is malformed."""
     if not _DIGEST.fullmatch(value):
         raise InvalidFieldError(
             field,
@@ -198,5 +198,5 @@ def image_format(value: int, field: str, default: ImageFormat | None = None) -> 
 
 
 def rational(value: Fraction) -> pb.Rational:
-    """Return an exact fraction."""
+    """Return an exact fraction as a message."""
     return pb.Rational(numerator=value.numerator, denominator=value.denominator)

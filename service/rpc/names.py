@@ -1,7 +1,7 @@
-"""Resource names: how they are made, and how those of a request are read.
+"""Formats resource names, and parses those in requests.
 
-Whatever is not exactly such a name is refused here, so that nothing else of a request ever becomes
-part of a key.
+Anything that is not exactly a valid name is rejected here, so that no other input from a request
+becomes part of a key.
 """
 
 import re
@@ -25,35 +25,35 @@ _RECONSTRUCTION_NAME = re.compile(
 )
 
 ALL_FILMS = "films/-"
-"""The parent of what belongs to any film."""
+"""The wildcard parent: all films."""
 
 
 class ModelName(NamedTuple):
-    """What the name of a model, or of a version of it, names."""
+    """The parsed name of a model or of one of its versions."""
 
     model: str
     """Empty: the service's default."""
     version: int
-    """0: the name is the model's own, which means its latest version."""
+    """0: the name is the model's own and refers to its latest version."""
 
 
 class RenditionName(NamedTuple):
-    """What a rendition's name names."""
+    """A parsed rendition name."""
 
     film: str
     rendition: str
 
 
 class LatentsName(NamedTuple):
-    """What the name of a film's latents names."""
+    """The parsed name of a film's latents."""
 
     film: str
     digest: str
-    """The model's, "sha256:…"."""
+    """The model's digest, "sha256:…"."""
 
 
 class ReconstructionName(NamedTuple):
-    """What a reconstruction's name names."""
+    """A parsed reconstruction name."""
 
     film: str
     reconstruction: str
@@ -95,7 +95,7 @@ def reconstruction_name(film: str, reconstruction: str) -> str:
 
 
 def parse_version_name(name: str, field: str) -> ModelName:
-    """Return what the name of a model or of a version names; an empty one means the default.
+    """Parse the name of a model or of a version; an empty one means the default.
 
     `field` is the name's path in the request. Raises InvalidFieldError (INVALID_NAME).
     """
@@ -117,7 +117,7 @@ def parse_model_name(name: str, field: str) -> str:
 
 
 def parse_upload_name(name: str, field: str) -> str:
-    """Return the id in an upload's name; raises InvalidFieldError, as the others do."""
+    """Return the id in an upload's name; raises InvalidFieldError, as above."""
     match = _UPLOAD_NAME.fullmatch(name)
     if match is None:
         _refuse(name, field, "uploads/{upload}")
@@ -127,7 +127,7 @@ def parse_upload_name(name: str, field: str) -> str:
 def parse_film_name(name: str, field: str) -> str:
     """Return the id in a film's name; `field` is the name's path in the request.
 
-    Raises InvalidFieldError (NAME_REQUIRED, INVALID_NAME), as the others do.
+    Raises InvalidFieldError (NAME_REQUIRED, INVALID_NAME).
     """
     match = _FILM_NAME.fullmatch(name)
     if match is None:
@@ -141,7 +141,7 @@ def parse_parent_name(name: str, field: str) -> str | None:
 
 
 def parse_rendition_name(name: str, field: str) -> RenditionName:
-    """Return what a rendition's name names."""
+    """Parse a rendition's name."""
     match = _RENDITION_NAME.fullmatch(name)
     if match is None:
         _refuse(name, field, "films/{film}/renditions/{rendition}")
@@ -149,7 +149,7 @@ def parse_rendition_name(name: str, field: str) -> RenditionName:
 
 
 def parse_latents_name(name: str, field: str) -> LatentsName:
-    """Return what the name of a film's latents names."""
+    """Parse the name of a film's latents."""
     match = _LATENTS_NAME.fullmatch(name)
     if match is None:
         _refuse(name, field, "films/{film}/latents/{64 hexadecimal digits}")
@@ -157,7 +157,7 @@ def parse_latents_name(name: str, field: str) -> LatentsName:
 
 
 def parse_reconstruction_name(name: str, field: str) -> ReconstructionName:
-    """Return what a reconstruction's name names."""
+    """Parse a reconstruction's name."""
     match = _RECONSTRUCTION_NAME.fullmatch(name)
     if match is None:
         _refuse(name, field, "films/{film}/reconstructions/{reconstruction}")
@@ -165,7 +165,7 @@ def parse_reconstruction_name(name: str, field: str) -> ReconstructionName:
 
 
 def parse_download_name(name: str, field: str) -> str | RenditionName | LatentsName:
-    """Return what a name of something with bytes names: a film's id, a rendition, latents."""
+    """Parse the name of a downloadable resource: returns a film's id, a rendition, or latents."""
     if (film := _FILM_NAME.fullmatch(name)) is not None:
         return film["film"]
     if _RENDITION_NAME.fullmatch(name):

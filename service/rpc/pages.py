@@ -1,8 +1,8 @@
-"""Pages of lists (AIP-158): sizes, and tokens that say where the next page begins.
+"""Pagination of lists (AIP-158): page sizes, and tokens for where the next page begins.
 
-A token is opaque to callers and belongs to one list: to its kind, its parent, its filter, whatever
-chooses its items. What is in it is believed only within bounds, for a caller may make one up: the
-checksum finds what was changed by mistake, and each list says what a position of its own may be.
+A token is opaque to callers and bound to one list: its kind, parent, filter and whatever else
+selects its items. Its content is validated, since a caller may forge one: the checksum detects
+accidental changes, and each list defines which positions are valid.
 """
 
 import base64
@@ -20,7 +20,7 @@ DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
 
 _MAX_CHARACTERS: Final = 8192
-"""The longest token that is looked at; ours have less than a quarter of it."""
+"""The longest token that is decoded; ours are less than a quarter as long."""
 _CHECKSUM_BYTES: Final = 12
 
 FilmId = Annotated[str, StringConstraints(pattern=f"^{layout.FILM_ID.pattern}$")]
@@ -30,7 +30,7 @@ Position = TypeVar("Position")
 
 
 def page_size(value: int, default: int = DEFAULT_PAGE_SIZE, largest: int = MAX_PAGE_SIZE) -> int:
-    """Return how many items a request's page_size means at most; raises InvalidFieldError."""
+    """Return the maximum number of items for a request's page_size; raises InvalidFieldError."""
     if value < 0:
         raise InvalidFieldError(
             "page_size", f"is {value}; must not be negative", reason="INVALID_PAGE_SIZE"
@@ -39,22 +39,22 @@ def page_size(value: int, default: int = DEFAULT_PAGE_SIZE, largest: int = MAX_P
 
 
 class PageTokens(Generic[Position]):
-    """The tokens of one kind of list: what comes after which item the next page begins with."""
+    """The tokens of one kind of list: each has the item after which the next page begins."""
 
     def __init__(self, kind: str, position: TypeAdapter[Position]) -> None:
-        """Make tokens of `kind`; `position` bounds everything that a token may say."""
+        """Make tokens of `kind`; `position` validates a token's content."""
         self._kind = kind
         self._position = position
 
     def token(self, after: Position, *chosen_by: str) -> str:
-        """Return the token of the page that follows the item `after` of the list so chosen."""
+        """Return the token of the page after the item `after`; `chosen_by` identifies the list."""
         content = self._position.dump_json(after)
         return base64.urlsafe_b64encode(self._checksum(content, chosen_by) + content).decode()
 
     def after(self, token: str, *chosen_by: str) -> Position | None:
-        """Return the item that a request's page_token stands for; None for the first page.
+        """Return the item in a request's page_token; None for the first page.
 
-        Raises InvalidFieldError for a token that is none of ours, or of another list.
+        Raises InvalidFieldError for an invalid token, or one of another list.
         """
         if not token:
             return None
@@ -65,7 +65,7 @@ class PageTokens(Generic[Position]):
         except (binascii.Error, ValueError):
             raise refused_token() from None
         if base64.urlsafe_b64encode(decoded).decode() != token:
-            # The last letter has bits that mean nothing.
+            # The last character has unused bits.
             raise refused_token()
         checksum, content = decoded[:_CHECKSUM_BYTES], decoded[_CHECKSUM_BYTES:]
         if checksum != self._checksum(content, chosen_by):
@@ -81,7 +81,7 @@ class PageTokens(Generic[Position]):
 
 
 def refused_token() -> InvalidFieldError:
-    """Return the error for a page token that is none."""
+    """Return the error for an invalid page token."""
     return InvalidFieldError(
         "page_token",
         "is none of ours, or of another list; pass the next_page_token of the page before, "

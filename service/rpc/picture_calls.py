@@ -1,6 +1,6 @@
-"""The pictures of requests as model frames, and model frames as the pictures of answers.
+"""Converts pictures in requests to model frames, and model frames to pictures in responses.
 
-What a codec or a scaler must touch goes through the picture processes; faults name the field.
+Codecs and scalers run only in the picture processes; errors name the field.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ from service.errors import (
 )
 
 MAX_RAW_SIDE = 16_384
-"""Largest width or height of a raw picture; its bytes are limited by the message anyway."""
+"""Largest width or height of a raw picture; the message size limits its bytes anyway."""
 
 _MODEL_SIZE = (MODEL_FRAME_WIDTH, MODEL_FRAME_HEIGHT)
 _RETRY_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Pictures:
         self._pool = pool
 
     async def model_frame(self, frame: pb.Frame, field: str) -> NDArray[np.uint8]:
-        """Return the model frame, [144, 256, 3], of a message's frame, which is at `field`."""
+        """Return the model frame, [144, 256, 3], of a message's frame; `field` is its path."""
         picture, size, field = _content(frame, field)
         if size == _MODEL_SIZE:
             return np.frombuffer(picture, np.uint8).reshape(
@@ -56,7 +56,7 @@ class Pictures:
             return await self._pool.read(picture, size)
 
     async def survey(self, frame: pb.Frame, field: str) -> Surveyed:
-        """Return a message's frame, which is at `field`, as it is to be looked for."""
+        """Return a message's frame prepared for a search; `field` is its path."""
         picture, size, field = _content(frame, field)
         with _refusals(field):
             return await self._pool.survey(picture, size)
@@ -69,7 +69,7 @@ class Pictures:
     async def messages(
         self, frames: NDArray[np.uint8], format: ImageFormat | None
     ) -> list[pb.Frame]:
-        """Return model frames, [N, 144, 256, 3], as messages; None: as raw RGB."""
+        """Return model frames, [N, 144, 256, 3], as messages; without a format, as raw RGB."""
         if format is not None:
             return [pb.Frame(image=file) for file in await self.files(frames, format)]
         width, height = _MODEL_SIZE
@@ -80,7 +80,7 @@ class Pictures:
 
 
 def _content(frame: pb.Frame, field: str) -> tuple[bytes, tuple[int, int] | None, str]:
-    """Return a frame's bytes, its width and height where they are raw, and their field."""
+    """Return a frame's bytes, its width and height if raw, and the bytes' field."""
     match frame.WhichOneof("content"):
         case "raw":
             field = f"{field}.raw"
@@ -114,7 +114,7 @@ def _check_raw(raw: pb.RawImage, field: str) -> None:
 
 @contextmanager
 def _refusals(field: str | None) -> Iterator[None]:
-    """Make the service's errors of the pool's, and count them; `field` is None for an answer."""
+    """Translate and count the picture pool's errors; `field` is None for a response."""
     try:
         yield
     except (ImageError, PictureProcessesBusyError, PictureProcessLostError) as error:

@@ -1,4 +1,4 @@
-"""ReconstructVideo: its messages, and what they mean to the pipeline."""
+"""ReconstructVideo: maps its messages to the pipeline."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -17,7 +17,7 @@ from service.rpc.upload_film import upload_settings
 
 
 class VideoCalls:
-    """The call that reconstructs a film while it is sent."""
+    """Handles ReconstructVideo: reconstructs a film while it is sent."""
 
     def __init__(
         self, models: Models, reconstructor: Reconstructor, *, idle_seconds: float
@@ -46,9 +46,9 @@ class VideoCalls:
             ),
             chunks_of(requests, "settings"),
         )
-        # At once when the caller leaves or its deadline passes: this generator may then be waiting
-        # in a write, and be closed later.
-        # The stub's callback type is a class where a protocol is meant: nothing can match it.
+        # Cancel at once when the caller disconnects or its deadline expires: this generator may
+        # then be blocked in a write, and closed only later.
+        # The stub types the callback as a class, not a protocol: nothing can match it.
         context.add_done_callback(lambda _: reconstruction.cancel())  # type: ignore[arg-type]
         async with aclosing(reconstruction.events()) as events:
             async for event in events:
@@ -58,7 +58,7 @@ class VideoCalls:
 
 
 def _store(settings: pb.ReconstructVideoSettings) -> UploadSettings | None:
-    """Return how the film shall be kept in the library; None: not at all."""
+    """Return how to store the film in the library; None: not at all."""
     if not settings.HasField("store"):
         return None
     return upload_settings(

@@ -1,4 +1,4 @@
-"""Reconstructions as messages: what a film is, what shall be made of it, what happens meanwhile."""
+"""Reconstructions as messages: a film's facts, the output settings, and the events."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -60,7 +60,7 @@ AnyResponse = TypeVar(
 
 
 def facts_message(facts: FilmFacts) -> pb.FilmFacts:
-    """Return what a film is."""
+    """Return a film's facts as a message."""
     return pb.FilmFacts(
         container=facts.container,
         video_codec=facts.video_codec,
@@ -90,7 +90,7 @@ def facts_message(facts: FilmFacts) -> pb.FilmFacts:
 def output_message(
     facts: FilmFacts, size: tuple[int, int], model: pb.ModelIdentity
 ) -> pb.OutputFacts:
-    """Return what is made of a film: pictures of `size`, width and height, by `model`."""
+    """Return the facts of the output: pictures of `size` (width, height), by `model`."""
     width, height = size
     return pb.OutputFacts(
         model=model,
@@ -102,7 +102,7 @@ def output_message(
 
 
 def output_settings(settings: pb.RenditionSettings, field: str) -> OutputSettings:
-    """Return what a request asks for; `field` is its path in it. Raises InvalidFieldError."""
+    """Return a request's output settings; `field` is their path. Raises InvalidFieldError."""
     return OutputSettings(
         layout=_choice(_LAYOUTS, settings.layout, f"{field}.layout", "Layout"),
         size=_choice(_SIZES, settings.picture_size, f"{field}.picture_size", "PictureSize"),
@@ -118,7 +118,7 @@ def _choice(choices: Mapping[Number, Chosen], value: Number, field: str, enum: s
 
 
 def settings_message(settings: OutputSettings) -> pb.RenditionSettings:
-    """Return what a rendition looks like."""
+    """Return a rendition's settings as a message."""
     return pb.RenditionSettings(
         layout=_number(_LAYOUTS, settings.layout),
         picture_size=_number(_SIZES, settings.size),
@@ -128,12 +128,12 @@ def settings_message(settings: OutputSettings) -> pb.RenditionSettings:
 
 
 def _number(choices: Mapping[Number, Chosen], chosen: Chosen) -> Number:
-    """Return the number that says a choice, not the unspecified one, which comes first."""
+    """Return the enum number of a choice, never that of UNSPECIFIED, which comes first."""
     return [number for number, choice in choices.items() if choice == chosen][-1]
 
 
 def event_message(kind: type[AnyResponse], event: Event, model: ModelVersion) -> AnyResponse:
-    """Return what happened as a response of one `kind`; `model` reconstructs the film."""
+    """Return an event as a response of type `kind`; `model` reconstructs the film."""
     match event:
         case OutputChunk():
             return kind(chunk=event.data)

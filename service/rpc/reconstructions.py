@@ -1,4 +1,4 @@
-"""Reconstructions that outlive calls: their messages, and what they mean to the jobs."""
+"""Reconstructions that outlive their calls: maps their messages to jobs."""
 
 import hashlib
 import secrets
@@ -24,10 +24,10 @@ from service.rpc.requests import check_request_id
 from service.rpc.stored_reconstructions import StoredReconstructions
 
 _FILMS_LOOKED_AT: Final = 500
-"""Films whose reconstructions are looked for at most, for one page of those of all films."""
+"""Maximum number of films searched for one page of the reconstructions of all films."""
 
 _BEHIND_ALL: Final = "~"
-"""What no id of a reconstruction goes behind."""
+"""Sorts after every reconstruction id."""
 _TOKENS: Final = PageTokens(
     "reconstructions",
     TypeAdapter(
@@ -37,7 +37,7 @@ _TOKENS: Final = PageTokens(
 
 
 class ReconstructionCalls:
-    """The calls about work that outlives calls."""
+    """Handlers for reconstructions that outlive their calls."""
 
     def __init__(self, models: Models, registry: Registry, runner: JobRunner) -> None:
         self._models = models
@@ -53,7 +53,7 @@ class ReconstructionCalls:
         request: pb.StartReconstructionRequest,
         context: "Context[pb.StartReconstructionRequest, pb.StartReconstructionResponse]",
     ) -> pb.StartReconstructionResponse:
-        """Start one; the same request id again is the same reconstruction."""
+        """Start a reconstruction; idempotent for the same request id."""
         film_id = names.parse_film_name(request.film, "film")
         check_request_id(request.request_id)
         settings = output_settings(request.settings, "settings")
@@ -85,7 +85,7 @@ class ReconstructionCalls:
         request: pb.GetReconstructionRequest,
         context: "Context[pb.GetReconstructionRequest, pb.GetReconstructionResponse]",
     ) -> pb.GetReconstructionResponse:
-        """Say how far one is."""
+        """Get a reconstruction's state and progress."""
         return pb.GetReconstructionResponse(
             reconstruction=await self._run(self._stored.current, request.name, "name")
         )
@@ -108,13 +108,13 @@ class ReconstructionCalls:
         request: pb.ListReconstructionsRequest,
         context: "Context[pb.ListReconstructionsRequest, pb.ListReconstructionsResponse]",
     ) -> pb.ListReconstructionsResponse:
-        """List them, of a film or of all films."""
+        """List the reconstructions of a film or of all films."""
         film_id = names.parse_parent_name(request.parent, "parent")
         size = page_size(request.page_size)
         after = _TOKENS.after(request.page_token, request.parent) or ("", "")
         return await self._run(self._page, film_id, size, after, request.parent)
 
-    # On storage's threads.
+    # Run on the storage threads.
 
     def _keep(self, job: Job, film: Film) -> Job:
         kept = self._jobs.create(job)
@@ -153,7 +153,7 @@ class ReconstructionCalls:
         return response
 
     def _films(self, after: str, job_after: str) -> Iterator[Film]:
-        """Yield films, beginning with the one whose reconstructions are listed in part."""
+        """Yield films, starting with the one whose reconstructions are partly listed."""
         if job_after and job_after != _BEHIND_ALL and (film := self._library.films.find(after)):
             yield film
         yield from self._library.films.list(after=after)

@@ -1,4 +1,4 @@
-"""How streams of requests open, go on and end: settings before items, a head before a film."""
+"""The protocol of request streams: settings before items, a head before a film, and the end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from service.errors import IdleCallerError, InvalidFieldError
 
 MAX_CHUNK_BYTES = 2**20
 MAX_REQUEST_ID = 128
-"""Characters."""
+"""In characters."""
 
 Request = TypeVar("Request", pb.EncodeStreamRequest, pb.DecodeStreamRequest)
 FilmRequest = TypeVar(
@@ -25,15 +25,15 @@ AnyRequest = TypeVar("AnyRequest")
 AnyResponse = TypeVar("AnyResponse")
 Name = Literal["frame", "latent"]
 Head = Literal["settings", "opening"]
-"""The field of the first message of a film's stream, which says what the film is."""
+"""The field of the first message of a film's stream, which describes the film."""
 
 
 async def opened(
     requests: AsyncIterator[Request], name: Name
 ) -> tuple[Request, AsyncIterator[Request]]:
-    """Return the first message, which holds the settings or their defaults, and those with items.
+    """Return the first message, with the settings or their defaults, and the messages with items.
 
-    Raises InvalidFieldError for an empty stream; iterating raises it at a message without an item.
+    Raises InvalidFieldError for an empty stream; iterating raises it for a message without an item.
     """
     first = await anext(requests, None)
     if first is None:
@@ -86,7 +86,7 @@ async def first_request(
 ) -> FilmRequest:
     """Return the first message, which holds `head`; `what` names what follows, for errors.
 
-    Raises InvalidFieldError, or IdleCallerError if it does not come within `idle_seconds`.
+    Raises InvalidFieldError, or IdleCallerError if it does not arrive within `idle_seconds`.
     """
     try:
         async with asyncio.timeout(idle_seconds):
@@ -139,12 +139,12 @@ async def ended_by_caller(
 ) -> None:
     """Return if the requests ended because the caller half-closed; else the call is cancelled here.
 
-    To a handler of grpc.aio a call that was cancelled, or whose connection broke, mostly looks
-    half-closed first: its requests just end, and the cancellation follows a moment later. Whoever
-    takes the end of a stream for the end of a film must wait for that moment.
+    In a grpc.aio handler, a call that was cancelled or lost its connection mostly looks half-closed
+    first: its requests just end, and the cancellation follows a moment later. Code that treats the
+    end of a stream as the end of a film must wait for that moment.
 
-    Sends the initial metadata: gRPC's core handles that after what ended the requests, and does
-    not do it on a broken stream. So it is for calls that have not answered yet, and once.
+    Works by sending the initial metadata: gRPC's core processes that after whatever ended the
+    requests, and not on a broken stream. So call it once, before any response.
     """
     await context.send_initial_metadata(())
 

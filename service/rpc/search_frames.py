@@ -23,11 +23,11 @@ from service.search.engine import Hit, Search
 DEFAULT_HITS = 10
 MAX_HITS = 100
 MAX_SKIP = 1000
-"""Hits are known to no greater depth than some thousand candidates."""
+"""Hits are ranked only among a few thousand candidates."""
 
 
 class SearchCalls:
-    """The call that searches for frames."""
+    """Handles SearchFrames."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class SearchCalls:
         )
 
     async def _previews(self, model: ModelVersion, hits: Sequence[Hit]) -> list[bytes]:
-        """Return the best frames as the model remembers them, as JPEG."""
+        """Return the best hits' frames, reconstructed by the model, as JPEG."""
         rows = await asyncio.gather(
             *(
                 self._storage_threads.run(

@@ -1,4 +1,4 @@
-"""What a SearchFrames request looks for, and the tokens by which its pages follow one another."""
+"""Parses SearchFrames requests, and makes the page tokens of their results."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ FLAT = (
 
 
 class _Following(BaseModel):
-    """What a page token says: the query of the page before, and where that page ended."""
+    """The content of a page token: the previous page's query, and where that page ended."""
 
     digest: Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
     flat: bool
@@ -44,7 +44,7 @@ class _Following(BaseModel):
     depth: Annotated[int, Field(ge=1, le=DEEPEST)]
 
     def vectors(self) -> NDArray[np.float32]:
-        """Return the embeddings; raises ValueError if they are none."""
+        """Return the embeddings; raises ValueError if they are invalid."""
         numbers = np.frombuffer(base64.b64decode(self.embeddings, validate=True), np.float16)
         vectors = numbers.reshape(-1, LATENT_SIZE).astype(np.float32)
         if len(vectors) not in (1, 2) or not np.isfinite(vectors).all():
@@ -60,28 +60,28 @@ class Start:
     """Where a page begins in the ranking."""
 
     after: Place | None = None
-    """The last hit of the page before; None: the first page."""
+    """The last hit of the previous page; None: the first page."""
     depth: int = 0
-    """That page's."""
+    """The depth of that page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A request that was understood."""
+    """A parsed request."""
 
     model: ModelVersion
     question: Question
     warning: str
-    """Why it can have no good answer; empty for a good query."""
+    """Why it cannot have good results; empty for a good query."""
     start: Start
     chosen_by: str
-    """What binds page tokens to it."""
+    """Binds page tokens to this query."""
 
     def next_page_token(self, last: Place, depth: int) -> str:
         """Return the token of the page after the one that ends with `last`.
 
-        The query's embedding goes with it: encoded again it could differ in its last places, and
-        with it the ranking.
+        It includes the query's embedding: if encoded again, its last digits could differ, and so
+        could the ranking.
         """
         numbers = self.question.embeddings.astype(np.float16).tobytes()
         following = _Following(
@@ -95,7 +95,7 @@ class Query:
 
 
 class Queries:
-    """Reads SearchFrames requests."""
+    """Parses SearchFrames requests."""
 
     def __init__(
         self,
@@ -114,8 +114,8 @@ class Queries:
         self._pictures = pictures
 
     async def read(self, request: pb.SearchFramesRequest) -> Query:
-        """Return what a request looks for; raises errors that name the field at fault."""
-        # Unset reads as 0, which every hit has.
+        """Return a request's query; raises errors that name the invalid field."""
+        # Unset reads as 0, which every hit reaches.
         if not 0 <= request.min_similarity <= 1:
             raise InvalidFieldError(
                 "min_similarity",
@@ -185,7 +185,7 @@ class Queries:
     async def _of_picture(
         self, model: ModelVersion, frame: autoencoder_pb2.Frame
     ) -> tuple[NDArray[np.float32], bool]:
-        """Return a picture's embeddings, as it is and without its bars, and whether it is flat."""
+        """Return a picture's embeddings, with and without its bars, and whether it is flat."""
         surveyed = await self._pictures.survey(frame, "frame")
         encoded = await self._inference.encode(model, surveyed.frames, patient=False)
         return encoded.embeddings, bool(is_flat(np.array(surveyed.detail, np.float32)))
@@ -193,7 +193,7 @@ class Queries:
     async def _own(
         self, request: pb.SearchFramesRequest, model: ModelVersion
     ) -> tuple[str, str, int]:
-        """Return the frame that is shown at the request's moment."""
+        """Return the frame that is shown at the request's time."""
         film = await self._film_latents.film(request.moment.film, "moment.film")
         manifest = await self._film_latents.of_digest(film, model.digest)
         seconds = seconds_of(request.moment.time, "moment.time")
@@ -203,7 +203,7 @@ class Queries:
     def _continued(
         self, following: _Following
     ) -> tuple[ModelVersion, NDArray[np.float32], bool, Start]:
-        """Return what the page before was of."""
+        """Return the query of the previous page, and where the next one begins."""
         try:
             embeddings = following.vectors()
         except ValueError:
@@ -213,7 +213,7 @@ class Queries:
 
 
 def time_range(range: pb.TimeRange) -> tuple[Fraction | None, Fraction | None]:
-    """Return a request's stretch of time in seconds; raises InvalidFieldError."""
+    """Return a request's time range in seconds; raises InvalidFieldError."""
     start = stop = None
     if range.HasField("start_time"):
         start = seconds_of(range.start_time, "range.start_time")
@@ -229,7 +229,7 @@ def time_range(range: pb.TimeRange) -> tuple[Fraction | None, Fraction | None]:
 
 
 def _hash(request: pb.SearchFramesRequest) -> str:
-    """Return a hash of all that chooses a request's hits, and of nothing that chooses a page."""
+    """Return a hash of everything that determines a request's hits, without the page fields."""
     chosen = pb.SearchFramesRequest()
     chosen.CopyFrom(request)
     for field in ("page_size", "page_token", "skip", "include_previews"):

@@ -1,7 +1,7 @@
-"""The gRPC services, each put together from groups of its methods, a module a group.
+"""The gRPC services, each composed of groups of its methods, one module per group.
 
-A group is an object that has some of a service's methods, under their names and with gRPC's
-signature; it raises `service.errors`, of which the interceptor makes statuses.
+A group is an object with handlers for some of a service's methods, under their names and with
+gRPC's signature; it raises `service.errors`, which the interceptor maps to statuses.
 """
 
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ from service.search.match import ClipMatcher
 
 
 def add_services(server: grpc.aio.Server, parts: Parts) -> None:
-    """Have a server answer the calls of all services."""
+    """Register all services with a server."""
     pictures = Pictures(parts.processes.pictures)
     film_latents = FilmLatents(parts.models, parts.library)
     autoencoder_pb2_grpc.add_AutoencoderServiceServicer_to_server(
@@ -123,7 +123,7 @@ def _latents_service(parts: Parts, pictures: Pictures, film_latents: FilmLatents
 
 
 def composed(service: ServiceDescriptor, *groups: object) -> Any:
-    """Return a servicer each of whose methods is that of the one group that has it.
+    """Return a servicer whose methods each come from the one group that has it.
 
     Raises TypeError for a method that no group has, that two have, or that the service lacks.
     """
@@ -139,5 +139,5 @@ def composed(service: ServiceDescriptor, *groups: object) -> Any:
             found[name] = getattr(group, name)
     if missing := sorted(service.methods_by_name.keys() - found.keys()):
         raise TypeError(f"no group has {', '.join(missing)} of {service.name}")
-    # What adds it to a server asks for the methods by name, and for nothing else.
+    # Registration with a server only looks up the methods by name.
     return SimpleNamespace(**found)

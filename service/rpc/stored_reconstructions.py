@@ -1,4 +1,4 @@
-"""Reconstructions that outlive calls, as the store has them: found by name, and as messages."""
+"""Stored reconstructions, which outlive their calls: finds them, and converts them to messages."""
 
 from typing import Final
 
@@ -22,18 +22,18 @@ ENDED_STATES: Final = frozenset(_STATES.values())
 
 
 class StoredReconstructions:
-    """Reads them. Blocks, so it is used through the library's threads."""
+    """Reads reconstructions. Blocks, so call it through the library's threads."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
         self._jobs = library.jobs
 
     def current(self, name: str, field: str) -> pb.Reconstruction:
-        """Return one as it stands now; raises as `find`."""
+        """Return a reconstruction's current state; raises as `find`."""
         return self.message(*self.find(name, field))
 
     def find(self, name: str, field: str) -> tuple[Job, Film]:
-        """Return the job and the film of a name; `field` is its path in the request.
+        """Return the job and the film for a name; `field` is its path in the request.
 
         Raises InvalidFieldError or NotFoundError.
         """
@@ -49,7 +49,7 @@ class StoredReconstructions:
         return job, film
 
     def message(self, job: Job, film: Film) -> pb.Reconstruction:
-        """Return one as it stands now."""
+        """Return a job's current state as a message."""
         end = self._jobs.end_of(job.name)
         message = pb.Reconstruction(
             name=names.reconstruction_name(job.film, job.id),

@@ -1,4 +1,4 @@
-"""Uploads: their messages, and what they mean to the library."""
+"""Uploads: maps their messages to the library."""
 
 import asyncio
 import re
@@ -35,7 +35,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class UploadCalls:
-    """The calls that bring films into the library."""
+    """Handlers for uploads to the library."""
 
     def __init__(self, library: Library, limit: Limit, *, idle_seconds: float) -> None:
         self._uploads = library.uploads
@@ -48,7 +48,7 @@ class UploadCalls:
         requests: AsyncIterator[pb.UploadFilmRequest],
         context: "Context[pb.UploadFilmRequest, pb.UploadFilmResponse]",
     ) -> pb.UploadFilmResponse:
-        """Take a film in as it comes. Leaves what is committed, however it ends."""
+        """Store a film as it arrives. Committed bytes stay, however the call ends."""
         first = await first_request(requests, "opening", "the film's bytes", self._idle_seconds)
         opening = first.opening
         settings = upload_settings(opening.settings, "opening.settings")
@@ -61,7 +61,7 @@ class UploadCalls:
                 await ended_by_caller(context)
                 film = await self._threads.run(upload.finish)
             except BaseException:
-                # What runs on a thread is told to end; what is committed stays.
+                # Cancels the work on the storage thread; committed bytes stay.
                 upload.cancel()
                 with suppress(ServiceError):
                     await asyncio.shield(self._threads.run(upload.keep))
@@ -73,7 +73,7 @@ class UploadCalls:
         request: pb.GetUploadRequest,
         context: "Context[pb.GetUploadRequest, pb.GetUploadResponse]",
     ) -> pb.GetUploadResponse:
-        """Say how far an upload is."""
+        """Get an upload's progress."""
         upload_id = parse_upload_name(request.name, "name")
         progress = await self._threads.run(self._uploads.progress, upload_id)
         return pb.GetUploadResponse(
@@ -89,7 +89,7 @@ class UploadCalls:
         request: pb.CancelUploadRequest,
         context: "Context[pb.CancelUploadRequest, pb.CancelUploadResponse]",
     ) -> pb.CancelUploadResponse:
-        """Give an upload up."""
+        """Cancel an upload."""
         upload_id = parse_upload_name(request.name, "name")
         await self._threads.run(self._uploads.cancel, upload_id)
         return pb.CancelUploadResponse()
@@ -99,7 +99,7 @@ class UploadCalls:
         request: pb.CreateUploadUrlRequest,
         context: "Context[pb.CreateUploadUrlRequest, pb.CreateUploadUrlResponse]",
     ) -> pb.CreateUploadUrlResponse:
-        """Begin an upload that goes to the store directly; raises PresigningError."""
+        """Start an upload directly to the store; raises PresigningError."""
         _require_upload_id(request.settings.upload_id, "settings.upload_id")
         settings = upload_settings(request.settings, "settings")
         valid = time_to_live(request.time_to_live if request.HasField("time_to_live") else None)
@@ -116,7 +116,7 @@ class UploadCalls:
         request: pb.CompleteUploadRequest,
         context: "Context[pb.CompleteUploadRequest, pb.CompleteUploadResponse]",
     ) -> pb.CompleteUploadResponse:
-        """Make a film of what was put to the store."""
+        """Make a film from the bytes uploaded to the store."""
         upload_id = parse_upload_name(request.name, "name")
         cancelled = threading.Event()
         with self._limit:
@@ -149,7 +149,7 @@ class UploadCalls:
 
 
 def upload_settings(message: pb.UploadSettings, field: str) -> UploadSettings:
-    """Return what a caller says of an upload; `field` is the message's path in the request.
+    """Return a caller's upload settings; `field` is the message's path in the request.
 
     Raises InvalidFieldError.
     """

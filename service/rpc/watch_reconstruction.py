@@ -1,4 +1,4 @@
-"""WatchReconstruction: a rendition while it is made, or a reconstruction until it has ended."""
+"""WatchReconstruction: streams a rendition while it is made, or a reconstruction's progress."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -18,15 +18,15 @@ from service.rpc.stored_reconstructions import ENDED_STATES, StoredReconstructio
 
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-"""Seconds between two looks at a reconstruction; longer while nothing about it changes."""
+"""Seconds between polls of a reconstruction; longer while it does not change."""
 _RETRY_SECONDS: Final = 1.0
 
 
 class WatchCalls:
-    """The call that watches a rendition being made, or waits for a reconstruction to end."""
+    """Handles WatchReconstruction."""
 
     def __init__(self, models: Models, registry: Registry, draining: asyncio.Event) -> None:
-        """Answer calls; those that only wait end once the service is `draining`."""
+        """Handle calls; those that only wait end once the service is `draining`."""
         self._models = models
         self._registry = registry
         self._library = registry.library
@@ -59,7 +59,7 @@ class WatchCalls:
         wanted: pb.WatchedRendition,
         context: "Context[pb.WatchReconstructionRequest, pb.WatchReconstructionResponse]",
     ) -> AsyncGenerator[pb.WatchReconstructionResponse, None]:
-        """Yield what happens until the rendition has been streamed whole."""
+        """Yield events until the whole rendition has been streamed."""
         film_id = parse_film_name(wanted.film, "rendition.film")
         call = current_call()
         call.model = model = messages.resolve(self._models, wanted.model, "rendition.model")
@@ -68,9 +68,9 @@ class WatchCalls:
         watching = await watch(
             self._registry, Target(film, model, settings), include_latents=wanted.include_latents
         )
-        # At once when the caller leaves or its deadline passes: this generator may then be waiting
-        # in a write, and be closed later.
-        # The stub's callback type is a class where a protocol is meant: nothing can match it.
+        # Cancel at once when the caller disconnects or its deadline expires: this generator may
+        # then be blocked in a write, and closed only later.
+        # The stub types the callback as a class, not a protocol: nothing can match it.
         context.add_done_callback(lambda _: watching.cancel())  # type: ignore[arg-type]
         async with aclosing(watching.events()) as events:
             async for event in events:
@@ -81,9 +81,9 @@ class WatchCalls:
     async def _reconstruction(
         self, name: str
     ) -> AsyncGenerator[pb.WatchReconstructionResponse, None]:
-        """Yield a reconstruction whenever something about it has changed, until it has ended.
+        """Yield a reconstruction whenever it has changed, until it has ended.
 
-        The store alone is asked: another replica may work on it.
+        Reads only the store: the job may run on another replica.
         """
         known: pb.Reconstruction | None = None
         pause = _SHORTEST_PAUSE

@@ -43,7 +43,7 @@ class _Program(ctypes.Structure):
 
 
 def main() -> None:
-    """Set SIGKILL at the parent's death, then execute the program."""
+    """Request SIGKILL on the parent's death, then execute the program."""
     parent, program = int(sys.argv[1]), sys.argv[2]
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -57,17 +57,17 @@ def main() -> None:
 
 
 def _keep_to_its_user() -> None:
-    """Have all files that the program makes, shared memory above all, be its user's alone.
+    """Restrict all files that the program creates, above all shared memory, to its user.
 
-    The umask does not suffice: Boost gives every shared memory region its mode, 0644, once more by
-    fchmod. Changing the mode after that would be too late for whoever had it open already.
+    The umask is not enough: Boost sets every shared memory region's mode to 0644 again with fchmod.
+    Changing the mode afterwards would be too late for a process that has it open already.
     """
     os.umask(0o077)
     length = len(_FCHMOD_DOES_NOTHING)
     instructions = (_Instruction * length)(*(_Instruction(*each) for each in _FCHMOD_DOES_NOTHING))
     program = _Program(length, instructions)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    # SPEC_ALLOW: older kernels would slow a filtered process down, against another kind of attack.
+    # SPEC_ALLOW: older kernels slow filtered processes down to mitigate an unrelated attack.
     if _libc.syscall(
         _SECCOMP_CALL,
         _SECCOMP_SET_MODE_FILTER,

@@ -1,7 +1,7 @@
 """Loads the models of the repositories into the local Triton, and keeps them loaded.
 
-With explicit model control Triton reads a repository only on request. The folders here only decide
-when to load; which versions are ready, the registry learns from Triton.
+With explicit model control, Triton reads a repository only on request. The folders here only decide
+when to load; the registry gets the ready versions from Triton.
 """
 
 import asyncio
@@ -60,13 +60,13 @@ class ModelLoader:
             await asyncio.sleep(every_seconds)
 
     async def _forget_unloaded(self) -> None:
-        """Ask Triton which models are loaded: another client may have unloaded one."""
+        """Forget models that Triton no longer has loaded: another client may have unloaded one."""
         if not self._loaded:
             return
         try:
             index = await self._triton.get_model_repository_index(client_timeout=_TIMEOUT_SECONDS)
         except InferenceServerException:
-            # Without an answer nothing is known.
+            # Without a response nothing is known.
             return
         ready = {entry.name for entry in index.models if entry.state == "READY"}
         for name in self._loaded.keys() - self._failed.keys():

@@ -89,7 +89,7 @@ class LocalTriton:
                 on_start()
 
     def restart(self) -> None:
-        """Kill this Triton, which lost a stub process; `keep_alive` starts the next one."""
+        """Kill this Triton, which lost a stub process; `keep_alive` starts a new one."""
         if self._process is not None and self._process.returncode is None:
             self._end_group()
 
@@ -156,7 +156,7 @@ class LocalTriton:
         Triton died keeps open forever.
         """
         process = self._process
-        # asyncio has no event for the exit only.
+        # asyncio has no event for the exit alone.
         while process is not None and process.returncode is None:  # noqa: ASYNC110
             await asyncio.sleep(_EXIT_LOOK_SECONDS)
         return process.returncode if process is not None else None

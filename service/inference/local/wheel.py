@@ -17,14 +17,14 @@ _SOCKET = "t.sock"
 _PORT = 8001
 """Triton appends a port to its address: for a Unix socket it becomes part of the file's name."""
 _LONGEST_SOCKET_PATH = 107
-"""Linux has 108 bytes for it, with a terminating zero."""
+"""Linux allows 108 bytes, including a terminating zero."""
 _PASSED_ON = (
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
     "OMP_WAIT_POLICY",
     "TMPDIR",
 )
-"""Environment variables that are passed on to Triton and its models."""
+"""Environment variables passed to Triton and its models."""
 
 
 class LocalTritonError(Exception):
@@ -104,7 +104,7 @@ def command(
         *(f"--model-repository={path.resolve()}" for path in repositories),
         f"--backend-directory={folder / _BACKENDS}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
-        # The service loads models itself; auto-completing configurations takes 10 s a model.
+        # The service loads models itself; auto-completing configurations takes 10 s per model.
         "--model-control-mode=explicit",
         "--disable-auto-complete-config",
         "--allow-http=false",
@@ -118,7 +118,7 @@ def command(
 def environment(wheel: Wheel) -> dict[str, str]:
     """Return the environment for Triton and its stubs: paths of Python and libraries.
 
-    Without the rest of the service's environment: a model is code, and must not read its secrets.
+    Leaves out the rest of the service's environment: a model is code and must not read its secrets.
     """
     libraries = [str(sysconfig.get_config_var("LIBDIR")), str(wheel.libraries)]
     return {

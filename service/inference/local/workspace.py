@@ -2,7 +2,7 @@
 
 A local Triton's shared memory has its owner's token in its name. The owner holds a lock on a file
 of that name; the kernel releases it when the owner dies. A token whose lock can be acquired has a
-dead owner, in whichever container it ran.
+dead owner, whichever container it ran in.
 """
 
 import fcntl
@@ -56,7 +56,7 @@ class Workspace:
 
 
 def sweep() -> None:
-    """Remove what dead owners left behind; live ones are not disturbed."""
+    """Remove what dead owners left behind; live owners are not affected."""
     for lock_file in SHARED_MEMORY.glob(f"{_PREFIX}*{_LOCK}"):
         with suppress(OSError):
             _sweep_one(lock_file)
