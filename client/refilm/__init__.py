@@ -125,6 +125,6 @@ __all__ = [
 ]
 
 for _name in __all__:
-    # What users see in traces and types is the name they import.
+    # Traces and types then show the name that users import.
     if isinstance(globals()[_name], type):
         globals()[_name].__module__ = __name__

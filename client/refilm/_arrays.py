@@ -1,7 +1,7 @@
 """numpy's file formats, written in one pass and read without numpy.
 
-A reconstruction's latents are written as they come, so a film of any length takes no memory; numpy
-itself writes whole arrays only, and is optional here.
+A reconstruction's latents are written as they arrive, so memory does not grow with the film;
+numpy itself writes whole arrays only, and is optional here.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def read_npy(file: IO[bytes]) -> tuple[array[Any], tuple[int, ...]]:
     """Returns the numbers and the shape of a .npy file.
 
     Raises:
-        ValueError: It is no .npy file, or holds something else than float32, float64 or int64 in
-            C order, or is truncated.
+        ValueError: It is not a .npy file, or holds anything but float32, float64 or int64 in C
+            order, or is truncated.
     """
     start = file.read(8)
     if start[:6] != _MAGIC[:6] or start[6:7] not in (b"\x01", b"\x02"):
@@ -84,7 +84,7 @@ def read_npy_text(data: bytes) -> str:
 
 
 def load_latents(path: Path) -> tuple[list[array[Any]], dict[str, str]]:
-    """Returns the latents of a .npy or .npz file, and what a .npz says of the model.
+    """Returns the latents of a .npy or .npz file, and what a .npz says about the model.
 
     Raises:
         ValueError: The file holds no latents.

@@ -1,5 +1,5 @@
 # Made of refilm/aio/_calls.py by `make proto`: edit that.
-"""What every part of the client stands on."""
+"""What every part of the client uses."""
 
 from __future__ import annotations
 

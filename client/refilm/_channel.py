@@ -1,4 +1,4 @@
-"""How a channel is set up: sizes, keepalive, and what gRPC itself tries again."""
+"""How a channel is set up: sizes, keepalive, and what gRPC itself retries."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 
 from refilm._wire import MAX_MESSAGE_BYTES
 
-# gRPC tries these again by itself, streams of answers until the first one has come; a server's
-# grpc-retry-pushback-ms goes before the backoff. What streams requests is never tried again: half
-# of it may have been consumed.
+# gRPC itself retries these, response streams only until the first response; a server's
+# grpc-retry-pushback-ms overrides the backoff. Calls that stream requests are never retried: half
+# of the stream may have been consumed.
 _RETRIED_METHODS = {
     "refilm.v1.AutoencoderService": ("Encode", "Decode", "ListModels", "GetModel"),
     "refilm.v1.LibraryService": (
@@ -19,7 +19,7 @@ _RETRIED_METHODS = {
         "GetFilm",
         "DownloadFilm",
         "CreateDownloadUrls",
-        # These two are the same request for as long as their request_id is.
+        # These two are the same request as long as their request_id is the same.
         "DeleteFilm",
         "StartReconstruction",
         "GetReconstruction",
@@ -60,11 +60,11 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # A request larger than this buffer (256 KiB by default, less than most frames) would silently
-    # never be tried again.
+    # never be retried.
     ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
-    # A connection that died without a word is noticed within this time while calls run.
+    # A connection that was lost silently is noticed within this time while calls run.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # A service that was started again is found within this time; gRPC's own pauses grow to minutes.
+    # A restarted service is found within this time; gRPC's own backoff grows to minutes.
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )

@@ -1,5 +1,5 @@
 # Made of refilm/aio/_client.py by `make proto`: edit that.
-"""The client, put together of its parts."""
+"""The client, assembled from its parts."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Client(
     StoredLatentsCalls,
     QuestionCalls,
 ):
-    """Calls a Refilm service; safe to share, and meant to be: it keeps one connection open.
+    """Calls a Refilm service over one open connection; safe to share, and meant to be shared.
 
     Use it in a `with` block (`async with` for the asynchronous one), or close it.
 
-    Calls with one answer that are safe to repeat are tried again when the service is unavailable
-    or overloaded, up to five times, at the service's own pace where it tells one; so are those
-    that stream an answer, until its first piece has come. Uploads and downloads go on where they
-    were cut. Streams of the caller's own are not tried again: they may be half consumed. Every
-    call has a deadline.
+    Unary calls that are safe to repeat are retried when the service is unavailable or overloaded,
+    up to five times, after the delay that the service asks for if it does; so are calls that
+    stream a response, until its first message has arrived. Interrupted uploads and downloads are
+    resumed. Streams that the caller sends are not retried: they may be half consumed. Every call
+    has a deadline.
 
     Films and what belongs to them are given by value or by name, "films/{film}". Times are seconds
-    from a film's first frame: a float, a Fraction or a timedelta going in, a float coming out.
+    from a film's first frame: a float, a Fraction or a timedelta as argument, a float in results.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Client(
         timeout: float = 30.0,
         stream_timeout: float = 12 * 3600.0,
     ) -> None:
-        """Sets the connection up; it is made with the first call.
+        """Configures the connection, which the first call opens.
 
         Args:
             address: "host:port", or any other target that gRPC knows.
             credentials: `grpc.ssl_channel_credentials(...)` for TLS; None for plain text.
-            timeout: Seconds that a call which answers once may take, all its attempts together.
+            timeout: Seconds that a unary call may take, including all retries.
             stream_timeout: Seconds that a stream, a reconstruction, an upload or a download may
-                take. Each call's own `timeout` goes before these; `math.inf` means no deadline.
+                take. A call's own `timeout` overrides these; `math.inf` means no deadline.
         """
         super().__init__(Transport(address, credentials, timeout, stream_timeout))
-        # These two wrappers are what grpc.health.v1's two messages are on the wire, so health
+        # These two wrappers have the wire format of grpc.health.v1's two messages, so health
         # needs no further package.
         self._check = self._transport.channel.unary_unary(
             "/grpc.health.v1.Health/Check",
@@ -86,7 +86,7 @@ class Client(
         self.close()
 
     def close(self) -> None:
-        """Closes the connection; calls that still run are cancelled."""
+        """Closes the connection and cancels running calls."""
         self._transport.close()
 
     def health(self, service: str = "", *, timeout: float | None = None) -> str:
@@ -99,7 +99,7 @@ class Client(
 
         Raises:
             NotFoundError: There is no such service.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         answer = self._transport.unary(self._check, StringValue(value=service), timeout)
         return _HEALTH_WORDS.get(answer.value, "UNKNOWN")

@@ -3,16 +3,16 @@
 RefilmError
   RequestError            the request is at fault: the same request will fail again
     InvalidRequestError   a field of it is faulty
-      OutOfRangeError     it asks for what lies behind the end
+      OutOfRangeError     it asks for something beyond the end
     NotFoundError         what it names does not exist
-    AlreadyExistsError    what it would create is there already, or was
+    AlreadyExistsError    what it would create exists already, or existed
     PreconditionError     what it asks for contradicts what the service has
-    DataLossError         a film is truncated or is damaged; what could be made of it was delivered
+    DataLossError         a film is truncated or damaged; what could be made of it was delivered
   ServiceError            the service's side: the same request may succeed later
-    UnavailableError      it cannot be reached, or what it stands on cannot answer
-    OverloadedError       it has no room for the request
+    UnavailableError      it cannot be reached, or what it depends on cannot answer
+    OverloadedError       it is overloaded
     DeadlineError         the answer did not come in time
-    InternalError         it failed in a way that it did not foresee
+    InternalError         it failed unexpectedly
   CancelledError          the call was cancelled
 """
 
@@ -32,19 +32,19 @@ class FieldViolation:
     field: str
     """The field's path in the request, for example "frame.raw.rgb"."""
     description: str
-    """What was wrong with it and what would be right."""
+    """What was wrong with it and what would be correct."""
 
 
 class RefilmError(Exception):
-    """Base of every error that a call ends with.
+    """Base of every error with which a call ends.
 
     Attributes:
         message: What was wrong, in one or two sentences.
         code: The call's status code.
-        reason: Stable and fit for machines, for example "MODEL_NOT_FOUND"; empty where none came.
+        reason: Stable and machine-readable, for example "MODEL_NOT_FOUND"; empty if none was sent.
         violations: The faulty fields.
-        retry_after: Seconds after which a retry makes sense; None where none does.
-        metadata: What else the service says about the reason.
+        retry_after: Seconds after which a retry makes sense; None if none does.
+        metadata: Further details of the reason, from the service.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class InvalidRequestError(RequestError):
 
 
 class OutOfRangeError(InvalidRequestError):
-    """The request asks for what lies behind the end, for example of a file."""
+    """The request asks for something beyond the end, for example of a file."""
 
 
 class NotFoundError(RequestError):
@@ -87,7 +87,7 @@ class NotFoundError(RequestError):
 
 
 class AlreadyExistsError(RequestError):
-    """What the request would create is there already, or was: a film's id is not used again."""
+    """What the request would create exists already, or existed: a film's id is not reused."""
 
 
 class PreconditionError(RequestError):
@@ -95,11 +95,11 @@ class PreconditionError(RequestError):
 
 
 class DataLossError(RequestError):
-    """A film is truncated or is damaged; what could be made of it was delivered.
+    """A film is truncated or damaged; what could be made of it was delivered.
 
     Attributes:
-        partial: Where `Client.reconstruct` kept the film up to there; None where it wrote to a
-            file object, or where nothing came.
+        partial: Where `Client.reconstruct` kept the film up to that point; None if it wrote to a
+            file object, or if nothing arrived.
     """
 
     partial: Path | None = None
@@ -110,15 +110,15 @@ class DataLossError(RequestError):
 
 
 class ServiceError(RefilmError):
-    """The service's side; the same request may succeed later."""
+    """The service is at fault; the same request may succeed later."""
 
 
 class UnavailableError(ServiceError):
-    """The service cannot be reached, or what it stands on cannot answer now."""
+    """The service cannot be reached, or what it depends on cannot answer now."""
 
 
 class OverloadedError(ServiceError):
-    """The service has no room for the request; `retry_after` says whether and when it will."""
+    """The service is overloaded; `retry_after` says whether and when to retry."""
 
 
 class DeadlineError(ServiceError):
@@ -126,7 +126,7 @@ class DeadlineError(ServiceError):
 
 
 class InternalError(ServiceError):
-    """The service failed in a way that it did not foresee."""
+    """The service failed unexpectedly."""
 
 
 class CancelledError(RefilmError):

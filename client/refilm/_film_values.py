@@ -24,7 +24,7 @@ class RenditionSettings:
 
 @dataclass(frozen=True)
 class Rendition:
-    """A reconstruction that the library keeps."""
+    """A reconstruction that the library stores."""
 
     name: str
     """ "films/{film}/renditions/{rendition}"; what `Client.download` takes."""
@@ -58,7 +58,7 @@ class Film:
     name: str
     """ "films/{film}"."""
     uid: str
-    """Tells it from every other that was ever kept."""
+    """Identifies it among all films ever stored."""
     title: str
     size: int
     """The source's, in bytes."""
@@ -67,13 +67,13 @@ class Film:
     created: datetime
     facts: FilmFacts
     renditions: tuple[Rendition, ...] = field(default=(), repr=False)
-    """Those that are complete; only `Client.film` tells them."""
+    """The complete ones; only `Client.film` returns them."""
     latents: tuple[StoredLatents, ...] = field(default=(), repr=False)
-    """Those that are complete, one a model digest; only `Client.film` tells them."""
+    """The complete ones, one a model digest; only `Client.film` returns them."""
     owner: str = ""
-    """The caller whose film it is."""
+    """The caller who owns the film."""
     visibility: Visibility = "unknown"
-    """Who sees it: its owner alone ("private"), also those of `shared_with`, or everyone."""
+    """Who can see it: its owner alone ("private"), also those in `shared_with`, or everyone."""
     shared_with: tuple[str, ...] = ()
     """The callers with whom the owner shares it."""
 
@@ -85,21 +85,21 @@ class Film:
 
 @dataclass(frozen=True)
 class Upload:
-    """How far an upload is."""
+    """An upload's progress."""
 
     upload_id: str
     committed: int
-    """Bytes that are kept for good, from the film's first on."""
+    """Bytes that are committed, from the film's first."""
     film: Film | None
     """The film, once the upload is complete."""
 
 
 @dataclass(frozen=True)
 class UploadUrl:
-    """Where the object store itself takes a film's bytes."""
+    """Where the object store itself accepts a film's bytes."""
 
     upload_id: str
-    """What `Client.complete_upload` takes once the bytes are there."""
+    """What `Client.complete_upload` takes once the bytes are uploaded."""
     url: str
     """PUT the bytes here, with no further headers."""
     expires: datetime
@@ -123,19 +123,19 @@ class DownloadFacts:
     media_type: str
     """For example "video/mp4"."""
     file_name: str
-    """A name that suits it."""
+    """A suitable file name."""
 
 
 @dataclass(frozen=True)
 class TransferProgress:
-    """How far an upload or a download is."""
+    """The progress of an upload or a download."""
 
     bytes_done: int
-    """Handed to the connection, or received from it; what an earlier try did counts."""
+    """Handed to the connection, or received from it, including earlier attempts."""
     bytes_total: int | None
-    """None where the source does not tell its size."""
+    """None if the source does not say its size."""
     bytes_per_second: float | None
-    """Over the last few seconds; None until it can be told."""
+    """Over the last few seconds; None until it is known."""
 
     @property
     def fraction(self) -> float | None:
@@ -157,7 +157,7 @@ class JobFault:
     """Why a job failed."""
 
     reason: str
-    """Stable and fit for machines."""
+    """Stable and machine-readable."""
     message: str
 
 
@@ -171,7 +171,7 @@ class ReconstructionJob:
     settings: RenditionSettings
     state: JobState
     frames: int
-    """Those that are kept for good."""
+    """The committed frames."""
     estimated_frames: int | None
     """The film's, an estimate until the job has succeeded."""
     position: float
@@ -182,18 +182,18 @@ class ReconstructionJob:
     created: datetime
     ended: datetime | None
     queue_position: int | None = None
-    """How many jobs go first while it is queued; None where that is not known."""
+    """The number of jobs ahead of it while it is queued; None if unknown."""
     mean_psnr_db: float | None = None
     """As `Progress.mean_psnr_db`."""
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether it has ended, successfully or not."""
         return self.state in ("succeeded", "failed", "cancelled")
 
     @property
     def fraction(self) -> float | None:
-        """From 0 to 1; None where the film does not tell how many frames it has."""
+        """From 0 to 1; None if the film does not say how many frames it has."""
         if self.state == "succeeded":
             return 1.0
         return min(1.0, self.frames / self.estimated_frames) if self.estimated_frames else None

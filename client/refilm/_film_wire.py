@@ -36,7 +36,7 @@ _QUALITY_NAMES = {number: name for name, number in QUALITIES.items()}
 
 
 def film(message: pb.Film) -> values.Film:
-    """Returns a film with what was made of it."""
+    """Returns a film with what was made from it."""
     return values.Film(
         name=message.name,
         uid=message.uid,
@@ -75,7 +75,7 @@ def _rendition(message: pb.Rendition) -> values.Rendition:
 
 
 def _settings(message: autoencoder_pb2.RenditionSettings) -> values.RenditionSettings:
-    # Unset and unknown words mean the default, as they do going out.
+    # Unset and unknown values mean the default, as they do in requests.
     return values.RenditionSettings(
         layout=cast("Layout", _LAYOUT_NAMES.get(message.layout, "reconstruction")),
         size=cast("Size", _SIZE_NAMES.get(message.picture_size, "model")),
@@ -96,7 +96,7 @@ def picture(message: pb.GetFrameResponse, format: ImageFormat) -> Picture:
 
 
 def upload(message: pb.Upload) -> values.Upload:
-    """Returns how far an upload is."""
+    """Returns an upload's progress."""
     return values.Upload(
         upload_id=message.name.partition("/")[2],
         committed=message.committed_bytes,

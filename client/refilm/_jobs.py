@@ -21,7 +21,7 @@ from refilm.v1 import library_pb2 as pb
 
 
 class JobCalls(Calls):
-    """The part of the client that has films reconstructed whether or not somebody waits."""
+    """The part of the client that starts reconstructions and waits for them."""
 
     def start_reconstruction(
         self,
@@ -36,9 +36,9 @@ class JobCalls(Calls):
         request_id: str = "",
         timeout: float | None = None,
     ) -> ReconstructionJob:
-        """Starts to reconstruct a film of the library; a service started again goes on with it.
+        """Starts to reconstruct a film of the library; a restarted service resumes the job.
 
-        Where the rendition exists, the job has succeeded at once.
+        If the rendition exists, the job has succeeded at once.
 
         Args:
             film: Which.
@@ -48,13 +48,13 @@ class JobCalls(Calls):
             size: As for `reconstruct`.
             sound: As for `reconstruct`.
             quality: As for `reconstruct`.
-            request_id: A UUID that makes a repeated call the same call. One is made where it is
-                left out: tries of one call are the same call.
+            request_id: A UUID that identifies a repeated call. If omitted, one is generated, which
+                all attempts of this call share.
             timeout: Seconds; None for the client's.
 
         Raises:
             NotFoundError: The library has no such film, or the service no such model.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
             ValueError: A setting is unknown.
         """
         request = pb.StartReconstructionRequest(
@@ -69,11 +69,11 @@ class JobCalls(Calls):
     def reconstruction(
         self, job: str | ReconstructionJob, *, timeout: float | None = None
     ) -> ReconstructionJob:
-        """Gets a job and how far it is.
+        """Gets a job with its progress.
 
         Raises:
             NotFoundError: There is no such job.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         request = pb.GetReconstructionRequest(name=_job_name(job))
         answer = self._transport.unary(self._library.GetReconstruction, request, timeout)
@@ -82,11 +82,11 @@ class JobCalls(Calls):
     def cancel_reconstruction(
         self, job: str | ReconstructionJob, *, timeout: float | None = None
     ) -> ReconstructionJob:
-        """Cancels a job; what is finished is kept for the next. One that has ended stays as it is.
+        """Cancels a job; what is finished is kept for the next. An ended job stays as it is.
 
         Raises:
             NotFoundError: There is no such job.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         request = pb.CancelReconstructionRequest(name=_job_name(job))
         answer = self._transport.unary(self._library.CancelReconstruction, request, timeout)
@@ -99,7 +99,7 @@ class JobCalls(Calls):
 
         Raises:
             NotFoundError: The library has no such film.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         parent = "films/-" if film is None else film_name(film)
         token = ""
@@ -119,20 +119,20 @@ class JobCalls(Calls):
         progress: Callable[[ReconstructionJob], object] | None = None,
         timeout: float | None = None,
     ) -> ReconstructionJob:
-        """Waits until a job has ended, also while the service is started again.
+        """Waits until a job has ended, also across restarts of the service.
 
         Args:
             job: Which.
-            progress: Called whenever something about it has changed.
-            timeout: Seconds; None for the client's `stream_timeout`. The job goes on behind it.
+            progress: Called whenever the job has changed.
+            timeout: Seconds; None for the client's `stream_timeout`. The job continues afterwards.
 
         Returns:
-            The job as it ended: its `state` says how, and `fault` why where it failed.
+            The job as it ended: `state` says how, and `fault` why if it failed.
 
         Raises:
-            DeadlineError: It had not ended by then.
+            DeadlineError: The job has not ended within the timeout.
             NotFoundError: There is no such job, or its film was deleted.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         tries = Tries(self._transport.transfer_timeout(timeout))
         request = pb.WatchReconstructionRequest(reconstruction=_job_name(job))
@@ -156,7 +156,7 @@ class JobCalls(Calls):
                     code=grpc.StatusCode.UNAVAILABLE,
                 )
             except UnavailableError as error:
-                # Before the first answer nobody knows whether there is a service at all.
+                # Before the first answer it is not known whether there is a service at all.
                 if known is None:
                     raise
                 self._transport.pause(tries.pause_after(error))

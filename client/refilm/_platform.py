@@ -30,7 +30,7 @@ CALL_ENDED = (grpc.RpcError,)
 
 
 def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
-    """Returns a channel; it connects with the first call."""
+    """Returns a channel, which connects at the first call."""
     if credentials is None:
         return grpc.insecure_channel(address, options=OPTIONS)
     return grpc.secure_channel(address, credentials, options=OPTIONS)
@@ -51,7 +51,7 @@ def begin(
     requests: Iterator[_Request],
     timeout: float | None,
 ) -> UploadCall[_Response]:
-    """Begins a call that streams requests and has one answer."""
+    """Starts a call that streams requests and has one response."""
     return method.future(requests, timeout=timeout)
 
 
@@ -77,7 +77,7 @@ class Pauses:
         return self._closed.wait(seconds)
 
     def end(self) -> None:
-        """Ends all waits, now and to come."""
+        """Ends all waits, current and future."""
         self._closed.set()
 
 

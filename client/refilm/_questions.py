@@ -1,5 +1,5 @@
 # Made of refilm/aio/_questions.py by `make proto`: edit that.
-"""Questions to the encodings of the library's films."""
+"""Searches over the encodings of the library's films."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ class QuestionCalls(Calls):
         Args:
             query: A picture, as for `encode`; an `Encoding`, or the 200 numbers of a latent; or a
                 moment of a film, (film, time).
-            limit: At most this many hits, from 1.
-            skip: How many hits to leave out before the first.
-            min_similarity: Hits from this similarity on only, 0 to 1.
-            films: Only these; none means all.
-            start: Only from this moment of each film on.
-            end: Only up to this moment of each film.
-            previews: Whether each hit brings a picture.
-            model: By whose encodings to search, as for `encode`.
+            limit: The maximum number of hits, at least 1.
+            skip: The number of hits to skip before the first.
+            min_similarity: Only hits of at least this similarity, 0 to 1.
+            films: Only these; empty means all.
+            start: Only from this time in each film.
+            end: Only up to this time in each film.
+            previews: Whether each hit includes a picture.
+            model: The model whose encodings are searched, as for `encode`.
             version: As for `encode`.
-            timeout: Seconds a page of 100 hits; None for the client's.
+            timeout: Seconds for each page of 100 hits; None for the client's.
 
         Raises:
             InvalidRequestError: The service cannot read the picture or the latent.
             NotFoundError: The library has no such film, or the service no such model.
             PreconditionError: The query's latent is of another model.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
             TypeError: The query is none of these.
-            ValueError: A setting is out of its range.
+            ValueError: A setting is out of range.
             OSError: The picture's file cannot be read.
         """
         if limit < 1 or skip < 0:
@@ -110,17 +110,17 @@ class QuestionCalls(Calls):
         Args:
             clip: The clip's path, or a file object to read it from.
             limit: At most this many matches: 1 to 20.
-            films: Only these; none means all.
-            model: By whose encodings to match, as for `encode`.
+            films: Only these; empty means all.
+            model: The model whose encodings are matched, as for `encode`.
             version: As for `encode`.
             timeout: Seconds; None for the client's `stream_timeout`.
 
         Raises:
             DataLossError: The clip is truncated.
-            InvalidRequestError: It is no film.
+            InvalidRequestError: It is not a film.
             NotFoundError: The library has no such film, or the service no such model.
-            RefilmError: Whatever else the call ended with.
-            ValueError: The limit is out of its range.
+            RefilmError: The call failed for another reason.
+            ValueError: The limit is out of range.
             OSError: The file cannot be read.
         """
         if not 1 <= limit <= 20:
@@ -151,20 +151,20 @@ class QuestionCalls(Calls):
         version: int = 0,
         timeout: float | None = None,
     ) -> Generator[DuplicatePair]:
-        """Yields pairs of passages that show the same, within and across films, the longest first.
+        """Yields pairs of passages with the same content, within and across films, longest first.
 
         Args:
-            films: Only pairs of which one passage lies in one of these; none means all.
-            min_similarity: Passages from this similarity on, 0.5 to 1.
+            films: Only pairs with at least one passage in one of these; empty means all.
+            min_similarity: Passages of at least this similarity, 0.5 to 1.
             min_duration: Passages of at least this duration.
-            model: By whose encodings to compare, as for `encode`.
+            model: The model whose encodings are compared, as for `encode`.
             version: As for `encode`.
-            timeout: Seconds a page; None for the client's.
+            timeout: Seconds for each page; None for the client's.
 
         Raises:
             NotFoundError: The library has no such film, or the service no such model.
-            RefilmError: Whatever else the call ended with.
-            ValueError: A setting is out of its range.
+            RefilmError: The call failed for another reason.
+            ValueError: A setting is out of range.
         """
         if not 0.5 <= min_similarity <= 1:
             raise ValueError(f"min_similarity lies between 0.5 and 1, not at {min_similarity}")

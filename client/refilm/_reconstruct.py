@@ -1,6 +1,6 @@
 # Made of refilm/aio/_reconstruct.py by `make proto`: edit that.
 # ruff: noqa: UP028
-"""Films of the caller's own as a model remembers them."""
+"""Reconstruction of films that the caller sends."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class ReconstructionCalls(Calls):
         progress: Callable[[Progress], object] | None = None,
         timeout: float | None = None,
     ) -> Reconstruction:
-        """Reconstructs a film of one's own into a file. Neither is ever whole in memory.
+        """Reconstructs a film that the caller sends, into a file. Neither is held in memory whole.
 
-        A path `out` is written to whole or not at all: the film appears under its name, replacing
-        what lay there, when it is complete. Films of the library are for `watch`.
+        A path `out` is written atomically: the film appears under its name, replacing any earlier
+        file, when it is complete. For films of the library use `watch`.
 
         Args:
             source: The film's path, or a file object to read it from.
@@ -57,24 +57,24 @@ class ReconstructionCalls(Calls):
             layout: The "reconstruction", or the source on its left ("side_by_side").
             size: The "model"'s own, 256 x 144, or the "source"'s, at most 1920 x 1080.
             sound: Whether the film's sound is kept.
-            quality: Of the video encoding: "draft", "standard" or "high".
+            quality: The quality of the video encoding: "draft", "standard" or "high".
             latents: Where to save every frame's latent: a .npy ([N, 200] float32), or a .npz that
                 also holds their presentation times and the model.
             store: Whether the library keeps the film, with its latents and this rendition;
                 `Reconstruction.film_name` then names it.
-            title: Where it is stored: what people call it.
-            film_id: Where it is stored: its id, as for `upload_film`.
-            progress: Called about twice a second with how far the work is.
+            title: If it is stored: its title.
+            film_id: If it is stored: its id, as for `upload_film`.
+            progress: Called about twice a second with the progress.
             timeout: Seconds; None for the client's `stream_timeout`.
 
         Raises:
-            DataLossError: The film is truncated or is damaged. What could be made of it is kept
+            DataLossError: The film is truncated or damaged. What could be reconstructed is kept
                 beside `out` as "<stem>.partial<suffix>", which `partial` names.
-            InvalidRequestError: It is no film, or has no moving picture.
+            InvalidRequestError: It is not a film, or has no moving picture.
             NotFoundError: The service has no such model.
             AlreadyExistsError: Another film has the id, or had it.
-            OverloadedError: The service has no room, or the film is larger than it takes.
-            RefilmError: As for `encode`, and whatever else the call ended with.
+            OverloadedError: The service is overloaded, or the film is larger than it accepts.
+            RefilmError: As for `encode`, or the call failed for another reason.
             ValueError: A setting is unknown or does not fit, or `out` is the film itself.
             OSError: A file cannot be read or written.
         """
@@ -111,7 +111,7 @@ class ReconstructionCalls(Calls):
         film_id: str = "",
         timeout: float | None = None,
     ) -> Generator[ReconstructionEvent]:
-        """Reconstructs a film and yields what comes as it comes, for those who pass it on.
+        """Reconstructs a film and yields the results as they arrive, for callers that forward them.
 
         First the film's facts; then progress, latents where asked for, and `bytes`: the next piece
         of the fragmented MP4, playable as it grows; the `Reconstruction` last. A slow reader slows

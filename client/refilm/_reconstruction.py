@@ -1,5 +1,5 @@
 # Made of refilm/aio/_reconstruction.py by `make proto`: edit that.
-"""What a reconstruction answers, whoever sends the film: as events, and into files."""
+"""The responses of a reconstruction, whoever sends the film: as events, and into files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Responses = Generator[
 
 
 def reconstruction_events(responses: Responses, meter: Meter) -> Generator[ReconstructionEvent]:
-    """Yields what the service answers; raises RefilmError."""
+    """Yields the service's responses; raises RefilmError."""
     facts: ReconstructionFacts | None = None
     summary: autoencoder_pb2.ReconstructionSummary | None = None
     with closing(responses):
@@ -44,7 +44,7 @@ def reconstruction_events(responses: Responses, meter: Meter) -> Generator[Recon
                 yield facts
             elif kind == "summary":
                 summary = response.summary
-    # Not before the call's own end: one that is left earlier counts as cancelled there.
+    # Only after the call's own end: the service counts a call left earlier as cancelled.
     if summary is None or facts is None:
         raise InternalError(
             "the service ended the reconstruction without its summary",
@@ -60,9 +60,9 @@ def written(
     saved: LatentsFile | None,
     progress: Callable[[Progress], object] | None,
 ) -> Reconstruction:
-    """Writes the events' bytes and latents, and returns what became of the film.
+    """Writes the events' bytes and latents, and returns the result.
 
-    What is left of a truncated film is kept under the partial names, which the DataLossError tells.
+    What a truncated film yields is kept under the partial names, which the DataLossError has.
     """
     facts: ReconstructionFacts | None = None
     try:

@@ -1,5 +1,5 @@
 # Made of refilm/aio/_stored_latents.py by `make proto`: edit that.
-"""The latents of the library's films, and what lies between them."""
+"""The latents of the library's films, and interpolation between them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class StoredLatentsCalls(Calls):
-    """The part of the client that gets latents out and goes between them."""
+    """The part of the client that exports latents and interpolates between them."""
 
     def latents(
         self,
@@ -48,10 +48,10 @@ class StoredLatentsCalls(Calls):
 
         Args:
             film: Which.
-            start: The first moment; None for the film's start.
+            start: The first time; None for the film's start.
             end: The end, not included; None for the film's end.
-            stride: Every how many frames.
-            embeddings: Whether to get the embeddings as well.
+            stride: The step in frames; 1 for every frame.
+            embeddings: Whether to yield the embeddings as well.
             model: As for `encode`.
             version: As for `encode`.
             timeout: Seconds; None for the client's `stream_timeout`.
@@ -59,7 +59,7 @@ class StoredLatentsCalls(Calls):
         Raises:
             NotFoundError: The library has no such film, or the service no such model.
             PreconditionError: The film has no latents of this model.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
             ValueError: The end lies before the start, or the stride is below 1.
         """
         if stride < 1:
@@ -90,9 +90,9 @@ class StoredLatentsCalls(Calls):
 
         Args:
             film: Which.
-            out: A path, which is written to whole or not at all, or a file object.
+            out: A path, which is written atomically, or a file object.
             format: "npy", [frames, 200] float32, or "arrow", an Arrow IPC stream with the columns
-                pts, seconds and latent. None for what the path's ending says.
+                pts, seconds and latent. None for what the path's suffix says.
             model: As for `encode`.
             version: As for `encode`.
             timeout: Seconds; None for the client's `stream_timeout`.
@@ -100,7 +100,7 @@ class StoredLatentsCalls(Calls):
         Raises:
             NotFoundError: The library has no such film, or the service no such model.
             PreconditionError: The film has no latents of this model.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
             ValueError: The format is unknown.
             OSError: The file cannot be written.
         """
@@ -135,23 +135,23 @@ class StoredLatentsCalls(Calls):
         version: int = 0,
         timeout: float | None = None,
     ) -> Generator[Picture]:
-        """Yields pictures from one moment or latent to another.
+        """Yields interpolated pictures from one moment or latent to another.
 
         Args:
             first: The first picture: a film and a time in it, an `Encoding`, or 200 numbers.
             last: The last picture, likewise.
-            steps: How many pictures, both ends included: 2 to 1000.
+            steps: The number of pictures, both ends included: 2 to 1000.
             mode: In a straight line, or along the great circle ("spherical").
             format: "raw" pixels, or a "png" or "jpeg" file.
-            model: As for `encode`; where it is left out, the one model that has the latents of the
+            model: As for `encode`; if omitted, the one model that has the latents of the
                 moments, or the service's default.
             version: As for `encode`.
             timeout: Seconds; None for the client's `stream_timeout`.
 
         Raises:
             NotFoundError: The library has no such film, or the service no such model.
-            PreconditionError: The two ends are not of one model.
-            RefilmError: Whatever else the call ended with.
+            PreconditionError: The two ends are of different models.
+            RefilmError: The call failed for another reason.
             TypeError: An end is neither a moment nor a latent.
             ValueError: A setting is unknown.
         """
@@ -190,11 +190,10 @@ class StoredLatentsCalls(Calls):
         Args:
             first: As for `interpolate`.
             last: As for `interpolate`.
-            out: The film's path (an .mp4), which is written to whole or not at all, or a file
-                object.
+            out: The film's path (an .mp4), which is written atomically, or a file object.
             steps: As for `interpolate`.
             mode: As for `interpolate`.
-            frame_rate: How many of these pictures a second: 1 to 120.
+            frame_rate: Pictures a second: 1 to 120.
             model: As for `interpolate`.
             version: As for `encode`.
             timeout: Seconds; None for the client's `stream_timeout`.

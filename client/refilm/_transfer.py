@@ -138,14 +138,14 @@ class TransferMeter:
         self._marks: deque[tuple[float, int]] = deque()
 
     def went_on(self, done: int) -> None:
-        """Takes in that `done` bytes are through."""
+        """Records that `done` bytes are transferred."""
         now = self._clock()
         if self._report is not None and now >= self._next:
             self._next = now + _SECONDS_BETWEEN_REPORTS
             self._tell(now, done)
 
     def restart(self) -> None:
-        """Takes in that what comes begins at another offset, which was no work."""
+        """Records that the data begins at another offset; skipped bytes do not count as work."""
         self._marks.clear()
 
     def finish(self, done: int) -> None:

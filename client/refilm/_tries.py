@@ -1,4 +1,4 @@
-"""When a transfer that was cut is gone on with."""
+"""When an interrupted transfer is resumed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LONGEST_PAUSE = 10.0
 
 
 class Tries:
-    """Counts the tries since the transfer last went on: with gRPC's own, about a minute of them.
+    """Counts the attempts since the transfer last advanced: with gRPC's own, about a minute.
 
     Args:
-        timeout: Seconds that all tries together may take.
+        timeout: Seconds that all attempts together may take.
         clock: Where the time comes from.
     """
 
@@ -27,19 +27,19 @@ class Tries:
         self._in_vain = 0
 
     def left(self) -> float:
-        """Returns the seconds that are left for the next try."""
+        """Returns the seconds left for the next attempt."""
         return max(0.0, self._end - self._clock())
 
     def went_on(self) -> None:
-        """Takes in that the transfer went on."""
+        """Records that the transfer advanced."""
         self._in_vain = 0
 
     def pause_after(self, error: RefilmError) -> float:
-        """Returns the seconds to wait before the next try; raises `error` where there is none."""
+        """Returns the seconds to wait before the next attempt; raises `error` if there is none."""
         pause = error.retry_after
         if pause is None:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._in_vain)
-            # Callers that were cut together shall not come back together.
+            # Callers that were interrupted together should not retry together.
             pause *= random.uniform(0.75, 1.25)  # noqa: S311  # no secret
         self._in_vain += 1
         if self._in_vain > _MOST_IN_VAIN or pause >= self.left():

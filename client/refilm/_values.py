@@ -26,7 +26,7 @@ FRAME_HEIGHT = 144
 
 
 def floats(values: Iterable[float], *, width: int | None = None) -> Floats:
-    """Returns `values` as float32: [N], or [N / width, width] where a width is given.
+    """Returns `values` as float32: [N], or [N / width, width] if a width is given.
 
     Without numpy it is an `array('f')`, or a list of them.
     """
@@ -44,7 +44,7 @@ def floats(values: Iterable[float], *, width: int | None = None) -> Floats:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """A model version. Passed as `model`, exactly this version answers, or none."""
+    """A model version. Passed as `model`, only exactly this version may answer."""
 
     name: str
     """The model's, for example "pca"."""
@@ -56,22 +56,22 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long an answer took as the service saw it, in seconds."""
+    """How long the service took to answer, in seconds."""
 
     queue: float
-    """Waiting in the service for a place in front of the inference server."""
+    """Waiting in the service for admission to the inference server."""
     compute: float
     """In the inference server: its queue, the transfer and the model."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """A frame's latent. Equal to another where the numbers and the model are."""
+    """A frame's latent. Two are equal if their numbers and models are."""
 
     latent: Floats
     """[200] float32."""
     embedding: Floats | None
-    """[200] float32 of unit length, for search; None where it was not asked for."""
+    """[200] float32 of unit length, for search; None if it was not requested."""
     model: ModelIdentity
     timing: Timing
 
@@ -104,7 +104,7 @@ class Picture:
     timing: Timing | None = field(compare=False)
     """None for a picture of an interpolation or a film."""
     time: float | None = None
-    """Of a film's frame: seconds from the film's first frame to when it begins to be shown."""
+    """Of a film's frame: its presentation time, in seconds from the film's first frame."""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -123,7 +123,7 @@ class Picture:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         import numpy as np
 
-        # numpy < 2 knows no copy=None.
+        # numpy < 2 does not support copy=None.
         return np.array(self.pixels, dtype) if copy else np.asarray(self.pixels, dtype)
 
 
@@ -136,7 +136,7 @@ class SoundTrack:
     """Samples a second."""
     channels: int
     language: str
-    """ISO 639-2; empty where the film does not tell."""
+    """ISO 639-2; empty if the film does not say."""
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,9 @@ class FilmFacts:
     time_base: Fraction
     """Seconds: the unit of every presentation time."""
     duration: float | None
-    """Seconds, where the film tells."""
+    """Seconds, if the film says so."""
     estimated_frames: int | None
-    """Where the film tells."""
+    """If the film says so."""
     interlaced: bool
     transfer: str
     """The transfer characteristic's name, for example "bt709"."""
@@ -171,22 +171,22 @@ class FilmFacts:
 
 @dataclass(frozen=True)
 class OutputFacts:
-    """What is made of a film."""
+    """What is made from a film."""
 
     model: ModelIdentity
     """The model version that reconstructs the film."""
     width: int
-    """Of the picture, in pixels."""
+    """The picture's, in pixels."""
     height: int
     tone_mapped: bool
     """Whether the film's pictures are tone-mapped from HDR to SDR."""
     sound_track_actions: tuple[SoundTrackAction, ...]
-    """What becomes of each of `FilmFacts.sound_tracks`, in their order."""
+    """What is done with each of `FilmFacts.sound_tracks`, in order."""
 
 
 @dataclass(frozen=True)
 class ReconstructionFacts:
-    """What a film is, and what is made of it."""
+    """What a film is, and what is made from it."""
 
     film: FilmFacts
     output: OutputFacts
@@ -194,12 +194,12 @@ class ReconstructionFacts:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a reconstruction is."""
+    """A reconstruction's progress."""
 
     bytes_sent: int
     """Film bytes that were handed to the connection."""
     bytes_total: int | None
-    """The film's size, where it is known."""
+    """The film's size, if known."""
     bytes_received: int
     """Film bytes that have arrived at the service."""
     frames_decoded: int
@@ -209,22 +209,22 @@ class Progress:
     frames_written: int
     """Frames written to the reconstruction."""
     frames_total: int | None
-    """The film's own estimate; None where it tells nothing, or has been proven wrong."""
+    """The film's own estimate; None if it has none, or it has proven wrong."""
     position: float
     """Seconds: where in the film the last written frame lies."""
     fraction: float | None
-    """From 0 to 1, by frames, else by position; None where the film tells neither total."""
+    """From 0 to 1, by frames, else by position; None if the film says neither total."""
     frames_per_second: float | None
-    """Over the last few seconds; None until it can be told."""
+    """Over the last few seconds; None until it is known."""
     eta: float | None
-    """Seconds left at that rate; None where it cannot be told."""
+    """Seconds left at that rate; None if unknown."""
     frames_reused: int = 0
     """Of the frames written, those that existed before this call."""
     mean_psnr_db: float | None = None
-    """How near the reconstruction is to the film so far, the mean of its frames in dB; None where
+    """PSNR of the reconstruction so far, the mean over its frames in dB; None where
     the service does not measure it."""
     queue_position: int | None = None
-    """How many films go first while this one waits to be begun; None when it does not wait."""
+    """The number of films ahead while this one waits to start; None when it does not wait."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +243,7 @@ class LatentBatch:
             bytes(row) for row in other.latents
         ]
 
-    __hash__ = None  # type: ignore[assignment]  # the language's own way to say unhashable
+    __hash__ = None  # type: ignore[assignment]  # how Python marks a class as unhashable
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(pts={self.pts!r}, latents=[{len(self.pts)}, 200])"
@@ -261,7 +261,7 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What became of a film."""
+    """The result of a reconstruction."""
 
     frames: int
     """As many as the film has."""
@@ -276,21 +276,21 @@ class Reconstruction:
     model: ModelIdentity
     stage_times: StageTimes
     warnings: tuple[str, ...]
-    """What was repaired or left out, one sentence each; empty for a healthy film."""
+    """What was repaired or left out, one sentence each; empty for an intact film."""
     film: FilmFacts
     output: OutputFacts
     film_name: str = ""
-    """ "films/{film}" where the library has it, as the source or since this call."""
+    """ "films/{film}" if the library has it, as the source or since this call."""
     rendition: str = ""
-    """The rendition's name, where the library has it."""
+    """The rendition's name, if the library has it."""
     mean_psnr_db: float | None = None
-    """How near the reconstruction is to the film, the mean of its frames in dB; None where the
+    """PSNR of the reconstruction, the mean over its frames in dB; None where the
     service does not measure it."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One training that was published under a model's name."""
+    """One training published under a model's name."""
 
     version: int
     digest: str
@@ -300,16 +300,16 @@ class ModelVersion:
     latent_size: int
     """How many numbers a latent has."""
     frame_width: int
-    """Of the frames that it encodes and decodes, in pixels."""
+    """The size of the frames that it encodes and decodes, in pixels."""
     frame_height: int
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model with its versions that are ready, by number."""
+    """A model with its ready versions, by number."""
 
     name: str
     latest_version: int
     versions: tuple[ModelVersion, ...]
     is_default: bool
-    """Whether calls that name no model are answered by this one."""
+    """Whether calls that name no model use this one."""

@@ -1,6 +1,6 @@
 # Made of refilm/aio/_watch.py by `make proto`: edit that.
 # ruff: noqa: UP028
-"""Films of the library as a model remembers them, while they are made or from what is kept."""
+"""Reconstructions of the library's films, while they are made or from what is stored."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class WatchCalls(Calls):
         progress: Callable[[Progress], object] | None = None,
         timeout: float | None = None,
     ) -> Reconstruction:
-        """Reconstructs a film of the library into a file, which is never whole in memory.
+        """Reconstructs a film of the library into a file, which is never held in memory whole.
 
-        What exists of the rendition comes at once; what is made is kept in the library, also when
-        this call is cut, and is not made again. A path `out` is written to whole or not at all.
+        Existing parts of the rendition arrive at once; new ones are stored in the library, even if
+        this call is interrupted, and are not made again. A path `out` is written atomically.
 
         Args:
             film: Which.
@@ -57,9 +57,9 @@ class WatchCalls(Calls):
             timeout: Seconds; None for the client's `stream_timeout`.
 
         Raises:
-            NotFoundError: The library has no such film, or no more; or the service no such model.
-            OverloadedError: The service has no room for another film.
-            RefilmError: Whatever else the call ended with.
+            NotFoundError: The library has no such film (any more), or the service no such model.
+            OverloadedError: The service is overloaded.
+            RefilmError: The call failed for another reason.
             ValueError: A setting is unknown.
             OSError: A file cannot be written.
         """
@@ -92,7 +92,7 @@ class WatchCalls(Calls):
         latents: bool = False,
         timeout: float | None = None,
     ) -> Generator[ReconstructionEvent]:
-        """Reconstructs a film of the library and yields what comes as it comes.
+        """Reconstructs a film of the library and yields the results as they arrive.
 
         The events are those of `reconstruct_stream`, the arguments and errors those of `watch`.
         Leaving the loop early ends the call once this iterator is closed.

@@ -67,7 +67,7 @@ _T = TypeVar("_T")
 
 
 def choice(what: str, choices: dict[str, _T], name: str) -> _T:
-    """Returns the message's word for a choice; raises ValueError for an unknown one."""
+    """Returns the message's enum name for a choice; raises ValueError for an unknown one."""
     if name not in choices:
         raise ValueError(f"{what} is one of {', '.join(choices)}, not {name!r}")
     return choices[name]
@@ -82,7 +82,7 @@ def selector(model: str | values.ModelIdentity, version: int) -> pb.ModelSelecto
 
 
 def image_format(name: str) -> pb.ImageFormat.ValueType:
-    """Returns the message's word for an image format; raises ValueError for an unknown one."""
+    """Returns the message's enum name for an image format; raises ValueError for an unknown one."""
     return choice("format", _IMAGE_FORMATS, name)
 
 
@@ -99,7 +99,7 @@ def rendition_settings(
 
 
 def store_settings(store: bool, title: str, film_id: str) -> pb.StoreSettings | None:
-    """Returns how the library keeps a film; raises ValueError for names of one that it does not."""
+    """Returns how the library stores a film; raises ValueError if names are given without it."""
     if store:
         return pb.StoreSettings(title=title, film_id=film_id)
     if title or film_id:
@@ -108,7 +108,7 @@ def store_settings(store: bool, title: str, film_id: str) -> pb.StoreSettings | 
 
 
 def frame_to_wire(frame: FrameSource) -> pb.Frame:
-    """Returns the message of a picture, read from disk where a path is given.
+    """Returns the message of a picture, read from disk if a path is given.
 
     Raises:
         TypeError: It is neither pixels nor bytes nor a path, or its pixels are not uint8.
@@ -118,7 +118,7 @@ def frame_to_wire(frame: FrameSource) -> pb.Frame:
     if isinstance(frame, (str, os.PathLike)):
         return _checked(pb.Frame(image=Path(frame).read_bytes()))
     try:
-        view = memoryview(cast("bytes", frame))  # numpy's types know of buffers from Python 3.12 on
+        view = memoryview(cast("bytes", frame))  # numpy types: buffers from Python 3.12 on
     except TypeError as error:
         raise TypeError(
             "a frame is pixels [H, W, 3] uint8, an image file's bytes or its path, not "
@@ -136,7 +136,7 @@ def frame_to_wire(frame: FrameSource) -> pb.Frame:
 
 
 def _checked(frame: pb.Frame) -> pb.Frame:
-    # Found here, it costs nothing; found by the connection, it would be sent again and again.
+    # Checked here it costs nothing; the connection would send it again and again.
     size = frame.ByteSize()
     if size > _MAX_PICTURE_BYTES:
         raise ValueError(
@@ -147,7 +147,7 @@ def _checked(frame: pb.Frame) -> pb.Frame:
 
 
 def latent_to_wire(latent: LatentSource) -> pb.Latent:
-    """Returns the message of a latent; how many numbers it must have, the service says.
+    """Returns the message of a latent; the service checks how many numbers it has.
 
     Raises:
         TypeError: They are not numbers in one dimension.
@@ -163,7 +163,7 @@ def latent_to_wire(latent: LatentSource) -> pb.Latent:
 
 
 def _numbers(latent: pb.Latent) -> Iterable[float]:
-    """Returns a latent's numbers, also where each came as a byte."""
+    """Returns a latent's numbers, also if each arrived as a byte."""
     if latent.WhichOneof("encoding") != "bytes":
         return latent.floats.values
     coded = latent.bytes.values
@@ -182,7 +182,7 @@ def latent_rows(latents: Iterable[pb.Latent]) -> values.Floats:
 
 
 def embedding_rows(embeddings: Iterable[pb.Embedding]) -> values.Floats | None:
-    """Returns embeddings as [N, 200]; None where there are none."""
+    """Returns embeddings as [N, 200]; None if there are none."""
     rows = [embedding.values for embedding in embeddings]
     return _rows(rows) if rows else None
 
@@ -193,7 +193,7 @@ def _rows(rows: Sequence[Iterable[float]]) -> values.Floats:
 
 
 def identity(message: pb.ModelIdentity) -> values.ModelIdentity:
-    """Returns who answered."""
+    """Returns the model version that answered."""
     return values.ModelIdentity(*model_parts(message.name), message.digest)
 
 
@@ -263,7 +263,7 @@ def film_facts(message: pb.FilmFacts) -> values.FilmFacts:
 
 
 def reconstruction_facts(message: pb.ReconstructionFacts) -> values.ReconstructionFacts:
-    """Returns what a film is and what is made of it."""
+    """Returns what a film is and what is made from it."""
     output = message.output
     return values.ReconstructionFacts(
         film=film_facts(message.film),
@@ -285,14 +285,14 @@ def latent_batch(message: pb.LatentBatch) -> values.LatentBatch:
 
 
 def psnr(message: _Measured) -> float | None:
-    """Returns how near a reconstruction is to its film, in dB; None where it was not measured."""
+    """Returns a reconstruction's PSNR in dB; None if it was not measured."""
     return message.mean_psnr_db if message.HasField("mean_psnr_db") else None
 
 
 def reconstruction(
     message: pb.ReconstructionSummary, facts: values.ReconstructionFacts
 ) -> values.Reconstruction:
-    """Returns what became of a film."""
+    """Returns the result of a reconstruction."""
     times = message.stage_times
     return values.Reconstruction(
         frames=message.frames,

@@ -1,4 +1,4 @@
-"""What every part of the client stands on."""
+"""What every part of the client uses."""
 
 from __future__ import annotations
 

@@ -16,22 +16,22 @@ from refilm.v1 import library_pb2 as pb
 
 
 class FilmCalls(Calls):
-    """The part of the client that asks for films and deletes them."""
+    """The part of the client that gets and deletes films."""
 
     async def films(
         self, *, filter: str = "", timeout: float | None = None
     ) -> AsyncGenerator[Film]:
-        """Yields the library's films, by id; the next page is asked for when it is needed.
+        """Yields the library's films, by id; each page is requested when it is needed.
 
         Args:
             filter: Which, as in AIP-160: for example 'title:"bunny" AND duration > 600s'. Fields:
                 film_id, title, size_bytes, digest, create_time, duration, width, height,
                 container, video_codec.
-            timeout: Seconds a page; None for the client's.
+            timeout: Seconds for each page; None for the client's.
 
         Raises:
             InvalidRequestError: The filter cannot be understood.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         token = ""
         while True:
@@ -48,7 +48,7 @@ class FilmCalls(Calls):
 
         Raises:
             NotFoundError: The library has no such film.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         request = pb.GetFilmRequest(name=film_name(film))
         answer = await self._transport.unary(self._library.GetFilm, request, timeout)
@@ -57,19 +57,19 @@ class FilmCalls(Calls):
     async def delete_film(
         self, film: str | Film, *, request_id: str = "", timeout: float | None = None
     ) -> None:
-        """Deletes a film with everything made of it, for good; its id is not used again.
+        """Deletes a film and everything made from it permanently; its id is not reused.
 
         When this returns, nothing of it can be listed, searched, matched or downloaded.
 
         Args:
             film: Which.
-            request_id: A UUID that makes a repeated call the same call, which succeeds again. One
-                is made where it is left out: tries of one call are the same call.
+            request_id: A UUID that identifies a repeated call, which then succeeds again. If
+                omitted, one is generated, which all attempts of this call share.
             timeout: Seconds; None for the client's.
 
         Raises:
-            NotFoundError: The library has no such film, or no more.
-            RefilmError: Whatever else the call ended with.
+            NotFoundError: The library has no such film, or no longer has it.
+            RefilmError: The call failed for another reason.
         """
         request = pb.DeleteFilmRequest(
             name=film_name(film), request_id=request_id or str(uuid.uuid4())
@@ -83,17 +83,17 @@ class FilmCalls(Calls):
         time_to_live: Seconds | None = None,
         timeout: float | None = None,
     ) -> DownloadUrls:
-        """Makes URLs at which the object store itself serves what `download` would.
+        """Creates URLs at which the object store itself serves what `download` would.
 
         Args:
-            source: Which, by value or by name.
+            source: What to download, by value or by name.
             time_to_live: How long they are valid: at most 7 days; None for an hour.
             timeout: Seconds; None for the client's.
 
         Raises:
             NotFoundError: The library has no such film, rendition or latents.
-            PreconditionError: The library is kept in a folder, which serves nothing.
-            RefilmError: Whatever else the call ended with.
+            PreconditionError: The library is stored in a folder, which cannot serve URLs.
+            RefilmError: The call failed for another reason.
         """
         request = pb.CreateDownloadUrlsRequest(
             name=source if isinstance(source, str) else source.name,
@@ -110,23 +110,23 @@ class FilmCalls(Calls):
         format: ImageFormat = "jpeg",
         timeout: float | None = None,
     ) -> Picture:
-        """Gets one frame of a film as a model remembers it: a poster, or what lies under a pointer.
+        """Gets one frame of a film as a model reconstructs it, for a poster or preview.
 
         Args:
             source: A rendition or stored latents of the film, by value or by name; the picture is
                 256 x 144 whatever the rendition's layout and size.
-            time: Seconds from the film's first frame: the frame that is shown then.
+            time: Seconds from the film's first frame; the frame shown then is returned.
             format: A "jpeg", "png" or "webp" file, or "raw" pixels.
             timeout: Seconds; None for the client's.
 
         Returns:
-            The picture; its `time` says when the frame begins to be shown.
+            The picture; its `time` is the frame's presentation time.
 
         Raises:
-            NotFoundError: The library has no such rendition or latents, or the service has the
-                model no more.
+            NotFoundError: The library has no such rendition or latents, or the service no
+                longer has the model.
             OutOfRangeError: The film ends before this time.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
             ValueError: The format is unknown.
         """
         request = pb.GetFrameRequest(
@@ -148,23 +148,23 @@ class FilmCalls(Calls):
         time_to_live: Seconds | None = None,
         timeout: float | None = None,
     ) -> UploadUrl:
-        """Makes a URL at which the object store itself takes a film's bytes.
+        """Creates a URL at which the object store itself accepts a film's bytes.
 
         PUT them there, then call `complete_upload` with the answer's `upload_id`.
 
         Args:
             title: As for `upload_film`.
             film_id: As for `upload_film`.
-            upload_id: As for `upload_film`; a UUID is made where it is left out.
-            size: The film's size in bytes, where the caller knows it.
+            upload_id: As for `upload_film`; if omitted, a UUID is generated.
+            size: The film's size in bytes, if the caller knows it.
             digest: As for `upload_film`.
             time_to_live: How long it is valid: at most 7 days; None for an hour.
             timeout: Seconds; None for the client's.
 
         Raises:
             AlreadyExistsError: Another film has the id, or had it.
-            PreconditionError: The library is kept in a folder, which takes nothing.
-            RefilmError: Whatever else the call ended with.
+            PreconditionError: The library is stored in a folder, which accepts no uploads.
+            RefilmError: The call failed for another reason.
         """
         settings = pb.UploadSettings(
             upload_id=upload_id or str(uuid.uuid4()),
@@ -181,34 +181,34 @@ class FilmCalls(Calls):
         return UploadUrl(settings.upload_id, answer.url, moment(answer.expire_time))
 
     async def complete_upload(self, upload_id: str, *, timeout: float | None = None) -> Film:
-        """Makes a film of the bytes that were PUT to an upload URL. Safe to repeat.
+        """Creates a film from the bytes that were PUT to an upload URL. Safe to repeat.
 
         Raises:
             NotFoundError: There is no such upload.
-            InvalidRequestError: The bytes are no film, or not the one that was announced.
-            RefilmError: Whatever else the call ended with.
+            InvalidRequestError: The bytes are not a film, or not the announced one.
+            RefilmError: The call failed for another reason.
         """
         request = pb.CompleteUploadRequest(name=upload_name(upload_id))
         answer = await self._transport.unary(self._library.CompleteUpload, request, timeout)
         return wire.film(answer.film)
 
     async def upload(self, upload_id: str, *, timeout: float | None = None) -> Upload:
-        """Gets how far an upload is.
+        """Gets an upload's progress.
 
         Raises:
-            NotFoundError: It was never begun, or was given up.
-            RefilmError: Whatever else the call ended with.
+            NotFoundError: It was never started, or was cancelled.
+            RefilmError: The call failed for another reason.
         """
         request = pb.GetUploadRequest(name=upload_name(upload_id))
         answer = await self._transport.unary(self._library.GetUpload, request, timeout)
         return wire.upload(answer.upload)
 
     async def cancel_upload(self, upload_id: str, *, timeout: float | None = None) -> None:
-        """Gives an upload up; its bytes are removed.
+        """Cancels an upload and removes its bytes.
 
         Raises:
             NotFoundError: There is no such upload.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         request = pb.CancelUploadRequest(name=upload_name(upload_id))
         await self._transport.unary(self._library.CancelUpload, request, timeout)

@@ -1,4 +1,4 @@
-"""Single frames and streams of them, and the models that answer."""
+"""Single frames and streams of frames, and the models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FrameCalls(Calls):
         Args:
             frame: Pixels [H, W, 3] uint8 RGB (a numpy array, or anything else with such a buffer),
                 a JPEG, PNG or WebP file's bytes, or its path. Any size.
-            model: A model's name, empty for the service's default; or the identity of the one
+            model: A model's name, empty for the service's default; or the identity of the only
                 version that may answer.
             version: The model's version; 0 for the latest.
             embedding: Whether to return the embedding as well.
@@ -44,8 +44,8 @@ class FrameCalls(Calls):
             InvalidRequestError: The service cannot read the picture.
             NotFoundError: The service has no such model or version.
             PreconditionError: The identity's digest is not the version's.
-            RefilmError: Whatever else the call ended with.
-            TypeError: The frame is something else, or not uint8.
+            RefilmError: The call failed for another reason.
+            TypeError: The frame is of another type, or not uint8.
             ValueError: The frame has another shape, or is too large for a message (32 MiB).
             OSError: The file cannot be read.
         """
@@ -70,7 +70,7 @@ class FrameCalls(Calls):
 
         Args:
             latent: An `Encoding`, or 200 finite numbers.
-            model: As for `encode`; where it is left out, the version that made the encoding, or the
+            model: As for `encode`; if omitted, the version that made the encoding, or the
                 service's default.
             version: As for `encode`.
             format: "raw" pixels, or a "png", "jpeg" or "webp" file.
@@ -78,9 +78,9 @@ class FrameCalls(Calls):
 
         Raises:
             InvalidRequestError: The latent has another length, or is not finite.
-            PreconditionError: The encoding is another model's.
+            PreconditionError: The encoding was made by another model.
             RefilmError: As for `encode`.
-            TypeError: The latent is no sequence of numbers.
+            TypeError: The latent is not a sequence of numbers.
             ValueError: The format is unknown.
         """
         request = pb.DecodeRequest(
@@ -100,9 +100,9 @@ class FrameCalls(Calls):
         embedding: bool = False,
         timeout: float | None = None,
     ) -> AsyncGenerator[Encoding]:
-        """Encodes frames as they come, many in flight; yields their latents in their order.
+        """Encodes frames as they arrive, several at once; yields their latents in order.
 
-        The arguments and errors are those of `encode`, the model is chosen once. The encodings of
+        The arguments and errors are those of `encode`; the model is chosen once. The encodings of
         all frames before a faulty one are yielded, then the error is raised. What `frames` raises
         is raised here. Leaving the loop early ends the call once this iterator is closed.
         """
@@ -129,9 +129,9 @@ class FrameCalls(Calls):
         format: ImageFormat = "raw",
         timeout: float | None = None,
     ) -> AsyncGenerator[Picture]:
-        """Decodes latents as they come, many in flight; yields their pictures in their order.
+        """Decodes latents as they arrive, several at once; yields their pictures in order.
 
-        The arguments and errors are those of `decode`, the rest is as for `encode_stream`.
+        The arguments and errors are those of `decode`; the rest is as for `encode_stream`.
         """
         settings = pb.DecodeStreamSettings(
             model=wire.selector(model, version), format=wire.image_format(format)
@@ -151,7 +151,7 @@ class FrameCalls(Calls):
         """Lists the models that can answer now, by name.
 
         Raises:
-            RefilmError: Whatever the call ended with.
+            RefilmError: The call failed.
         """
         models: list[Model] = []
         token = ""
@@ -168,7 +168,7 @@ class FrameCalls(Calls):
 
         Raises:
             NotFoundError: The service has no such model.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
         """
         request = pb.GetModelRequest(name=model_name(name))
         response = await self._transport.unary(self._autoencoder.GetModel, request, timeout)

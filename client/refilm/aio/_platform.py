@@ -1,4 +1,4 @@
-"""What differs between the two clients; `refilm._platform` is its synchronous twin."""
+"""What differs between the two clients; `refilm._platform` is the synchronous counterpart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _P = ParamSpec("_P")
 
 Items = Iterable[_T] | AsyncIterable[_T]
 
-# In the true status' place where a call ends just then: https://github.com/grpc/grpc/issues/36066
+# Replaces the true status if a call ends just then: https://github.com/grpc/grpc/issues/36066
 _ENDED_WHILE_WRITING = "Internal error from Core"
 
 CALL_ENDED = (grpc.RpcError, asyncio.CancelledError)
@@ -34,7 +34,7 @@ CALL_ENDED = (grpc.RpcError, asyncio.CancelledError)
 
 
 def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    """Returns a channel; it connects with the first call."""
+    """Returns a channel, which connects at the first call."""
     if credentials is None:
         return grpc.aio.insecure_channel(address, options=OPTIONS)
     return grpc.aio.secure_channel(address, credentials, options=OPTIONS)
@@ -51,7 +51,7 @@ async def iterate(items: Items[_T]) -> AsyncIterator[_T]:
 
 
 async def blocking(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Returns what a function returns that waits for a disk or a pipe; the loop goes on."""
+    """Runs a function that waits for a disk or a pipe, without blocking the event loop."""
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
@@ -60,7 +60,7 @@ def begin(
     requests: AsyncIterator[_Request],
     timeout: float | None,
 ) -> UploadCall[_Request, _Response]:
-    """Begins a call that streams requests and has one answer."""
+    """Starts a call that streams requests and has one response."""
     return method(requests, timeout=timeout)
 
 
@@ -71,7 +71,7 @@ async def answer(call: UploadCall[_Request, _Response]) -> _Response:
     except grpc.aio.AioRpcError as error:
         if error.details() != _ENDED_WHILE_WRITING:
             raise
-        # That tells nothing of why it ended: mostly, the connection was lost.
+        # That does not say why it ended: usually the connection was lost.
         raise grpc.aio.AioRpcError(
             grpc.StatusCode.UNAVAILABLE,
             error.initial_metadata(),
@@ -90,17 +90,17 @@ class Pauses:
         """Waits; returns whether the client was closed meanwhile."""
         try:
             await asyncio.wait_for(self._closed.wait(), seconds)
-        except asyncio.TimeoutError:  # Another than TimeoutError before 3.11.
+        except asyncio.TimeoutError:  # Differs from TimeoutError before 3.11.
             return False
         return True
 
     def end(self) -> None:
-        """Ends all waits, now and to come."""
+        """Ends all waits, current and future."""
         self._closed.set()
 
 
 def as_file(source: FilmSource | bytes | Items[bytes]) -> FilmSource | bytes:
-    """Returns an iterable of pieces as a file, to be read on another thread; others as they are."""
+    """Returns an iterable of pieces as a file, to be read on another thread; others unchanged."""
     if is_file(source):
         return source
     if not isinstance(source, AsyncIterable):

@@ -1,4 +1,4 @@
-"""What a reconstruction answers, whoever sends the film: as events, and into files."""
+"""The responses of a reconstruction, whoever sends the film: as events, and into files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Responses = AsyncGenerator[
 async def reconstruction_events(
     responses: Responses, meter: Meter
 ) -> AsyncGenerator[ReconstructionEvent]:
-    """Yields what the service answers; raises RefilmError."""
+    """Yields the service's responses; raises RefilmError."""
     facts: ReconstructionFacts | None = None
     summary: autoencoder_pb2.ReconstructionSummary | None = None
     async with aclosing(responses):
@@ -45,7 +45,7 @@ async def reconstruction_events(
                 yield facts
             elif kind == "summary":
                 summary = response.summary
-    # Not before the call's own end: one that is left earlier counts as cancelled there.
+    # Only after the call's own end: the service counts a call left earlier as cancelled.
     if summary is None or facts is None:
         raise InternalError(
             "the service ended the reconstruction without its summary",
@@ -61,9 +61,9 @@ async def written(
     saved: LatentsFile | None,
     progress: Callable[[Progress], object] | None,
 ) -> Reconstruction:
-    """Writes the events' bytes and latents, and returns what became of the film.
+    """Writes the events' bytes and latents, and returns the result.
 
-    What is left of a truncated film is kept under the partial names, which the DataLossError tells.
+    What a truncated film yields is kept under the partial names, which the DataLossError has.
     """
     facts: ReconstructionFacts | None = None
     try:

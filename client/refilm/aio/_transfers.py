@@ -1,4 +1,4 @@
-"""Uploads and downloads, which go on where they were cut."""
+"""Uploads and downloads, which resume after an interruption."""
 
 from __future__ import annotations
 
@@ -54,32 +54,33 @@ class TransferCalls(Calls):
         progress: Callable[[TransferProgress], object] | None = None,
         timeout: float | None = None,
     ) -> Film:
-        """Puts a film into the library. It is never whole in memory.
+        """Uploads a film into the library. It is never held in memory whole.
 
-        A path, bytes or a seekable file object are gone on with by themselves when the connection
-        or the service is lost, or has no room, until about a minute of tries was in vain. With
-        an `upload_id` a later call, also of another program, goes on where this one ended.
+        With a path, bytes or a seekable file object the upload is resumed automatically when the
+        connection or the service is lost, or the service is overloaded, until about a minute of
+        retries has failed. With an `upload_id` a later call, also from another program, resumes
+        where this one ended.
 
         Args:
             source: The film's path, its bytes, a file object, or an iterable of `bytes`.
-            title: What people call the film.
-            film_id: 1 to 63 small letters, digits and "-"; made of the title where it is empty.
+            title: The film's title.
+            film_id: 1 to 63 small letters, digits and "-"; derived from the title if empty.
             upload_id: 1 to 64 letters, digits, "-", "_" or "."; the same for the same film, title
                 and film_id only.
-            size: The film's size in bytes, where the source does not tell and the caller knows.
-            digest: "sha256:" and 64 hexadecimal digits, where the caller knows: the service
-                refuses other bytes. Left out, it is computed on the way and compared at the end.
-            progress: Called about twice a second with how far the upload is, by the connection's
-                own thread.
-            timeout: Seconds, all tries together; None for the client's `stream_timeout`.
+            size: The film's size in bytes, if the source does not say and the caller knows.
+            digest: "sha256:" and 64 hexadecimal digits, if the caller knows it: the service
+                refuses other bytes. If omitted, it is computed on the way and compared at the end.
+            progress: Called about twice a second with the upload's progress, on the
+                connection's own thread.
+            timeout: Seconds, including all retries; None for the client's `stream_timeout`.
 
         Raises:
             AlreadyExistsError: Another film has the id, or had it.
-            InvalidRequestError: It is no film, or not the one of the digest.
-            OverloadedError: The film is larger than the service takes.
-            NotFoundError: It was uploaded under this `upload_id`, and deleted since.
+            InvalidRequestError: It is not a film, or its digest differs.
+            OverloadedError: The film is larger than the service accepts.
+            NotFoundError: It was uploaded with this `upload_id`, and has been deleted.
             DataLossError: The library's bytes are not those that were read here.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
             ValueError: The source ends before what an earlier call uploaded.
             OSError: The file cannot be read.
         """
@@ -93,7 +94,7 @@ class TransferCalls(Calls):
             )
             meter = TransferMeter(progress, film.size or size)
             stored = await self._upload(film, settings, meter, timeout)
-            # Held against what was read here: also where an earlier call had uploaded some of it.
+            # Compared with what was read here, even if an earlier call uploaded part of it.
             read_here = await blocking(film.digest)
             if stored.digest != read_here:
                 raise DataLossError(
@@ -140,7 +141,7 @@ class TransferCalls(Calls):
                 )
                 return wire.film(answer.film)
             except RefilmError as error:
-                # One that was never begun, or that cannot be gone on with, has ended.
+                # An upload that was never started, or that cannot be resumed, has ended.
                 again = committed is not None and settings.upload_id and film.rereadable
                 if not again or not _can_go_on(error):
                     raise
@@ -167,24 +168,24 @@ class TransferCalls(Calls):
     ) -> DownloadFacts:
         """Downloads a film's source, a rendition, or latents (as one .npy file), into a file.
 
-        A path `out` is written to whole or not at all. A download that is cut goes on where it was
-        cut, until about a minute of tries was in vain.
+        A path `out` is written atomically. An interrupted download is resumed, until about a minute
+        of retries has failed.
 
         Args:
-            source: Which, by value or by name.
+            source: What to download, by value or by name.
             out: A path, or a file object to write to.
             offset: The first byte wanted.
-            limit: How many bytes are wanted at most; 0 for all that follow.
-            progress: Called about twice a second with how far the download is.
-            timeout: Seconds, all tries together; None for the client's `stream_timeout`.
+            limit: The maximum number of bytes; 0 for all that follow.
+            progress: Called about twice a second with the download's progress.
+            timeout: Seconds, including all retries; None for the client's `stream_timeout`.
 
         Returns:
-            What it is: its size is that of the whole, also where a range was asked for.
+            Its description; the size is that of the whole, even if a range was requested.
 
         Raises:
             NotFoundError: The library has no such film, rendition or latents.
             OutOfRangeError: It ends before `offset`.
-            RefilmError: Whatever else the call ended with.
+            RefilmError: The call failed for another reason.
             OSError: The file cannot be written.
         """
         meter = TransferMeter(progress, None)
@@ -210,9 +211,9 @@ class TransferCalls(Calls):
         limit: int = 0,
         timeout: float | None = None,
     ) -> AsyncGenerator[DownloadFacts | bytes]:
-        """Downloads and yields what comes as it comes: the facts first, then `bytes`.
+        """Downloads and yields the data as it arrives: the facts first, then `bytes`.
 
-        The arguments and errors are those of `download`, and it goes on as that does.
+        The arguments and errors are those of `download`, and it resumes as that does.
         """
         if offset < 0 or limit < 0:
             raise ValueError("offset and limit are numbers of bytes, from 0")
@@ -254,11 +255,11 @@ class TransferCalls(Calls):
 
 
 def _can_go_on(error: RefilmError) -> bool:
-    """Tells whether an upload that ended so is worth going on with."""
+    """Returns whether an upload that failed with this error is worth resuming."""
     if isinstance(error, OverloadedError):
         return error.retry_after is not None
-    # Aborted: it was silent for too long, as behind a closed lid, or somebody else sent it as well.
-    # Mismatch: what a call that was cut had sent was still on its way to the disk.
+    # Aborted: it was idle for too long (a laptop asleep), or another caller sent it as well.
+    # Mismatch: data of the interrupted call was still being written to disk.
     return (
         isinstance(error, UnavailableError)
         or error.code is grpc.StatusCode.ABORTED

@@ -1,4 +1,4 @@
-"""How calls go out and come back: deadlines, errors, and streams that end cleanly."""
+"""How calls are made: deadlines, errors, and streams that end cleanly."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Transport:
         self._pauses = Pauses()
 
     async def close(self) -> None:
-        """Closes the connection; calls that still run are cancelled."""
+        """Closes the connection and cancels running calls."""
         self._pauses.end()
         await self.channel.close()
 
@@ -47,7 +47,7 @@ class Transport:
         request: _Request,
         timeout: float | None,
     ) -> _Response:
-        """Returns the one answer; raises RefilmError."""
+        """Returns the response; raises RefilmError."""
         try:
             return await method(request, timeout=_deadline(timeout, self.timeout))
         except grpc.RpcError as error:
@@ -59,7 +59,7 @@ class Transport:
         requests: AsyncIterator[_Request],
         timeout: float | None,
     ) -> AsyncGenerator[_Response]:
-        """Yields the answers; raises RefilmError, or what `requests` raises."""
+        """Yields the responses; raises RefilmError, or what `requests` raises."""
         feed = _Feed(requests)
         call = method(feed.messages(), timeout=_deadline(timeout, self._stream_timeout))
         feed.attach(call)
@@ -81,7 +81,7 @@ class Transport:
         request: _Request,
         timeout: float | None,
     ) -> AsyncGenerator[_Response]:
-        """Yields the answers to one request; raises RefilmError."""
+        """Yields the responses to one request; raises RefilmError."""
         call = method(request, timeout=_deadline(timeout, self._stream_timeout))
         try:
             async for response in call:
@@ -97,7 +97,7 @@ class Transport:
         requests: AsyncIterator[_Request],
         timeout: float | None,
     ) -> _Response:
-        """Returns the one answer to a stream; raises RefilmError, or what `requests` raises."""
+        """Returns the response to a stream; raises RefilmError, or what `requests` raises."""
         feed = _Feed(requests)
         call = begin(method, feed.messages(), _deadline(timeout, self._stream_timeout))
         feed.attach(call)
@@ -113,7 +113,7 @@ class Transport:
             call.cancel()
 
     def transfer_timeout(self, timeout: float | None) -> float:
-        """Returns the seconds that a transfer may take, all its attempts together."""
+        """Returns the seconds that a transfer may take, including all retries."""
         return self._stream_timeout if timeout is None else timeout
 
     async def pause(self, seconds: float) -> None:
@@ -132,20 +132,20 @@ class _Cancellable(Protocol):
 
 
 class _Feed(Generic[_Request]):
-    """Requests on their way out; keeps what the caller's side of them raised.
+    """Outgoing requests; keeps the exception that the caller's iterable raised.
 
-    gRPC would log that and end the call with a word of its own.
+    gRPC would log it and end the call with a status of its own.
     """
 
     def __init__(self, requests: AsyncIterator[_Request]) -> None:
         self._requests = requests
         self._call: _Cancellable | None = None
-        # gRPC may ask for requests on a thread of its own, before the call is known here.
+        # gRPC may request these on a thread of its own, before the call is set here.
         self._lock = threading.Lock()
         self.error: Exception | None = None
 
     def attach(self, call: _Cancellable) -> None:
-        """Names the call that an error of the requests shall end."""
+        """Sets the call that an error in the requests is to end."""
         with self._lock:
             self._call = call
             failed = self.error is not None
@@ -153,7 +153,7 @@ class _Feed(Generic[_Request]):
             call.cancel()
 
     async def messages(self) -> AsyncIterator[_Request]:
-        """Yields the requests; ends the call where they raise."""
+        """Yields the requests; ends the call if they raise."""
         try:
             async for request in self._requests:
                 yield request

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 the request or a file is at fault, the same command will fail again; 2 the
 command line is wrong; 3 the service cannot answer now, the same command may succeed later; 4 the
-film broke off, what could be made of it was kept; 130 interrupted.
+film is truncated, what could be made of it was kept; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-        # What is still buffered meets a closed pipe here, not in the interpreter's last breath.
+        # Flush here, so that a closed pipe is noticed now and not at the interpreter's exit.
         sys.stdout.flush()
     except UsageError as error:
         return _fail(EXIT_USAGE, str(error))
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         later = f" (try again in {error.retry_after:g} s)" if error.retry_after else ""
         return _fail(EXIT_LATER, f"{error}{later}")
     except BrokenPipeError:
-        # Who read our output has had enough, as `head` does.
+        # The reader of our output has closed it, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAULT
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The command line's words."""
+"""The command line's arguments."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _FORMATS: dict[str, ImageFormat] = {
 
 
 def interpolate(options: argparse.Namespace) -> int:
-    """Shows what lies between two moments, as a film or as pictures in a folder."""
+    """Interpolates between two moments, as a film or as pictures in a folder."""
     output = Path(options.output)
     if output.suffix.lower() == ".mp4":
         if options.format is not None:
@@ -75,7 +75,7 @@ def _pictures(
         version=options.version,
     )
     digits = len(str(options.steps))
-    # A folder that appears when it is whole.
+    # The folder appears when it is complete.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         unfinished = Path(scratch, "pictures")
         unfinished.mkdir()
@@ -91,7 +91,7 @@ def _pictures(
 
 
 def frame(options: argparse.Namespace) -> int:
-    """Saves one frame of a film as a model remembers it."""
+    """Saves one frame of a film as a model reconstructs it."""
     output = Path(options.output)
     format = _FORMATS.get(output.suffix.lower())
     if format is None:

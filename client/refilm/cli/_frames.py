@@ -31,7 +31,7 @@ _NUMBER_FIELD = re.compile(r"%0?\d*d")
 
 
 def encode(options: argparse.Namespace) -> int:
-    """Encodes pictures: a line each, or a file of latents."""
+    """Encodes pictures: one line each, or a file of latents."""
     if options.json and options.output:
         raise UsageError("--json prints the latents and -o saves them: give one of the two")
     if options.embedding and not options.json:
@@ -74,8 +74,8 @@ def _named(client: Client, options: argparse.Namespace) -> Iterator[tuple[str, E
 
 
 def _stdin() -> bytes:
-    # On gRPC's thread: left behind in a read of sys.stdin, it would hold a lock that the
-    # interpreter's end needs.
+    # On gRPC's thread: if that still read sys.stdin, it would hold a lock that the
+    # interpreter needs to exit.
     with io.FileIO(sys.stdin.fileno(), closefd=False) as file:
         return file.readall()
 
@@ -143,10 +143,10 @@ def decode(options: argparse.Namespace) -> int:
 
 
 def read_latents(name: str) -> tuple[Sequence[Sequence[float]], ModelIdentity | None]:
-    """Returns a file's latents, and the model that made them where it says so.
+    """Returns a file's latents, and the model that made them if it says so.
 
     Raises:
-        ValueError: It holds no latents, or such of different models.
+        ValueError: It holds no latents, or latents of different models.
         OSError: It cannot be read.
     """
     if name != "-" and Path(name).suffix in (".npy", ".npz"):

@@ -1,8 +1,8 @@
 """Ctrl-C while a client is at work.
 
-KeyboardInterrupt strikes the main thread between any two instructions. Inside gRPC it leaves locks
-taken and calls half begun, and closing the channel then waits for ever. So whatever uses a client
-runs on a thread of its own, which it never strikes, and the main thread ends its calls instead.
+KeyboardInterrupt is raised in the main thread between any two instructions. Inside gRPC it leaves
+locks held and calls half started, and closing the channel then waits forever. So whatever uses a
+client runs on a thread of its own, where it is never raised, and the main thread ends its calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DONE = b"\0"
 
 
 def with_client(address: str, work: Callable[[Client], _T]) -> _T:
-    """Returns what `work` makes of a client for the service at `address`; raises what it raises.
+    """Runs `work` with a client for the service at `address`; returns or raises what it does.
 
     Raises:
         KeyboardInterrupt: Ctrl-C ended it. The calls were cancelled, and `work` has cleaned up. A
@@ -70,7 +70,7 @@ def _interrupts() -> Iterator[tuple[socket.socket, socket.socket]]:
     # lock or a queue would not wake for it.
     wakeup_before = signal.set_wakeup_fd(wake.fileno())
     try:
-        # Where whoever started us has it ignored, as nohup does, it stays so.
+        # If our parent had it ignored, as nohup does, it stays ignored.
         if before is signal.default_int_handler:
             signal.signal(signal.SIGINT, _nothing)
         yield wait, wake
@@ -83,9 +83,9 @@ def _interrupts() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def _release_stdout(worker: threading.Thread) -> None:
-    """Frees the thread from a write that nobody reads: the rest of it goes nowhere."""
+    """Frees the thread from a write that nobody reads: the rest is discarded."""
     if worker.ident is None or sys.platform == "win32":
-        return  # Windows has no such signals: there the second Ctrl-C must do.
+        return  # Windows has no such signals: there a second Ctrl-C is needed.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     # A signal interrupts the current write, which then goes on to the new standard output. One

@@ -1,4 +1,4 @@
-"""`refilm reconstructions`: those that outlive calls."""
+"""`refilm reconstructions`: reconstructions that outlive calls."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def start(options: argparse.Namespace) -> int:
         )
         if not options.watch:
             return job
-        # The name first: what is interrupted from here on goes on at the service.
+        # The name first: if interrupted from here on, the service continues the job.
         if not options.json:
             print(job.name, file=sys.stderr, flush=True)
         return _wait(client, job, options)

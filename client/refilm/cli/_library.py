@@ -68,7 +68,7 @@ def _sent(client: Client, name: str, title: str, film_id: str, report: TransferR
                 progress=report.progress,
             )
         except NotFoundError:
-            # This very file was uploaded before, and the film deleted since.
+            # This same file was uploaded before, and the film has been deleted.
             if not upload_id:
                 raise
     raise ValueError(f"{name} was uploaded and deleted {_MOST_UPLOADS} times")
@@ -79,7 +79,7 @@ def _opened(name: str) -> FilmSource:
 
 
 def _upload_id(name: str, title: str, film_id: str, deleted: int) -> str:
-    """Returns the same id for the same command on the same file, as it was last written."""
+    """Returns the same id for the same command on the same, unmodified file."""
     path = Path(name).resolve(strict=True)
     facts = path.stat()
     parts = (str(path), facts.st_size, facts.st_mtime_ns, title, film_id, deleted)
@@ -93,7 +93,7 @@ def _brief(film: Film) -> str:
 
 
 def films(options: argparse.Namespace) -> int:
-    """Lists films, a line each."""
+    """Lists films, one line each."""
 
     def show(client: Client) -> None:
         found = client.films(filter=options.filter)
@@ -122,13 +122,13 @@ def _row(film: Film) -> tuple[str, ...]:
 
 def _listed(film: Film) -> dict[str, object]:
     facts = as_json(film)
-    # A list does not tell them: empty they would say that there are none.
+    # A list does not include them: empty fields would say that there are none.
     del facts["renditions"], facts["latents"]
     return facts
 
 
 def film(options: argparse.Namespace) -> int:
-    """Shows one film with what was made of it."""
+    """Shows one film with what was made from it."""
     found = with_client(options.address, lambda client: client.film(options.film))
     if options.json:
         json_line(as_json(found))
@@ -188,7 +188,7 @@ def download(options: argparse.Namespace) -> int:
 
 
 def _path(output: str | None, facts: DownloadFacts) -> Path:
-    # The name is the service's: none of its folders, and nothing of ours is replaced by it.
+    # The service chose the name: use no folders from it, and replace no existing file.
     named = Path(Path(facts.file_name).name or "download")
     if output is not None and not Path(output).is_dir():
         return Path(output)
@@ -199,7 +199,7 @@ def _path(output: str | None, facts: DownloadFacts) -> Path:
 
 
 def delete(options: argparse.Namespace) -> int:
-    """Deletes films for good."""
+    """Deletes films permanently."""
     names: list[str] = options.films
     if sys.stdin.isatty() and not options.yes:
         answer = input(f"Delete {', '.join(names)} with everything made of it, for good? [y/N] ")

@@ -1,4 +1,4 @@
-"""The command line's words about the library."""
+"""The command line's arguments for the library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def film_name(text: str) -> str:
 
 
 def add_look(command: _Parser) -> None:
-    """Adds what a reconstruction shall look like."""
+    """Adds the options for a reconstruction's appearance."""
     command.add_argument(
         "--layout",
         choices=("reconstruction", "side_by_side"),
@@ -39,7 +39,7 @@ def add_look(command: _Parser) -> None:
 
 
 def add_naming(command: _Parser) -> None:
-    """Adds what a film shall be called in the library."""
+    """Adds the options for a film's title and id in the library."""
     command.add_argument("--title", default="", help="what people call the film (default: FILE's)")
     command.add_argument(
         "--id", default="", help='small letters, digits and "-" (default: made of the title)'

@@ -1,4 +1,4 @@
-"""The command line's words about latents and questions to them."""
+"""The command line's arguments for latents and searches."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def match(options: argparse.Namespace) -> int:
     except InvalidRequestError as error:
         raise ValueError(f"{options.clip}: {in_plain_words(error)}") from error
     except DataLossError as error:
-        # Nothing is kept of a clip, so nothing of it is partial.
+        # Nothing of a clip is stored, so there is no partial result.
         raise ValueError(f"{options.clip}: {error}") from error
     if options.json:
         json_line(as_json(result))

@@ -1,4 +1,4 @@
-"""How far a reconstruction is: a bar on a terminal, plain lines or JSON elsewhere."""
+"""A reconstruction's progress: a bar on a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Watched(Protocol):
-    """A film of which is known how much was read."""
+    """A film that counts how much of it was read."""
 
     position: int
 
@@ -44,14 +44,14 @@ class Report(AbstractContextManager["Report"]):
         """Ends the report."""
 
     def progress(self, progress: Progress) -> None:
-        """Says how far the work is."""
+        """Reports the progress."""
         now = time.monotonic()
         if now >= self._next_line:
             self._next_line = now + _SECONDS_BETWEEN_LINES
             print(describe(progress), file=sys.stderr, flush=True)
 
     def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
-        """Says what became of the film."""
+        """Reports the result."""
         output_facts = result.output
         sounds = ", ".join(
             f"{track.codec} {action}"
@@ -74,14 +74,14 @@ class Report(AbstractContextManager["Report"]):
 
 
 class JsonReport(Report):
-    """A JSON object a line on the standard output: progress, then the reconstruction."""
+    """One JSON object a line on the standard output: progress, then the reconstruction."""
 
     def progress(self, progress: Progress) -> None:
-        """Says how far the work is."""
+        """Reports the progress."""
         self._print("progress", dataclasses.asdict(progress))
 
     def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
-        """Says what became of the film."""
+        """Reports the result."""
         facts = dataclasses.asdict(result)
         # "output" is the file that was written, as everywhere.
         facts["output_facts"], facts["output"] = facts["output"], output
@@ -135,19 +135,19 @@ class BarReport(Report):
         self._bar.stop()
 
     def progress(self, progress: Progress) -> None:
-        """Moves the bar; it pulses where the film does not tell how long it is."""
+        """Moves the bar; it pulses if the film does not say how long it is."""
         self.last = progress
         known = progress.fraction is not None
         self._bar.update(self._task, total=1.0 if known else None, completed=progress.fraction or 0)
 
     def done(self, result: Reconstruction, output: str, elapsed: float) -> None:
-        """Says what became of the film."""
+        """Reports the result."""
         self._bar.stop()
         super().done(result, output, elapsed)
 
 
 def report_for(options: argparse.Namespace, film: Watched | None) -> Report:
-    """Returns the report that fits where it goes."""
+    """Returns the report that suits the output."""
     if options.json:
         return JsonReport()
     if sys.stderr.isatty():
@@ -170,7 +170,7 @@ def brief(progress: Progress) -> str:
 
 
 def describe(progress: Progress) -> str:
-    """Returns a line on how far the work is; what is not known is said to be unknown."""
+    """Returns a line on the progress, which says what is unknown."""
     parts = [
         f"{progress.frames_written} of about {progress.frames_total} frames"
         if progress.frames_total
@@ -190,7 +190,7 @@ def describe(progress: Progress) -> str:
 
 
 def size(count: float) -> str:
-    """Returns a number of bytes for people."""
+    """Returns a number of bytes in readable form."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -199,7 +199,7 @@ def size(count: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Returns a duration for people: 1:02:03 or 2:03."""
+    """Returns a duration in readable form: 1:02:03 or 2:03."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -15,7 +15,7 @@ _EXIT_NOT_SERVING = 3
 
 
 def models(options: argparse.Namespace) -> int:
-    """Lists the models, a line a version."""
+    """Lists the models, one line a version."""
     found = with_client(options.address, Client.models)
     if options.json:
         for model in found:
@@ -43,7 +43,7 @@ def models(options: argparse.Namespace) -> int:
 
 
 def health(options: argparse.Namespace) -> int:
-    """Says whether the service can answer, all in all and for the autoencoder."""
+    """Says whether the service can answer, as a whole and for the autoencoder."""
     words = with_client(options.address, _healths)
     if options.json:
         print(json.dumps({name or "overall": word for name, word in words.items()}))

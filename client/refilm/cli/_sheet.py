@@ -26,10 +26,10 @@ _FAINT = (150, 150, 155)
 
 
 def check(path: Path) -> None:
-    """Finds out before the search what would keep its previews from being saved.
+    """Checks before the search that its previews can be saved.
 
     Raises:
-        UsageError: Pillow is missing, or the file is of no kind of picture.
+        UsageError: Pillow is missing, or the file name has no picture format's suffix.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"previews are saved as {', '.join(_FORMATS)}, not as {path.name}")
@@ -80,7 +80,7 @@ def save(result: SearchResult, path: Path) -> None:
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     from PIL import ImageFont
 
-    # Titles are in all languages; Pillow's own font knows little beyond English.
+    # Titles are in all languages; Pillow's own font covers little beyond English.
     for name in ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf"):
         try:
             return ImageFont.truetype(name, 13)

@@ -16,8 +16,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
 
     Args:
         head: The columns' names.
-        rows: A cell a column.
-        right: The places of columns that hold numbers.
+        rows: One cell a column.
+        right: The indices of columns that hold numbers.
     """
     numbers = set(right)
     if sys.stdout.isatty():
@@ -47,7 +47,7 @@ def _drawn(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: set[int]
     for place, name in enumerate(head):
         drawn.add_column(name, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:
-        # Titles are other people's words: no markup is read in them.
+        # Titles are untrusted text: no markup is interpreted in them.
         drawn.add_row(*map(Text, row))
     Console().print(drawn)
 
@@ -58,7 +58,7 @@ def json_line(facts: dict[str, Any]) -> None:
 
 
 def as_json(value: Any) -> dict[str, Any]:
-    """Returns a value's fields for JSON, pictures left out."""
+    """Returns a value's fields for JSON, without pictures."""
     facts = dataclasses.asdict(value)
     return {name: field for name, field in facts.items() if name != "preview"}
 
@@ -72,5 +72,5 @@ def _plain(value: object) -> object:
 
 
 def moment(when: datetime) -> str:
-    """Returns a point in time for people, in their own time zone."""
+    """Returns a point in time in readable form, in the local time zone."""
     return when.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -14,10 +14,10 @@ _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 
 def parse_time(text: str) -> Fraction:
-    """Returns the exact seconds that a text says.
+    """Returns the exact seconds that a text specifies.
 
     Raises:
-        ValueError: It says no time, or minutes or seconds beyond 59 behind a colon.
+        ValueError: It is not a time, or has minutes or seconds above 59 after a colon.
     """
     clock = _CLOCK.fullmatch(text)
     match = clock or (_UNITS.fullmatch(text) if text else None)

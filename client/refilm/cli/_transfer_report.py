@@ -1,4 +1,4 @@
-"""How far an upload or a download is: a bar on a terminal, plain lines or JSON elsewhere."""
+"""A transfer's progress: a bar on a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TransferReport(AbstractContextManager["TransferReport"]):
         """Ends the report."""
 
     def progress(self, progress: TransferProgress) -> None:
-        """Says how far the transfer is."""
+        """Reports the progress."""
         now = time.monotonic()
         if now >= self._next_line:
             self._next_line = now + _SECONDS_BETWEEN_LINES
@@ -40,10 +40,10 @@ class TransferReport(AbstractContextManager["TransferReport"]):
 
 
 class JsonTransferReport(TransferReport):
-    """A JSON object a line on the standard output."""
+    """One JSON object a line on the standard output."""
 
     def progress(self, progress: TransferProgress) -> None:
-        """Says how far the transfer is."""
+        """Reports the progress."""
         more = {"fraction": progress.fraction, "eta": progress.eta}
         json_line({"event": "progress", "file": self.label} | dataclasses.asdict(progress) | more)
 
@@ -90,7 +90,7 @@ class BarTransferReport(TransferReport):
 
 
 def transfer_report(options: argparse.Namespace, label: str) -> TransferReport:
-    """Returns the report that fits where it goes."""
+    """Returns the report that suits the output."""
     if options.json:
         return JsonTransferReport(label)
     if sys.stderr.isatty():
@@ -102,7 +102,7 @@ def transfer_report(options: argparse.Namespace, label: str) -> TransferReport:
 
 
 def describe(progress: TransferProgress) -> str:
-    """Returns a line on how far a transfer is; what is not known is left out."""
+    """Returns a line on a transfer's progress; what is unknown is omitted."""
     total = progress.bytes_total
     parts = [
         f"{size(progress.bytes_done)} of {size(total)}" if total else size(progress.bytes_done)

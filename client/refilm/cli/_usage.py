@@ -22,13 +22,13 @@ _HINTS = {
     "RENDITION_NOT_FOUND": "`refilm film` with the film's name shows what there is",
     "SOURCE_FRAMES_UNSUPPORTED": "`refilm film` with its name shows its renditions and latents",
 }
-"""What helps, by the error's reason: the service knows nothing of commands."""
+"""The command that helps, by the error's reason: the service does not know commands."""
 
 
 def in_plain_words(error: RefilmError) -> str:
     """Returns what was wrong, and the command that helps.
 
-    Without the paths of the request's fields, which mean no option.
+    Omits the paths of the request's fields, which are not options.
     """
     problem = "; ".join(violation.description for violation in error.violations) or str(error)
     hint = _HINTS.get(error.reason)
@@ -36,7 +36,7 @@ def in_plain_words(error: RefilmError) -> str:
 
 
 def binary_stdout() -> IO[bytes]:
-    """Returns the standard output for bytes; raises UsageError where that is a terminal."""
+    """Returns the standard output for bytes; raises UsageError if it is a terminal."""
     if sys.stdout.isatty():
         raise UsageError("the standard output is a terminal: name a file with -o, or use a pipe")
     return sys.stdout.buffer
