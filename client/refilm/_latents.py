@@ -1,4 +1,4 @@
-"""Writes latents to a .npy or .npz file as they come."""
+"""Writes latents to a .npy or .npz file as they arrive."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _COPY_BYTES = 1 << 20
 
 
 class LatentsFile:
-    """A file of latents that appears when it is whole: `with LatentsFile(path) as latents`.
+    """A file of latents that appears when it is complete: `with LatentsFile(path) as latents`.
 
     A .npy holds [N, 200] float32. A .npz holds that as `latents`, and `pts` [N] int64,
     `time_base` [2] int64 (numerator, denominator of a second), `model`, `version` and `digest`.
 
     Raises:
         ValueError: The path ends in neither .npy nor .npz.
-        OSError: The file cannot be written where it shall lie.
+        OSError: The file cannot be written at its path.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -34,7 +34,7 @@ class LatentsFile:
         if self._suffix not in (".npy", ".npz"):
             raise ValueError(f"latents are saved as .npy or .npz, not as {Path(path).name!r}")
         self._output = Output(path)
-        # A .npz's members come one after the other, and each begins with its length.
+        # A .npz's members follow one another, and each begins with its length.
         self._rows: IO[bytes] = self._output.file
         if self._suffix == ".npz":
             self._rows = tempfile.TemporaryFile()  # noqa: SIM115  # closed by __exit__
@@ -61,7 +61,7 @@ class LatentsFile:
         self._pts.extend(batch.pts)
 
     def write_rows(self, rows: Iterable[Iterable[float]]) -> None:
-        """Adds latents that have no place in a film."""
+        """Adds latents that belong to no film."""
         for row in rows:
             values = array("f", row)
             self._width = len(values)
@@ -69,12 +69,12 @@ class LatentsFile:
             self._count += 1
 
     def commit(self, model: ModelIdentity, film: FilmFacts | None = None) -> None:
-        """Puts the file under its name."""
+        """Moves the file to its name."""
         self._complete(model, film)
         self._output.commit()
 
     def keep(self, model: ModelIdentity, film: FilmFacts | None = None) -> Path | None:
-        """Puts what there is under the partial name; returns it, None where there is nothing."""
+        """Moves the incomplete file to the partial name; returns that, or None if it is empty."""
         if not self._count:
             return None
         self._complete(model, film)

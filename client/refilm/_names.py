@@ -1,4 +1,4 @@
-"""Resource names: those of models, and of what the library keeps."""
+"""Resource names: those of models, and of what the library stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def model_name(model: str, version: int = 0) -> str:
         version: From 1; 0 for the latest.
 
     Raises:
-        ValueError: The version is negative, or the name says another.
+        ValueError: The version is negative, or the name has another.
     """
     if version < 0:
         raise ValueError(f"versions count from 1 (0: the latest), not {version}")
@@ -36,7 +36,7 @@ def model_name(model: str, version: int = 0) -> str:
 
 
 def model_parts(name: str) -> tuple[str, int]:
-    """Returns the model and the version in a name; 0 where it names no version."""
+    """Returns the model and the version in a name; 0 if it names no version."""
     named = _MODEL.fullmatch(name)
     if named is None:
         return name, 0
@@ -54,7 +54,7 @@ def film_name(film: str | Film) -> str:
 
 
 def library_film(source: object) -> str | None:
-    """Returns the name of a film of the library; None for anything else, paths above all."""
+    """Returns the name of a film of the library; None for anything else, such as a path."""
     if isinstance(source, Film):
         return source.name
     return source if isinstance(source, str) and _FILM.fullmatch(source) else None

@@ -1,4 +1,4 @@
-"""What a call writes: whole under its name, or not at all."""
+"""The file that a call writes: complete under its name, or not at all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FilmSink = str | os.PathLike[str] | WritableFile
 
 
 class Output:
-    """A file that appears under its name when it is whole: `with Output(path) as output`.
+    """A file that appears under its name when it is complete: `with Output(path) as output`.
 
-    It is written beside the path and renamed by `commit()`; `keep()` leaves what there is under
-    the name "<stem>.partial<suffix>" instead; otherwise nothing is left. To a file object it
-    writes straight.
+    It is written beside the path and renamed by `commit()`; `keep()` keeps the incomplete file
+    as "<stem>.partial<suffix>" instead; otherwise nothing is left. A file object is written to
+    directly.
 
     Raises:
-        OSError: The file cannot be written where it shall lie.
+        OSError: The file cannot be written at its path.
     """
 
     def __init__(self, out: FilmSink) -> None:
@@ -63,13 +63,13 @@ class Output:
 
     @property
     def file(self) -> IO[bytes]:
-        """The file under the path, for writers that seek; raises ValueError where there is none."""
+        """The file under the path, for writers that seek; raises ValueError if there is none."""
         if self._file is None:
             raise ValueError("this output is a file object of the caller's")
         return self._file
 
     def replaces(self, facts: os.stat_result | None) -> bool:
-        """Tells whether the file with these facts is the one that lies under the path."""
+        """Returns whether the file with this stat result is the one at the path."""
         if facts is None or self._path is None or not self._path.exists():
             return False
         return os.path.samestat(facts, self._path.stat())
@@ -80,12 +80,12 @@ class Output:
         self.written += len(data)
 
     def commit(self) -> None:
-        """Puts the file under its name, replacing what lay there."""
+        """Moves the file to its name, replacing any earlier file."""
         if self._path is not None:
             self._finish(self._path)
 
     def keep(self) -> Path | None:
-        """Puts what there is under the partial name; returns it, None where there is nothing."""
+        """Moves the incomplete file to the partial name; returns that, or None if it is empty."""
         if self._path is None or not self.written:
             return None
         partial = self._path.with_name(f"{self._path.stem}.partial{self._path.suffix}")
@@ -103,7 +103,7 @@ class Output:
         if self._file is None or self._temporary is None:
             return
         self._file.flush()
-        # Else a crash of the machine can leave the name with nothing behind it.
+        # Otherwise a crash of the machine can leave an empty file under the name.
         os.fsync(self._file.fileno())
         self._file.close()
         self._temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What differs between the two clients; `refilm.aio._platform` is its asynchronous twin."""
+"""What differs between the two clients; `refilm.aio._platform` is the asynchronous counterpart."""
 
 from __future__ import annotations
 

@@ -27,15 +27,15 @@ class Meter:
         self._marks: deque[tuple[float, int, int, float]] = deque()
 
     def start(self, film: FilmFacts) -> None:
-        """Takes in what the film is, once."""
+        """Takes the film's facts, once."""
         self._film = film
         self._marks.append((self._clock(), 0, 0, 0.0))
 
     def progress(self, message: pb.ReconstructionProgress) -> Progress:
-        """Returns how far the work is by the service's counts."""
+        """Returns the progress by the service's counts."""
         position = seconds(message.position)
         self._reused = message.frames_reused
-        # A film's own totals are estimates; one that it passes was wrong, and is no total any more.
+        # A film's own totals are estimates; one that is exceeded was wrong, and is dropped.
         total = self._film.estimated_frames if self._film else None
         if total and message.frames_decoded > total:
             total = None
@@ -49,7 +49,7 @@ class Meter:
         then, frames_then, reused_then, position_then = self._marks[0]
         elapsed = now - then
         frames = message.frames_written - frames_then
-        # What existed already comes faster than what is made, and does not come again.
+        # Existing frames arrive faster than new ones, and only once.
         made = frames - (message.frames_reused - reused_then)
         frames = made or frames
         rate = frames / elapsed if elapsed > 0 and frames > 0 else None
@@ -82,7 +82,7 @@ class Meter:
         )
 
     def finish(self, summary: pb.ReconstructionSummary) -> Progress:
-        """Returns the last word: everything is done."""
+        """Returns the final progress: everything is done."""
         last = self.progress(
             pb.ReconstructionProgress(
                 received_bytes=summary.received_bytes,

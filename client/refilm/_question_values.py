@@ -1,4 +1,4 @@
-"""What questions to the latents are asked with, and what they return."""
+"""The arguments and results of searches over latents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PictureFormat = Literal["raw", "png", "jpeg"]
 
 
 class Moment(NamedTuple):
-    """A moment of a film of the library: the frame that is shown then. Any such pair will do."""
+    """A moment of a film of the library: the frame shown then. Any such pair is accepted."""
 
     film: str | Film
     time: Seconds
@@ -34,7 +34,7 @@ class FilmLatents(LatentBatch):
     """
 
     embeddings: Floats | None
-    """[N, 200] float32, as `latents`; None where they were not asked for."""
+    """[N, 200] float32, as `latents`; None if they were not requested."""
     time_base: Fraction
     """Seconds: the unit of the presentation times."""
     model: ModelIdentity
@@ -55,10 +55,10 @@ class SearchHit:
     best: float
     """Seconds: the frame that looks most like the query."""
     similarity: float
-    """Of that frame, 0 to 1. 1: the model cannot tell them apart; about 0: no more alike than two
-    frames taken at random."""
+    """Of that frame, 0 to 1. 1: the model cannot tell them apart; about 0: no more similar than two
+    random frames."""
     preview: bytes | None = field(repr=False)
-    """That frame as the model remembers it, a JPEG file; None where it was not asked for."""
+    """That frame as the model reconstructs it, a JPEG file; None if it was not requested."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class SearchResult:
 
     hits: tuple[SearchHit, ...]
     model: ModelIdentity
-    """By whose encodings was searched."""
+    """The model whose encodings were searched."""
     warning: str
     """Why the query can have no good answer: it is black or flat. Empty for a good one."""
     films_searched: int
     films_left_out: int
-    """Those that have no latents of this model, or whose latents are not indexed yet."""
+    """The number that have no latents of this model, or whose latents are not indexed yet."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class ClipMatch:
     """Seconds: where in the clip the passage begins."""
     clip_end: float
     confidence: float
-    """How sure the match is, 0.5 to 1."""
+    """The confidence of the match, 0.5 to 1."""
     similarity: float
-    """The mean of the frames that lie on each other, as `SearchHit.similarity`."""
+    """The mean over corresponding frames, as `SearchHit.similarity`."""
 
 
 @dataclass(frozen=True)
 class CroppedBars:
-    """Bars around a clip's picture that were cut off, in pixels."""
+    """Bars around a clip's picture that were cropped, in pixels."""
 
     left: int
     top: int
@@ -109,18 +109,18 @@ class MatchResult:
     """Where a clip comes from."""
 
     matches: tuple[ClipMatch, ...]
-    """The surest first; none where the clip is a stranger."""
+    """The most confident first; empty if the clip is unknown."""
     model: ModelIdentity
-    """By whose encodings was matched."""
+    """The model whose encodings were matched."""
     clip_duration: float
     """Seconds."""
     frames_compared: int
     warning: str
-    """Why the clip can have no sure answer: it is black, flat or still. Empty for a good one."""
+    """Why the clip can have no confident answer: it is black, flat or still. Else empty."""
     bars: CroppedBars
     films_searched: int
     films_left_out: int
-    """Those that have no latents of this model, or whose latents are not indexed yet."""
+    """The number that have no latents of this model, or whose latents are not indexed yet."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,11 @@ class Passage:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two passages that show the same."""
+    """Two passages with the same content."""
 
     first: Passage
     second: Passage
     similarity: float
-    """The mean of the frames that lie on each other, as `SearchHit.similarity`."""
+    """The mean over corresponding frames, as `SearchHit.similarity`."""
     model: ModelIdentity
-    """By whose encodings was compared."""
+    """The model whose encodings were compared."""

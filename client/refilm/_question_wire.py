@@ -1,4 +1,4 @@
-"""Between questions to the latents and the contract's messages."""
+"""Between searches over latents and the contract's messages."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def films(names: Iterable[str | Film]) -> list[str]:
 
 
 def time_range(start: Seconds | None, end: Seconds | None) -> pb.TimeRange | None:
-    """Returns the message of a stretch of time; raises ValueError where it ends before it starts.
+    """Returns the message of a time range; raises ValueError if it ends before it starts.
 
     None means the film's own start or end.
     """
@@ -80,7 +80,7 @@ def search_request(query: Query, **settings: Any) -> pb.SearchFramesRequest:
     """Returns the message of a search; `settings` are its other fields.
 
     Raises:
-        TypeError: The query is none.
+        TypeError: The query is none of the accepted types.
         ValueError: It has a shape that no query has.
         OSError: The picture's file cannot be read.
     """
@@ -205,7 +205,7 @@ def match(message: pb.MatchClipResponse) -> values.MatchResult:
 
 
 def duplicates(message: pb.DuplicatePair, model: ModelIdentity) -> values.DuplicatePair:
-    """Returns two passages that show the same."""
+    """Returns two passages with the same content."""
     return values.DuplicatePair(
         first=_passage(message.first),
         second=_passage(message.second),

@@ -105,7 +105,7 @@ class QuestionCalls(Calls):
         version: int = 0,
         timeout: float | None = None,
     ) -> MatchResult:
-        """Says which film of the library a clip comes from, and where it lies in it.
+        """Finds which film of the library a clip comes from, and where in it.
 
         Args:
             clip: The clip's path, or a file object to read it from.

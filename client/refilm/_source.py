@@ -1,4 +1,4 @@
-"""A film's bytes, read by the connection's thread while the caller's may end the call."""
+"""A film's bytes, read by the connection's thread while the caller's thread may end the call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ReadableFile(Protocol):
     """Anything that reads bytes."""
 
     def read(self, size: int, /) -> bytes | None:
-        """Returns at most `size` bytes, and none at the end."""
+        """Returns at most `size` bytes; none at the end."""
 
 
 FilmSource = str | os.PathLike[str] | ReadableFile
@@ -22,7 +22,7 @@ FilmSource = str | os.PathLike[str] | ReadableFile
 
 
 def is_file(source: object) -> TypeGuard[FilmSource | bytes]:
-    """Tells whether a source is a path, bytes or a file object, not an iterable of pieces."""
+    """Returns whether a source is a path, bytes or a file object, not an iterable of pieces."""
     return isinstance(source, (str, bytes, os.PathLike)) or hasattr(source, "read")
 
 
@@ -34,7 +34,7 @@ class PulledFile:
         self._rest = b""
 
     def read(self, size: int, /) -> bytes:
-        """Returns at most `size` bytes, and none at the end."""
+        """Returns at most `size` bytes; none at the end."""
         while not self._rest:
             piece = self._pull()
             if piece is None:
@@ -47,8 +47,8 @@ class PulledFile:
 class Source:
     """A film to send.
 
-    Closing never waits for a read that is under way in another thread: the file is closed when
-    both are done, and every later read finds the end. Files of the caller's stay open.
+    Closing never waits for a read in progress on another thread: the file is closed when both are
+    done, and every later read returns nothing. The caller's own files stay open.
 
     Raises:
         OSError: The path cannot be opened.
@@ -61,7 +61,7 @@ class Source:
             self._file = io.FileIO(source)
         else:
             self._file = source
-        # A buffered reader's read() waits until a pipe has given all that was asked for.
+        # A buffered reader's read() waits until a pipe has delivered all that was requested.
         self._read = getattr(self._file, "read1", self._file.read)
         self._lock = threading.Lock()
         self._reading = False
@@ -69,7 +69,7 @@ class Source:
         self.stat = _regular_file(self._file)
         self._origin = _position(self._file)
         self.size = _size(self._file, self.stat, self._origin)
-        """Bytes from here to the end, where the film is a regular file or lies in memory."""
+        """Bytes from here to the end, if the film is a regular file or in memory."""
         self.seekable = isinstance(self._file, io.IOBase) and self._file.seekable()
         """Whether it can be read again."""
         self.position = 0
@@ -94,7 +94,7 @@ class Source:
         return data
 
     def seek(self, position: int) -> None:
-        """Goes to where `position` bytes were read, while nobody reads; a no-op once closed."""
+        """Seeks to `position` bytes from the start, while nobody reads; a no-op once closed."""
         with self._lock:
             if not self._closed and isinstance(self._file, io.IOBase):
                 self._file.seek(self._origin + position)
@@ -114,7 +114,7 @@ class Source:
 
 
 def _regular_file(file: ReadableFile) -> os.stat_result | None:
-    # Only where what is read is what lies on the disk: gzip files have a file number as well.
+    # Only if what is read are the bytes on disk: gzip files have a file number as well.
     raw = file.raw if isinstance(file, (io.BufferedReader, io.BufferedRandom)) else file
     if not isinstance(raw, io.FileIO):
         return None

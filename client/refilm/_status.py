@@ -1,4 +1,4 @@
-"""From a gRPC status with google.rpc details to an error of ours."""
+"""From a gRPC status with google.rpc details to an error of this package."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _ERRORS: dict[grpc.StatusCode, type[errors.RefilmError]] = {
 
 
 def error_from_rpc(error: grpc.RpcError, address: str) -> errors.RefilmError:
-    """Turns what gRPC raised into the error that callers see.
+    """Returns the error that callers see for what gRPC raised.
 
     Args:
         error: As raised by a call of `grpc` or `grpc.aio`.
-        address: The service's, for messages about not reaching it.
+        address: The service's, for messages that it cannot be reached.
     """
     code: grpc.StatusCode = error.code() or grpc.StatusCode.UNKNOWN
     message: str = error.details() or code.name
     status = _rich_status(error)
     if status is None:
-        # The transport's own words, not the service's.
+        # The transport's own message, not the service's.
         if code is grpc.StatusCode.UNAVAILABLE:
             message = f"the service at {address} cannot be reached: {message}"
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -72,5 +72,5 @@ def _rich_status(error: grpc.RpcError) -> status_pb2.Status | None:
     try:
         return rpc_status.from_call(cast("grpc.Call", error))
     except (ValueError, DecodeError):
-        # A proxy changed the one and not the other: the plain status is all that can be trusted.
+        # A proxy changed one and not the other: only the plain status can be trusted.
         return None

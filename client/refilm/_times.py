@@ -1,4 +1,4 @@
-"""Times and durations between callers and messages."""
+"""Conversion of times and durations between callers and messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Seconds = float | Fraction | timedelta
 """A time or a duration: seconds as a float or an exact Fraction, or a timedelta."""
 
 _NANOS = 10**9
-# What a Duration may hold: 10,000 years.
+# The range of a Duration: 10,000 years.
 _MAX_SECONDS = 315_576_000_000
 
 
@@ -20,7 +20,7 @@ def duration(time: Seconds) -> Duration:
     """Returns the message of a duration, to the nanosecond.
 
     Raises:
-        ValueError: It is negative, or no finite number.
+        ValueError: It is negative or not finite.
     """
     try:
         if isinstance(time, timedelta):

@@ -1,4 +1,4 @@
-"""A film's bytes on their way to the library: fingerprinted, and read again where they were cut."""
+"""A film's bytes for an upload: hashed, and read again after an interruption."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from refilm._film_values import TransferProgress
 from refilm._source import FilmSource, Source
 
 _READ_BYTES = 1 << 20
-# A state of SHA-256 takes some hundred bytes: a feature film's marks less than a megabyte.
+# A SHA-256 state takes some hundred bytes: a feature film's marks take less than a megabyte.
 _MARK_BYTES = 8 << 20
 _WINDOW_SECONDS = 10.0
 _SECONDS_BETWEEN_REPORTS = 0.5
 
 
 class Fingerprint:
-    """The SHA-256 of a film's first bytes; goes back without starting over."""
+    """The SHA-256 of a film's first bytes; can go back without starting again."""
 
     def __init__(self) -> None:
         self.position = 0
-        """How many bytes it covers."""
+        """The number of bytes that it covers."""
         self._hash = hashlib.sha256()
         self._marks = [(0, self._hash.copy())]
 
     def update(self, data: bytes) -> None:
-        """Takes in the next bytes."""
+        """Adds the next bytes."""
         self._hash.update(data)
         self.position += len(data)
         if self.position - self._marks[-1][0] >= _MARK_BYTES:
             self._marks.append((self.position, self._hash.copy()))
 
     def go_back(self, position: int) -> int:
-        """Forgets all after the last mark up to `position`; returns where that is."""
+        """Goes back to the last mark up to `position`; returns the mark's position."""
         if position < self.position:
             while self._marks[-1][0] > position:
                 self._marks.pop()
@@ -50,7 +50,7 @@ class Fingerprint:
 
 
 class UploadFile:
-    """A film to upload: `begin` gives a reader from where the upload is.
+    """A film to upload: `begin` returns a reader from the upload's offset.
 
     Raises:
         OSError: The path cannot be opened.
@@ -59,15 +59,15 @@ class UploadFile:
     def __init__(self, source: FilmSource | bytes) -> None:
         self._source = Source(io.BytesIO(source) if isinstance(source, bytes) else source)
         self.size = self._source.size
-        """Bytes, where it is a regular file or lies in memory."""
+        """Bytes, if it is a regular file or in memory."""
         self.rereadable = self._source.seekable
-        """Whether it can be gone back in."""
+        """Whether it can seek backwards."""
         self._fingerprint = Fingerprint()
         self._lock = threading.Lock()
         self._reader: object = None
 
     def begin(self, offset: int) -> UploadReader:
-        """Returns a reader of the bytes from `offset` on; earlier ones find the end from now on.
+        """Returns a reader of the bytes from `offset`; earlier readers return nothing from now on.
 
         Raises:
             ValueError: The source ends before `offset`.
@@ -86,13 +86,13 @@ class UploadFile:
         return reader
 
     def read(self, reader: UploadReader, size: int) -> bytes:
-        """Returns the next bytes; none at the end, and none to a reader that is not the last."""
-        # A call that was cut may still be reading when the next one begins.
+        """Returns the next bytes; none at the end, and none to any reader but the newest."""
+        # An interrupted call may still be reading when the next one begins.
         with self._lock:
             return self._take(size) if self._reader is reader else b""
 
     def digest(self) -> str:
-        """Reads the rest; returns the fingerprint of the whole."""
+        """Reads the rest; returns the digest of the whole."""
         with self._lock:
             self._reader = None
             if self.rereadable:
@@ -123,7 +123,7 @@ class UploadReader:
 
 
 class TransferMeter:
-    """Tells a callback how far a transfer is, about twice a second."""
+    """Reports a transfer's progress to a callback, about twice a second."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class TransferMeter:
         self._marks.clear()
 
     def finish(self, done: int) -> None:
-        """Says that all is done."""
+        """Reports that everything is transferred."""
         self.total = done
         if self._report is not None:
             self._tell(self._clock(), done)

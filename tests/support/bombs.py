@@ -1,4 +1,4 @@
-"""Small films that cost whoever reads them much; each maker says what."""
+"""Small films that are expensive to read; each function says how."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,7 +15,7 @@ _MILLISECOND = Fraction(1, 1000)
 def sound_packets(path: Path, packets: int, *, picture_first: bool = True) -> Path:
     """Write a Matroska film of two pictures and, between or before them, Opus packets of one byte.
 
-    A packet takes 8 bytes of the film and, as an object, about 3,000 of memory.
+    A packet takes 8 bytes of the film and, as an object, about 3,000 bytes of memory.
     """
     with av.open(path, "w", format="matroska") as output:
         video = output.add_stream("mpeg4", rate=24)
@@ -40,7 +40,7 @@ def sound_packets(path: Path, packets: int, *, picture_first: bool = True) -> Pa
 def repeated_pictures(path: Path, pictures: int, side: int, *, seconds_each: Fraction) -> Path:
     """Write an MP4 of large pictures of which all but the first only say "as before".
 
-    Each takes a few hundred bytes of the film and, decoded, `side` x `side` x 1.5.
+    Each takes a few hundred bytes of the film and, decoded, `side` x `side` x 1.5 bytes.
     """
     with av.open(path, "w", format="mp4") as output:
         video = output.add_stream("libx264", rate=24)

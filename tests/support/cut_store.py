@@ -1,4 +1,4 @@
-"""A store that is gone after some changes, as for a process that is killed there."""
+"""A store that stops after some changes, as for a process that is killed there."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,9 +6,9 @@ from service.storage.objects import ObjectStore
 
 
 class CutStore:
-    """Another store, of which nothing can be changed any more after some steps.
+    """Wraps a store that cannot be changed any more after some steps.
 
-    Every object that is written or removed is a step.
+    Each write or removal of an object is a step.
     """
 
     def __init__(self, store: ObjectStore, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Kills, again and again: 5 in `make test`, 100 in `make soak`, counted.
+"""Repeated kills: 5 in `make test`, 100 in `make soak`, counted.
 
 A test that takes its rounds from `kills` is marked with `killing`.
 """
@@ -26,20 +26,20 @@ class Kills:
     """The rounds of one test, and what happened in them."""
 
     def __init__(self, what: str, seed: int = 0) -> None:
-        """`what` is killed while what, for the count at the end."""
+        """`what` says what is killed and when, for the count at the end."""
         self._what = what
         self._seed = seed
         self._seen: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[random.Random]:
-        """Yield a source of chance for each round; print the count after the last."""
+        """Yield a random generator for each round; print the counts after the last."""
         for number in range(KILLS):
             yield random.Random(1000 * self._seed + number)
         seen = ", ".join(f"{count} {what}" for what, count in sorted(self._seen.items()))
         print(f"\n{self._what}: {KILLS} kills; {seen}")
 
     def saw(self, what: str) -> None:
-        """Count what a kill met with."""
+        """Count what a kill interrupted."""
         self._seen[what] += 1
 
     def count(self, what: str) -> int:

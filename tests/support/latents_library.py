@@ -34,7 +34,7 @@ class Library:
         *,
         part_rows: Sequence[int] = (240,),
     ) -> str:
-        """Keep a film with latents of one model, or none; return its name."""
+        """Store a film with latents of one model, or none; return its name."""
         store_film(self.store, film_id, made_by, rows, part_rows=part_rows)
         return f"films/{film_id}"
 

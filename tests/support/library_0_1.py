@@ -11,16 +11,16 @@ MODEL_DIGEST = "sha256:35a2e3e2db90b6ba7bf33c2cd0c22d1b05664b7c75457e1cc2f183a18
 """Of bunny, version 1."""
 _HEXADECIMAL = MODEL_DIGEST.removeprefix("sha256:")
 STANDARD = f"{_HEXADECIMAL}-6caf439489d963ca"
-"""The rendition with the default settings, that of the films whole, damaged and half."""
+"""The rendition with the default settings, of the films whole, damaged and half."""
 SIDE_BY_SIDE = f"{_HEXADECIMAL}-fc3f795449568170"
-"""That of the job that was cancelled."""
+"""The rendition of the cancelled job."""
 HALF_ATTEMPT = "000001-ab8912dc"
-"""Who was killed in the middle of the film half."""
+"""The attempt that was killed in the middle of the film half."""
 DELETING_REQUEST = "8a9c5f2e-0000-4000-8000-000000000001"
 
 
 def unpack(folder: Path) -> FolderStore:
-    """Lay the library into a folder, as it was when its service was killed."""
+    """Copy the library into a folder, as it was when its service was killed."""
     with tarfile.open(_PACKED) as packed:
         packed.extractall(folder, filter="data")
     return FolderStore(folder)

@@ -25,7 +25,7 @@ _EXAMPLE = ROOT / "examples/films/big_buck_bunny_60s.mp4"
 
 @cache
 def film_bytes(size: int = 0, seed: int = 0) -> bytes:
-    """Return a film of exactly `size` bytes, an MP4 and a box of chance; 0: the MP4."""
+    """Return a film of exactly `size` bytes, an MP4 and a random box; 0: the MP4."""
     film = _EXAMPLE.read_bytes()
     if not size:
         return film
@@ -40,7 +40,7 @@ def digest_of(data: bytes) -> str:
 
 
 def start_library(folder: Path, store: LibraryStore, **settings: str) -> ServiceProcess:
-    """Start a service that keeps a library, and has no model: it is up in a second or two."""
+    """Start a service with a library and no model, which is ready in a second or two."""
     return ServiceProcess(
         folder,
         [],
@@ -55,12 +55,12 @@ class LibraryClient:
         self.stub = pb_grpc.LibraryServiceStub(channel)
 
     def upload(self, film: bytes, write_offset: int = 0, **settings: Any) -> pb.Film:
-        """Send a film, from an offset on; keyword arguments are fields of UploadSettings."""
+        """Send a film, from an offset; keyword arguments are fields of UploadSettings."""
         messages = upload_messages(film, write_offset, **settings)
         return self.stub.UploadFilm(messages, timeout=TIMEOUT).film
 
     def committed(self, upload_id: str) -> int:
-        """Return an upload's committed bytes, 0 for one that is not there."""
+        """Return an upload's committed bytes, 0 if it does not exist."""
         try:
             request = pb.GetUploadRequest(name=f"uploads/{upload_id}")
             return self.stub.GetUpload(request, timeout=TIMEOUT).upload.committed_bytes
@@ -69,7 +69,7 @@ class LibraryClient:
             return 0
 
     def go_on(self, film: bytes, **settings: Any) -> pb.Film:
-        """Send what is not committed of a film."""
+        """Send the uncommitted part of a film."""
         return self.upload(film, self.committed(str(settings["upload_id"])), **settings)
 
     def get(self, name: str) -> pb.Film:
@@ -98,7 +98,7 @@ class LibraryClient:
     def download_with_facts(
         self, name: str, offset: int = 0, limit: int = 0
     ) -> tuple[pb.DownloadFacts, bytes]:
-        """Download something, and what it says of itself."""
+        """Download something with its description."""
         request = pb.DownloadFilmRequest(
             name=name, read_offset_bytes=offset, read_limit_bytes=limit
         )
@@ -121,7 +121,7 @@ class LibraryClient:
 def upload_messages(
     film: bytes, write_offset: int = 0, **settings: Any
 ) -> Iterator[pb.UploadFilmRequest]:
-    """An opening, and the film from an offset on in chunks."""
+    """The opening message, and the film from an offset in chunks."""
     yield opening(write_offset, **settings)
     for start in range(write_offset, len(film), CHUNK):
         yield pb.UploadFilmRequest(chunk=film[start : start + CHUNK])
@@ -137,7 +137,7 @@ def opening(write_offset: int = 0, **settings: Any) -> pb.UploadFilmRequest:
 
 
 class HeldUpload:
-    """An upload that has sent some of a film, and holds on."""
+    """An upload that has sent part of a film, and stays open."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class HeldUpload:
         self.call = client.stub.UploadFilm.future(messages(), timeout=TIMEOUT)
 
     def wait_committed(self) -> None:
-        """Wait until everything that can be committed of what was sent is."""
+        """Wait until all that can be committed of the sent bytes is committed."""
         assert self._taken.wait(TIMEOUT)
         wait_for(
             lambda: self._client.committed(self._upload_id) >= self._committed,
@@ -176,12 +176,12 @@ class HeldUpload:
         )
 
     def send_rest(self) -> pb.Film:
-        """Send the rest of the film, and return what came of it."""
+        """Send the rest of the film, and return the result."""
         self._more.set()
         return self.call.result(TIMEOUT).film
 
     def cut(self) -> None:
-        """Leave, as a caller who is gone."""
+        """Cancel, as a caller who has left."""
         self._left = True
         self.call.cancel()
         self._more.set()

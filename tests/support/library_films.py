@@ -1,4 +1,4 @@
-"""Films put into a store without an upload: facts of the test's choice, and no bytes."""
+"""Films put into a store without an upload: facts chosen by the test, and no bytes."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor

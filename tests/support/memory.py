@@ -1,4 +1,4 @@
-"""How much memory a process holds while something goes on."""
+"""How much memory a process holds during a block."""
 
 import threading
 from typing import Self
@@ -15,7 +15,7 @@ class Watched:
         self.before = 0
         """Bytes when it began."""
         self.peak = 0
-        """Most bytes that were seen."""
+        """The largest number of bytes seen."""
 
     def __enter__(self) -> Self:
         self.before = self.peak = self._process.memory_info().rss
@@ -29,7 +29,7 @@ class Watched:
 
     @property
     def growth(self) -> int:
-        """Bytes by which the peak lies above the beginning."""
+        """Bytes by which the peak exceeds the beginning."""
         return self.peak - self.before
 
     def _sample(self) -> None:

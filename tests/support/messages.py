@@ -8,7 +8,7 @@ LOOK = pb.RenditionSettings
 
 
 def latent(values: Iterable[float], digest: str = "") -> pb.Latent:
-    """Return a latent as floats, of the model with a digest where one is given."""
+    """Return a latent as floats, with its model's digest if given."""
     return pb.Latent(floats=pb.FloatLatent(values=values), model_digest=digest)
 
 
@@ -18,7 +18,7 @@ def numbers(latents: Iterable[pb.Latent]) -> list[float]:
 
 
 def selector(model: str = "-", version: int = 0, digest: str = "") -> pb.ModelSelector:
-    """Return what chooses a model, or a version of it; "-" is the service's default."""
+    """Return the selector of a model, or a version of it; "-" is the service's default."""
     name = f"models/{model}/versions/{version}" if version else f"models/{model}"
     return pb.ModelSelector(name=name, digest=digest)
 

@@ -27,7 +27,7 @@ class LibraryStore:
 
     def open(self, **changes: str) -> ObjectStore:
         """Return the store, as the service would with these settings and changes to them."""
-        # Names as fields, for not the process's environment must decide.
+        # Fields by name: the process's environment must not decide.
         fields: dict[str, Any] = {
             name.removeprefix("REFILM_").lower(): value
             for name, value in {**self.environment, **changes}.items()
@@ -39,7 +39,7 @@ class LibraryStore:
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Access]:
     """A real S3 server for all tests that leave it running.
 
-    The one of REFILM_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY where set; else one is started.
+    That of REFILM_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY if set; else one is started.
     """
     access = S3Access.of_environment()
     if access is not None:
@@ -59,7 +59,7 @@ def own_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server
 
 
 def require_ceph() -> None:
-    """Skip the test where no S3 server can be started; fail it where there must be one."""
+    """Skip the test if no S3 server can be started; fail it if one is required."""
     missing = S3Server.missing()
     if missing:
         how = (
@@ -94,12 +94,12 @@ def library_store(request: pytest.FixtureRequest) -> LibraryStore:
 
 @pytest.fixture
 def object_store(library_store: LibraryStore) -> Iterator[ObjectStore]:
-    """A new store of each kind, open; emptied after the test, for a server may outlive it."""
+    """A new store of each kind, open; emptied after the test, since a server may outlive it."""
     store = library_store.open()
     yield store
     store.delete(found.key for found in store.list(""))
 
 
 def new_bucket(server: S3Access) -> LibraryStore:
-    """Return a bucket that nobody else uses; it is made when it is prepared."""
+    """Return a bucket that nobody else uses; it is created when prepared."""
     return LibraryStore(server.settings(f"test-{uuid.uuid4().hex}"))

@@ -1,4 +1,4 @@
-"""Small files that take a decoder much time or memory."""
+"""Small files that cost a decoder much time or memory."""
 
 import io
 import struct
@@ -9,12 +9,12 @@ from PIL import Image
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SIDE = 8192
-"""Of the largest square picture that is decoded: 67 megapixels."""
+"""The side of the largest square picture that is decoded: 67 megapixels."""
 
 
 @cache
 def endless_jpeg(scans: int = 10_000, side: int = 4096) -> bytes:
-    """A progressive JPEG of 560 KB, one of whose scans comes again and again: 12 s and more.
+    """A progressive JPEG of 560 KB, one of whose scans is repeated: 12 s and more.
 
     A scan of a flat picture is some hundred bytes, and a skip all of its blocks.
     """
@@ -77,7 +77,7 @@ def webp(side: int = SIDE) -> bytes:
 
 
 def huge_webp(side: int = 16_000) -> bytes:
-    """A WebP that says of itself to be of 256 megapixels."""
+    """A WebP that declares 256 megapixels."""
     file = bytearray(webp(1))
     begin = file.index(b"VP8L") + 9
     file[begin : begin + 4] = struct.pack("<I", (side - 1) | (side - 1) << 14 | 1 << 28)
@@ -100,7 +100,7 @@ def exif_png(entries: int = 60_000, size: int = 1 << 20) -> bytes:
 
 
 def animated(kind: str, frames: int = 200, side: int = 1000) -> bytes:
-    """A PNG or WebP of many pictures, of which the first one is red."""
+    """A PNG or WebP of many pictures, of which the first is red."""
     first = Image.new("RGB", (side, side), (255, 0, 0))
     others = [Image.new("RGB", (side, side), (0, 0, n % 256)) for n in range(frames - 1)]
     return _file(first, kind, save_all=True, append_images=others, lossless=True, method=0)

@@ -1,4 +1,4 @@
-"""Looking whether stored bytes are a film without a process for it: tests trust their films."""
+"""Probes stored bytes without a sandboxed process: tests trust their films."""
 
 import io
 import threading
@@ -12,7 +12,7 @@ from service.library.upload_probe import film_refused
 
 
 def probe_here(source: SourceBytes, cancelled: threading.Event) -> FilmFacts:
-    """Look in this process; a `service.library.upload_probe.Probe`."""
+    """Probe in this process; a `service.library.upload_probe.Probe`."""
     if cancelled.is_set():
         raise UploadCancelledError
     data = io.BytesIO(source.read(0, source.size))

@@ -2,7 +2,7 @@
 
 Everything in `tests/end_to_end` is marked, and every test that names something that starts a
 process or listens: it, a fixture that it takes, or a helper in `tests` that one of them uses. If
-another test does so all the same, out of sight in what it tests, it fails: mark it by hand.
+another test does so, unseen in the code that it tests, it fails: mark it by hand.
 """
 
 import multiprocessing
@@ -31,12 +31,12 @@ _EVENTS = {
     "os.system": "starts a process",
     "socket.bind": "listens on a socket",
 }
-"""What Python's audit hooks tell of it, by the name of the event."""
+"""The audit events that Python raises for it, by name."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start something; before `-m` chooses among them."""
+    """Mark the tests that start something, before `-m` selects tests."""
     known: dict[object, bool] = {}
     for item in items:
         if "end_to_end" in item.path.parts or (
@@ -58,11 +58,11 @@ def _starts(what: object, known: dict[object, bool]) -> bool:
     """Return whether a function, or a class's methods, start something, directly or not."""
     if isinstance(what, type):
         return any(_starts(method, known) for method in vars(what).values())
-    what = getattr(what, "__wrapped__", what)  # As hypothesis and contextlib leave it.
+    what = getattr(what, "__wrapped__", what)  # As set by hypothesis and contextlib.
     if not isinstance(what, FunctionType):
         return False
     if what not in known:
-        known[what] = False  # For functions that use each other.
+        known[what] = False  # For functions that call each other.
         known[what] = any(
             name in _NAMES or _is_starting(what.__globals__.get(name), known)
             for name in _names(what.__code__)
@@ -85,18 +85,18 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 class _Guard:
-    """Whether a unit test is being run now; then nothing may be started."""
+    """Whether a unit test is running; then nothing may be started."""
 
     def __init__(self) -> None:
         self.up = False
 
     def audit(self, event: str, _: tuple[Any, ...]) -> None:
-        """See what Python is about to do; to be added as an audit hook."""
+        """See what Python is about to do; for use as an audit hook."""
         if self.up and event in _EVENTS:
             self.refuse(_EVENTS[event])
 
     def refuse(self, what: str) -> None:
-        """Fail the test; as an exception that no `except Exception` swallows."""
+        """Fail the test, by an exception that no `except Exception` catches."""
         self.up = False
         pytest.fail(f"a unit test {what}: mark it with pytest.mark.process")
 
@@ -115,7 +115,7 @@ _guard = _Guard()
 
 
 def pytest_configure() -> None:
-    """Watch what is started, by whomever: also what no audit hook tells of."""
+    """Watch whatever is started, also where there is no audit event."""
     sys.addaudithook(_guard.audit)
     process = multiprocessing.process.BaseProcess
     process.start = _guard.refusing(process.start, "starts a process")  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Calls ReconstructVideo as any gRPC client would, and reads what comes back."""
+"""Calls ReconstructVideo as any gRPC client would, and reads the responses."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 120.0
 
 @dataclass
 class Answer:
-    """Everything one call answered."""
+    """All responses of one call."""
 
     film: pb.FilmFacts | None = None
     made: pb.OutputFacts | None = None
@@ -46,7 +46,7 @@ class Answer:
         return self.error.code()
 
     def detail(self, kind: type[Message]) -> Message:
-        """The one google.rpc detail of this kind; fails where there is none."""
+        """The one google.rpc detail of this kind; fails if there is none."""
         assert isinstance(self.error, grpc.Call)
         status = rpc_status.from_call(self.error)
         assert status is not None, "the status carries no details"
@@ -74,7 +74,7 @@ class Answer:
     def take(
         self, response: pb.ReconstructVideoResponse | library_pb2.WatchReconstructionResponse
     ) -> str:
-        """Add one response; returns which kind it is."""
+        """Add one response; return its kind."""
         kind = response.WhichOneof("payload")
         assert kind is not None, "a response without a payload"
         self.order.append(kind)
@@ -105,7 +105,7 @@ def requests(
 
 
 def call(channel: grpc.Channel, messages: Iterable[pb.ReconstructVideoRequest]) -> Answer:
-    """Send messages, and take every response until the call ends, well or not."""
+    """Send messages, and collect every response until the call ends, successfully or not."""
     answer = Answer()
     stub = pb_grpc.AutoencoderServiceStub(channel)
     try:
@@ -136,7 +136,7 @@ class Sound:
     """Seconds, one a packet."""
     payloads: list[bytes]
     heard_from: Fraction | None = None
-    """When its first sample is heard, in seconds: without the priming that players cut."""
+    """When its first sample is heard, in seconds, without the priming that players skip."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A way to the S3 server that can have TLS, lose answers, cut them and change requests."""
+"""A proxy to the S3 server that can use TLS, drop or truncate responses and change requests."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Passes bytes between its own port and the server's."""
+    """Forwards bytes between its own port and the server's."""
 
     def __init__(self, endpoint: str, certificate: ssl.SSLContext | None = None) -> None:
         url = urlsplit(endpoint)
@@ -20,9 +20,9 @@ class Proxy:
         self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
         self.endpoint = f"{'https' if certificate else 'http'}://{self.address}"
         self.lost_answers = 0
-        """So many answers from now on are thrown away, the connection with them."""
+        """The number of responses still to be dropped, with their connections."""
         self.cuts: list[int] = []
-        """The next answers end after so many bytes, one each, the connection with them."""
+        """The bytes after which each of the next responses ends, with its connection."""
         self.change_request: Callable[[bytes], bytes] = lambda data: data
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""The real S3 server that tests run on: one of their own, or the one that the environment names."""
+"""The real S3 server that tests run on: their own, or the one that the environment names."""
 
 import contextlib
 import importlib.util
@@ -21,7 +21,7 @@ assert _SPECIFICATION is not None and _SPECIFICATION.loader is not None
 ceph = importlib.util.module_from_spec(_SPECIFICATION)
 _SPECIFICATION.loader.exec_module(ceph)
 
-# Waits until its parent is gone, however it went, and then ends what the parent left running.
+# Waits until its parent has ended, in whatever way, and then ends what it left running.
 _REAPER = "import subprocess, sys; sys.stdin.read(); subprocess.run(sys.argv[1:])"
 
 
@@ -84,7 +84,7 @@ class S3Server(S3Access):
         return [program for program in ceph.PROGRAMS if shutil.which(program) is None]
 
     def kill_gateway(self) -> None:
-        """Kill -9 the process that speaks S3; what it stands on goes on."""
+        """Kill -9 the process that speaks S3; what it depends on keeps running."""
         self._kill(ceph.GATEWAY)
 
     def kill(self) -> None:
@@ -92,7 +92,7 @@ class S3Server(S3Access):
         self._kill(ceph.GATEWAY, ceph.DISK, ceph.MONITOR)
 
     def pause(self) -> None:
-        """Have the gateway take connections, and answer nothing."""
+        """Let the gateway accept connections without answering."""
         self._process(ceph.GATEWAY).suspend()
 
     def resume(self) -> None:
@@ -100,20 +100,20 @@ class S3Server(S3Access):
         self._process(ceph.GATEWAY).resume()
 
     def limit(self, size: int | None) -> None:
-        """Let it keep so many bytes altogether; None: as many as there is room for."""
+        """Limit the bytes it stores in total; None for no limit."""
         if size is not None:
             self._quota("set", f"--max-size={size}")
         self._quota("disable" if size is None else "enable")
-        # It remembers for minutes what it was told last.
+        # It caches the last value for minutes.
         self.kill_gateway()
         self.restart()
 
     def restart(self) -> None:
-        """Start what does not run, over what is kept, and wait until it answers."""
+        """Start what is not running, on the existing data, and wait until it answers."""
         self._starter("restart")
 
     def stop(self) -> None:
-        """End it, and forget what it keeps."""
+        """End it, and remove its data."""
         self.kill()
         assert self._reaper.stdin is not None
         self._reaper.stdin.close()

@@ -8,9 +8,9 @@ from pathlib import Path
 def ordinary_scheduling() -> None:
     """Take real-time priority from every thread of this process.
 
-    Where it may, as root, SVT-AV1 gives it to its own threads and to the thread that opens it, and
-    leaves it there. Every process started from then on inherits it: on two cores they keep all
-    others from running, and Ceph's spinlocks wait forever for a thread that never gets its turn.
+    If permitted, as root, SVT-AV1 sets it on its own threads and on the thread that opens it, and
+    leaves it set. Every process started from then on inherits it: on two cores they keep all
+    others from running, and Ceph's spinlocks wait forever for a thread that is never scheduled.
     """
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(ProcessLookupError):

@@ -26,7 +26,7 @@ START_SECONDS = 120.0
 MESSAGES_OF_ANY_SIZE = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Each test its own connection: one that a test broke is not handed to the next.
+    # A connection for each test: the next must not get one that a test broke.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
@@ -138,7 +138,7 @@ class ServiceProcess:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def fork_server(self) -> psutil.Process:
-        """Return what the processes of films and pictures are forked from."""
+        """Return the process from which those of films and pictures are forked."""
 
         def look() -> psutil.Process | None:
             for child in psutil.Process(self.process.pid).children():
@@ -190,7 +190,7 @@ class ServiceProcess:
 
 
 def wait_for(look: Callable[..., Value | None], what: str, seconds: float = START_SECONDS) -> Value:
-    """Look until there is something true to return."""
+    """Poll until there is a true value to return."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = look()

@@ -1,4 +1,4 @@
-"""Films made of shots, as the tiny models see them: pictures, latents and embeddings that agree."""
+"""Films made of shots, as the tiny models see them: consistent pictures, latents and embeddings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ BLACK = -1
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture that drifts a little; the same number, from the same moment, gives the same."""
+    """A picture that drifts a little; the same number and time give the same picture."""
 
     number: int
     """What it shows; BLACK: nothing."""
@@ -26,7 +26,7 @@ class Shot:
     start: float = 0.0
     """Where in the shot it begins, in seconds."""
     drift: float = 0.3
-    """How far it goes, in widths of what it shows, each second; 0: it stands still."""
+    """How far it moves each second, in widths of what it shows; 0: it stands still."""
 
 
 def pictures(shots: Sequence[Shot], rate: int = FRAME_RATE) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What a failed call says, with its google.rpc details taken apart."""
+"""What a failed call says, with its google.rpc details parsed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class CallError:
     resource: tuple[str, str] | None = None
     retry_seconds: float | None = None
     metadata: dict[str, str] = field(default_factory=dict)
-    """ErrorInfo's."""
+    """The ErrorInfo's."""
 
 
 def error_of(call: Callable[..., object]) -> CallError:
@@ -34,7 +34,7 @@ def error_of(call: Callable[..., object]) -> CallError:
 
 
 def parse_error(error: grpc.RpcError) -> CallError:
-    """Return what a failed call said."""
+    """Return a failed call's message."""
     status = rpc_status.from_call(cast(grpc.Call, error))
     parts: dict[str, Any] = {}
     for detail in status.details if status else ():

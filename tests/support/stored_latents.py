@@ -1,4 +1,4 @@
-"""Films of the library with latents of the test's choice, as a reconstruction leaves them."""
+"""Films of the library with latents chosen by the test, as a reconstruction leaves them."""
 
 import uuid
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def random_rows(
 
 
 def new_film(film_id: str, time_base: Fraction = Fraction(1, 24000)) -> Film:
-    """Return a film that is nowhere yet."""
+    """Return a film that is not stored yet."""
     facts = FilmFacts(
         container="mp4",
         video_codec="h264",
@@ -139,7 +139,7 @@ def store_film(
     *,
     part_rows: Sequence[int] = (240,),
 ) -> Film:
-    """Keep a film (without a source) and its latents of one model, or none."""
+    """Store a film (without a source) and its latents of one model, or none."""
     film = new_film(film_id, rows.time_base)
     Films(store).add(film)
     if made_by is not None:
@@ -155,6 +155,6 @@ def add_latents(
     *,
     part_rows: Sequence[int] = (240,),
 ) -> LatentsManifest:
-    """Keep a film's latents of one model more."""
+    """Store a film's latents of one more model."""
     latents = Latents(store)
     return latents.commit(write_parts(latents, film, made_by, rows, part_rows=part_rows))

@@ -1,4 +1,4 @@
-"""Films in a library whose store a test can look into, and services that share it."""
+"""Films in a library whose store a test can inspect, and services that share it."""
 
 import json
 import re
@@ -44,14 +44,14 @@ class LibraryFilms:
         self.store.delete(info.key for info in self.store.list(""))
 
     def add(self, film: bytes, film_id: str = "film") -> str:
-        """Put a film into the library; return its name."""
+        """Add a film to the library; return its name."""
         uploads = Uploads(self.store, Films(self.store), film_bytes=2**30, probe=probe_here)
         upload = uploads.open(UploadSettings(film_id=film_id))
         upload.write(film)
         return f"films/{upload.finish().id}"
 
     def serve(self, **settings: str) -> ServiceProcess:
-        """Start one more service on the store; all share one Triton."""
+        """Start another service on the store; all share one Triton."""
         self._services += 1
         environment = {
             **self.kept.environment,
@@ -73,7 +73,7 @@ class LibraryFilms:
         return [info.key for info in self.store.list(prefix)]
 
     def records(self, name: str) -> dict[int, dict[str, Any]]:
-        """Return the records of a film's whole segments by number, those of the newest attempts."""
+        """Return the records of a film's complete segments by number, of the newest attempts."""
         found: dict[int, dict[str, Any]] = {}
         for key in self.keys(f"{name}/renditions/"):
             match = _RECORD.fullmatch(key)
@@ -85,12 +85,12 @@ class LibraryFilms:
         return found
 
     def segments(self, name: str) -> dict[str, bytes]:
-        """Return the bytes of a film's whole segments by key."""
+        """Return the bytes of a film's complete segments by key."""
         keys = [str(record["segment"]["key"]) for record in self.records(name).values()]
         return {key: self.store.get(key) for key in keys}
 
     def wait_for_segments(self, name: str, count: int) -> None:
-        """Wait until so many segments of a film are whole."""
+        """Wait until this many segments of a film are complete."""
         wait_for(lambda: len(self.records(name)) >= count, f"{count} whole segments")
 
 
@@ -100,7 +100,7 @@ class Watching:
     def __init__(
         self, service: ServiceProcess, name: str, *, paused_after: str = "", **settings: Any
     ) -> None:
-        """Begin to watch; after a message of the kind `paused_after` nothing is read for now."""
+        """Begin to watch; after a message of the kind `paused_after`, reading pauses."""
         self.answer = Answer()
         self._paused_after = paused_after
         self._paused = threading.Event()
@@ -130,7 +130,7 @@ class Watching:
             self.answer.error = error
 
     def wait_for(self, what: Callable[[Answer], object], described: str) -> None:
-        """Wait until the answer so far is as described."""
+        """Wait until the responses so far are as described."""
         wait_for(lambda: what(self.answer), described)
 
     def leave(self) -> Answer:
@@ -139,7 +139,7 @@ class Watching:
         return self.end()
 
     def end(self) -> Answer:
-        """Wait for the call's end, and return all that was answered."""
+        """Wait for the call's end, and return all responses."""
         self._thread.join(TIMEOUT_SECONDS)
         assert not self._thread.is_alive(), "the call does not end"
         self._channel.close()
