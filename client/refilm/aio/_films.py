@@ -162,7 +162,7 @@ class FilmCalls(Calls):
             timeout: Seconds; None for the client's.
 
         Raises:
-            AlreadyExistsError: Another film has the id, or had it.
+            AlreadyExistsError: Another film has or had the id.
             PreconditionError: The library is stored in a folder, which accepts no uploads.
             RefilmError: The call failed for another reason.
         """

@@ -70,7 +70,7 @@ class ReconstructionCalls(Calls):
                 beside `out` as "<stem>.partial<suffix>", which `partial` names.
             InvalidRequestError: It is not a film, or has no moving picture.
             NotFoundError: The service has no such model.
-            AlreadyExistsError: Another film has the id, or had it.
+            AlreadyExistsError: Another film has or had the id.
             OverloadedError: The service is overloaded, or the film is larger than it accepts.
             RefilmError: As for `encode`, or the call failed for another reason.
             ValueError: A setting is unknown or does not fit, or `out` is the film itself.

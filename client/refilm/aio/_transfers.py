@@ -75,7 +75,7 @@ class TransferCalls(Calls):
             timeout: Seconds, including all retries; None for the client's `stream_timeout`.
 
         Raises:
-            AlreadyExistsError: Another film has the id, or had it.
+            AlreadyExistsError: Another film has or had the id.
             InvalidRequestError: It is not a film, or its digest differs.
             OverloadedError: The film is larger than the service accepts.
             NotFoundError: It was uploaded with this `upload_id`, and has been deleted.

@@ -88,7 +88,7 @@ def _release_stdout(worker: threading.Thread) -> None:
         return  # Windows has no such signals: there a second Ctrl-C is needed.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
-    # A signal interrupts the current write, which then goes on to the new standard output. One
+    # A signal interrupts the current write, which then continues on the new standard output. One
     # that does nothing by default, for it may arrive after this program's handlers are gone.
     signal.signal(signal.SIGURG, _nothing)
     signal.pthread_kill(worker.ident, signal.SIGURG)
